@@ -1,0 +1,20 @@
+//! twinagent: a device agent that keeps one MQTT session to its cloud, runs the commands it is sent, and reports state.
+//!
+//! The map of the crate. A module uses only modules below its own row (`tests/architecture.rs` holds this):
+//!
+//! ```text
+//! main, bin/twinagent-bridge
+//! cli
+//! daemon                                    bridge (feature)
+//! handler   mqtt   store   dialect   logging
+//! config    host
+//! model
+//! ```
+//!
+//! * [`model`] decides everything and touches nothing: inputs in, effects out.
+//! * [`daemon`] owns the model and is the one loop that performs what it decides.
+//! * `mqtt`, `store`, `handler` and `dialect` move data at the edge and do not know each other.
+//!
+//! ARCHITECTURE.md has the mental model and the promises.
+
+pub mod model;

@@ -1,0 +1,11 @@
+//! The pure part: every decision this program makes, without a clock, a file, a socket or a task.
+//!
+//! Time, randomness and the outcome of every effect come in as values; what is to be done goes out as values. That is
+//! what makes a crash between any two effects something a unit test can try.
+
+pub mod cloud;
+pub mod command;
+pub mod digest;
+pub mod now;
+pub mod record;
+pub mod wire;

@@ -1,0 +1,99 @@
+//! Every line that the journal can hold: the on-disk format, and the only thing that changes the durable half.
+//!
+//! A member may be added with a default; anything else is a new [`FORMAT`], and an older agent will leave such a journal
+//! alone.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::command::{Key, Method, Outcome, ReplyTo};
+use super::digest::Digest;
+use super::now::{BootId, Timestamp};
+
+/// The number of this format, written at the head of each journal.
+pub const FORMAT: u32 = 1;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Record {
+    /// The daemon found itself on a boot that it had not seen.
+    Boot {
+        id: BootId,
+        /// Wall clock at the start of this kernel.
+        time: Timestamp,
+        at: Timestamp,
+    },
+    /// A command was taken on. `started`: it may run as soon as this is on disk.
+    Accepted {
+        #[serde(flatten)]
+        key: Key,
+        method: Method,
+        #[serde(default, skip_serializing_if = "Value::is_null")]
+        payload: Value,
+        digest: Digest,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        derived: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply_to: Option<ReplyTo>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires: Option<Timestamp>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        started: bool,
+        boot: BootId,
+        at: Timestamp,
+    },
+    /// A command that waited may run as soon as this is on disk. `until`: the end of a simulated reboot.
+    Started {
+        #[serde(flatten)]
+        key: Key,
+        boot: BootId,
+        at: Timestamp,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// A command ended.
+    Finished {
+        #[serde(flatten)]
+        key: Key,
+        #[serde(flatten)]
+        outcome: Outcome,
+        at: Timestamp,
+    },
+    /// The cloud acknowledged an answer.
+    Told {
+        #[serde(flatten)]
+        key: Key,
+        what: Told,
+    },
+    /// A desired document was taken note of.
+    Desired {
+        digest: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<u64>,
+        status: u16,
+    },
+}
+
+/// Which answer to a command the cloud has acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Told {
+    #[default]
+    Nothing,
+    /// The 202.
+    Accepted,
+    Outcome,
+}
+
+impl Record {
+    /// Whether effects that follow this record must wait until it is on disk.
+    ///
+    /// Losing one of the others costs an answer told twice, never a command run twice.
+    pub fn must_be_synced(&self) -> bool {
+        match self {
+            Self::Boot { .. } | Self::Accepted { .. } | Self::Started { .. } | Self::Finished { .. } => true,
+            Self::Told { .. } | Self::Desired { .. } => false,
+        }
+    }
+}

@@ -3,9 +3,21 @@
 //! Time, randomness and the outcome of every effect come in as values; what is to be done goes out as values. That is
 //! what makes a crash between any two effects something a unit test can try.
 
+pub mod agent;
 pub mod cloud;
 pub mod command;
+pub mod connection;
 pub mod digest;
+pub mod durable;
+pub mod intake;
+pub mod ledger;
+pub mod nearest;
 pub mod now;
+pub mod outage;
+pub mod outbox;
+pub mod places;
+pub mod reboot;
 pub mod record;
+pub mod runs;
+pub mod twin;
 pub mod wire;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::command::{Key, Method, Outcome, ReplyTo};
 use super::digest::Digest;
 use super::now::{BootId, Timestamp};
+use super::reboot::boots::Boots;
 
 /// The number of this format, written at the head of each journal.
 pub const FORMAT: u32 = 1;
@@ -24,6 +25,8 @@ pub enum Record {
         time: Timestamp,
         at: Timestamp,
     },
+    /// All that is known of boots, as compaction writes it.
+    Boots { boots: Box<Boots> },
     /// A command was taken on. `started`: it may run as soon as this is on disk.
     Accepted {
         #[serde(flatten)]
@@ -92,7 +95,11 @@ impl Record {
     /// Losing one of the others costs an answer told twice, never a command run twice.
     pub fn must_be_synced(&self) -> bool {
         match self {
-            Self::Boot { .. } | Self::Accepted { .. } | Self::Started { .. } | Self::Finished { .. } => true,
+            Self::Boot { .. }
+            | Self::Boots { .. }
+            | Self::Accepted { .. }
+            | Self::Started { .. }
+            | Self::Finished { .. } => true,
             Self::Told { .. } | Self::Desired { .. } => false,
         }
     }

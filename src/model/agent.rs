@@ -1,0 +1,405 @@
+//! The agent: every input goes in here, every effect comes out. Routes to the parts beside it and keeps them in step.
+//!
+//! Inputs come in batches. The loop appends the records among the effects to the journal, syncs once, and only then
+//! performs the other effects, in order. [`Agent::stored`] or [`Agent::handle`] with [`Input::JournalFailed`] closes a
+//! batch; the next one may only be handled after that.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::cloud::{CloudLimits, Inbound, Outbound, Road};
+use super::command::{Command, Method, MethodSpec, Outcome, Status};
+use super::connection::{Connection, Step as ConnectionStep, Terms};
+use super::durable::Durable;
+use super::intake::own_methods;
+use super::ledger::{Entry, Number, Run};
+use super::now::{BootInstant, Now};
+use super::outage::Journal;
+use super::outbox::Outbox;
+use super::reboot::pending::{Pending, Step as RebootStep};
+use super::reboot::{Mode, Policy, is_reboot};
+use super::record::{Record, Told};
+use super::runs::{RunId, Runs};
+use super::twin::{About, Answers, Picture};
+use super::wire::{Delivery, MessageId, Reason};
+
+/// Handlers that still run when the daemon is told to stop get this long.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The daemon has started; the first input of all.
+    Begin,
+    /// The session stands. Whether the broker had kept it makes no difference: what is due is sent in either case.
+    Online {
+        session_kept: bool,
+    },
+    Offline(Reason),
+    Cloud(Inbound, Delivery),
+    /// The cloud has acknowledged a message.
+    Settled(MessageId),
+    /// A handler has ended.
+    Finished(RunId, Outcome),
+    /// A batch could not be written; none of its effects was performed. `why` is for people.
+    JournalFailed {
+        why: String,
+        held: Vec<Effect>,
+    },
+    /// The journal was rewritten from [`Agent::durable`] and can be written again.
+    JournalHealed,
+    /// The daemon was told to stop.
+    Stop,
+    /// Time has passed.
+    Tick,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// To be on disk before anything after it is done, if it [must be](Record::must_be_synced).
+    Record(Record),
+    /// PUBACK.
+    Ack(Delivery),
+    /// Run the handler.
+    Start(RunId, Command),
+    /// The daemon stopped while this ran: ask the handler what became of it.
+    Resume(RunId, Command),
+    Send(MessageId, Outbound),
+    Connect,
+    Disconnect,
+    /// Reboot the machine.
+    Reboot,
+    /// A sentence for people about the state of things.
+    Status(String),
+    /// End the program.
+    Exit,
+}
+
+/// What the operator decided and the cloud allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// No connection is made without; the text says what is missing.
+    pub cloud: Result<CloudLimits, String>,
+    pub terms: Terms,
+    pub reboot: Policy,
+    /// The methods of the handlers; the model adds its own two.
+    pub methods: Vec<MethodSpec>,
+    /// Methods that are not to be had.
+    pub disabled: Vec<Method>,
+    pub about: About,
+}
+
+/// What an outbox is made with when there is no cloud to send to.
+const NO_CLOUD: CloudLimits =
+    CloudLimits { command: 0, answer: 0, reported: 0, reported_interval: Duration::ZERO, answers: Road::Reported };
+
+/// The model of everything.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    // The durable half.
+    pub(super) durable: Durable,
+
+    // The volatile half: gone with the process.
+    pub(super) methods: BTreeMap<Method, MethodSpec>,
+    pub(super) policy: Policy,
+    about: About,
+    unconfigured: Option<String>,
+    connection: Connection,
+    last_reason: Option<Reason>,
+    pub(super) outbox: Outbox,
+    pub(super) runs: Runs,
+    pub(super) pending: Option<(Number, Pending)>,
+    pub(super) journal: Journal,
+    /// When what still runs is left behind.
+    pub(super) stopping: Option<BootInstant>,
+    pub(super) minted: u64,
+    sentence: String,
+}
+
+impl Agent {
+    /// The agent after a start, from the durable half that the journal holds. `seed` is its only randomness.
+    ///
+    /// `unusable`: the journal cannot be used, and why; then nothing that needs it is taken on.
+    pub fn new(settings: Settings, durable: Durable, unusable: Option<String>, seed: u64, now: &Now) -> Self {
+        let (limits, unconfigured) = match settings.cloud {
+            Ok(limits) => (limits, None),
+            Err(why) => (NO_CLOUD, Some(why)),
+        };
+        let methods = settings
+            .methods
+            .into_iter()
+            .chain(own_methods())
+            .filter(|spec| !settings.disabled.contains(&spec.name))
+            .map(|spec| (spec.name.clone(), spec))
+            .collect();
+        Self {
+            durable,
+            methods,
+            policy: settings.reboot,
+            about: settings.about,
+            unconfigured,
+            connection: Connection::new(settings.terms, seed),
+            last_reason: None,
+            outbox: Outbox::new(limits, now.boot),
+            runs: Runs::default(),
+            pending: None,
+            journal: unusable.map_or(Journal::Sound, |why| Journal::Unusable { why }),
+            stopping: None,
+            minted: 0,
+            sentence: String::new(),
+        }
+    }
+
+    /// What a start from the journal would know.
+    pub fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
+    /// Decides what a batch of inputs leads to.
+    pub fn handle(&mut self, now: &Now, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
+        let mut out = Vec::new();
+        for input in inputs {
+            self.take(input, now, &mut out);
+        }
+        self.step_reboot(now, &mut out);
+        self.start_waiting(now, &mut out);
+        self.step_connection(now, &mut out);
+        self.send_what_is_due(now, &mut out);
+        self.say(&mut out);
+        out
+    }
+
+    /// All records of the last batch are in the journal.
+    pub fn stored(&mut self) {
+        self.durable.settle();
+    }
+
+    /// When the next [`Input::Tick`] is due, if nothing happens before.
+    pub fn deadline(&mut self, now: &Now) -> Option<BootInstant> {
+        let reboot = self.pending_step(now).and_then(|step| match step {
+            RebootStep::Wait(until) => Some(until),
+            RebootStep::Act | RebootStep::End(_) => None,
+        });
+        let report = self.outbox.deadline(now.boot).filter(|_| self.connection.may_send());
+        [self.connection.deadline(), reboot, report, self.stopping].into_iter().flatten().min()
+    }
+
+    // === One input
+
+    fn take(&mut self, input: Input, now: &Now, out: &mut Vec<Effect>) {
+        match input {
+            Input::Begin => self.begin(now, out),
+            Input::Online { .. } => {
+                self.connection.online(now.boot);
+                self.last_reason = None;
+            }
+            Input::Offline(reason) => {
+                self.connection.offline(&reason, now.boot);
+                self.last_reason = Some(reason);
+                self.outbox.lost(now.boot);
+            }
+            Input::Cloud(inbound, delivery) => self.hear(inbound, delivery, now, out),
+            Input::Settled(id) => self.settled(id, now, out),
+            Input::Finished(run, outcome) => self.run_ended(run, outcome, now, out),
+            Input::JournalFailed { why, held } => self.journal_failed(&why, held, now, out),
+            Input::JournalHealed => self.journal_healed(out),
+            Input::Stop => {
+                self.stopping.get_or_insert(now.boot + STOP_WITHIN);
+            }
+            Input::Tick => {}
+        }
+    }
+
+    fn begin(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        if self.durable.rest.boots.current.is_none_or(|boot| boot.id != now.boot_id) {
+            self.record(Record::Boot { id: now.boot_id, time: now.kernel_start(), at: now.wall }, out);
+        }
+        let unfinished: Vec<(Number, Entry)> = self
+            .durable
+            .ledger
+            .untold()
+            .filter(|(_, entry)| entry.outcome().is_none())
+            .map(|(number, entry)| (number, entry.clone()))
+            .collect();
+        for (number, entry) in unfinished {
+            if is_reboot(&entry.method) {
+                self.pending = Some((number, Pending::new(now)));
+            } else if matches!(entry.run, Run::Started { .. }) {
+                let run = self.runs.begin_recorded(number, entry.method.clone());
+                out.push(Effect::Resume(run, entry.command()));
+            }
+        }
+    }
+
+    fn settled(&mut self, id: MessageId, now: &Now, out: &mut Vec<Effect>) {
+        let settled = self.outbox.settled(id, now.boot);
+        for (number, what) in settled.told {
+            if let Some(entry) = self.durable.ledger.get(number)
+                && entry.told < what
+            {
+                self.record(Record::Told { key: entry.key.clone(), what }, out);
+            }
+        }
+        if let Some((number, pending)) = &mut self.pending {
+            let answered = self.durable.ledger.get(*number).is_some_and(|entry| entry.told >= Told::Accepted);
+            pending.settled(answered, settled.shows_reboot, now);
+        }
+    }
+
+    // === What follows from the state of things
+
+    fn pending_step(&mut self, now: &Now) -> Option<RebootStep> {
+        let (number, pending) = self.pending.as_mut()?;
+        let entry = self.durable.ledger.get(*number)?;
+        Some(pending.next(entry, &self.policy, self.runs.recorded(), &self.durable.rest.boots, now))
+    }
+
+    fn step_reboot(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        let step = self.pending_step(now);
+        let Some((number, _)) = self.pending else { return };
+        let Some(entry) = self.durable.ledger.get(number) else {
+            self.pending = None;
+            return;
+        };
+        let key = entry.key.clone();
+        match step {
+            Some(RebootStep::End(outcome)) => {
+                self.finish(number, outcome, now, out);
+                self.pending = None;
+            }
+            // Without a journal nothing could be proved afterwards.
+            Some(RebootStep::Act) if self.journal.is_sound() && self.stopping.is_none() => {
+                let until = match self.policy.mode {
+                    Mode::Simulated(time) => Some(now.wall.saturating_add(time)),
+                    Mode::Machine | Mode::Unavailable(_) => None,
+                };
+                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until }, out);
+                if until.is_none() {
+                    out.push(Effect::Reboot);
+                }
+                self.outbox.changed();
+            }
+            Some(RebootStep::Act | RebootStep::Wait(_)) | None => {}
+        }
+    }
+
+    fn start_waiting(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        if !self.journal.is_sound() || self.stopping.is_some() || self.pending.is_some() {
+            return;
+        }
+        let waiting: Vec<Number> =
+            self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting()).map(|(number, _)| number).collect();
+        for number in waiting {
+            let Some(entry) = self.durable.ledger.get(number) else { continue };
+            let key = entry.key.clone();
+            if entry.expires.is_some_and(|expires| now.wall > expires) {
+                let outcome = Outcome::failed(Status::EXPIRED, "expired while it waited to be run");
+                self.finish(number, outcome, now, out);
+                continue;
+            }
+            let Some(spec) = self.methods.get(&entry.method) else {
+                let outcome = Outcome::failed(
+                    Status::UNKNOWN_METHOD,
+                    "this method is not to be had any more; the command did not run",
+                );
+                self.finish(number, outcome, now, out);
+                continue;
+            };
+            if self.runs.has_room_for(spec) {
+                let command = entry.command();
+                let run = self.runs.begin_recorded(number, entry.method.clone());
+                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until: None }, out);
+                out.push(Effect::Start(run, command));
+            }
+        }
+    }
+
+    fn step_connection(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        let may_end = self.stopping.is_some_and(|until| now.boot >= until || self.runs.is_empty());
+        let wanted = self.unconfigured.is_none() && !may_end && !self.is_away();
+        match self.connection.next(wanted, self.outbox.is_idle(), now.boot) {
+            Some(ConnectionStep::Connect) => out.push(Effect::Connect),
+            Some(ConnectionStep::Disconnect) => out.push(Effect::Disconnect),
+            None => {}
+        }
+        if may_end && self.connection.is_off() {
+            out.push(Effect::Exit);
+        }
+    }
+
+    /// A simulated reboot is on: the machine is to be taken for down.
+    fn is_away(&self) -> bool {
+        let Some((number, _)) = self.pending else { return false };
+        self.durable.ledger.get(number).is_some_and(|entry| matches!(entry.run, Run::Started { until: Some(_), .. }))
+    }
+
+    fn send_what_is_due(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        if !self.connection.may_send() {
+            return;
+        }
+        let policy = &self.policy;
+        let ledger = &self.durable.ledger;
+        let answers = self.outbox.answers(ledger, |entry| newest(policy, entry));
+        out.extend(answers.into_iter().map(|(id, message)| Effect::Send(id, message)));
+        if self.outbox.may_report(now.boot) {
+            let answers = (self.outbox.road() == Road::Reported).then(|| Answers {
+                due: self
+                    .outbox
+                    .due(ledger)
+                    .into_iter()
+                    .map(|(number, entry, _)| (number, entry, newest(policy, entry)))
+                    .collect(),
+                places: self.outbox.places(),
+            });
+            let picture = Picture {
+                about: &self.about,
+                durable: &self.durable,
+                methods: self.methods.keys().collect(),
+                reboot_mode: policy.mode.name(),
+                answers,
+            };
+            let report = picture.report();
+            out.extend(
+                self.outbox.report(report, self.pending.is_some()).map(|(id, message)| Effect::Send(id, message)),
+            );
+        }
+    }
+
+    fn say(&mut self, out: &mut Vec<Effect>) {
+        let connection = match (&self.unconfigured, &self.last_reason) {
+            (Some(why), _) => format!("not configured: {why}"),
+            _ if self.is_away() => "a simulated reboot is on".to_owned(),
+            (None, Some(reason)) if !self.connection.is_online() && *reason != Reason::Planned => {
+                format!("not connected: {reason} (hint: {})", reason.hint())
+            }
+            (None, _) => self.connection.stage().to_owned(),
+        };
+        let sentence = match self.journal.trouble() {
+            Some(why) => format!("{connection}; commands are refused: {why}"),
+            None => connection,
+        };
+        if sentence != self.sentence {
+            self.sentence.clone_from(&sentence);
+            out.push(Effect::Status(sentence));
+        }
+    }
+
+    // === Shared by the parts
+
+    /// Ends a recorded command.
+    pub(super) fn finish(&mut self, number: Number, outcome: Outcome, now: &Now, out: &mut Vec<Effect>) {
+        if let Some(entry) = self.durable.ledger.get(number) {
+            self.record(Record::Finished { key: entry.key.clone(), outcome, at: now.wall }, out);
+        }
+    }
+}
+
+/// The newest thing there is to tell of a command.
+pub(super) fn newest(policy: &Policy, entry: &Entry) -> Outcome {
+    match entry.outcome() {
+        Some(outcome) => outcome.clone(),
+        None if is_reboot(&entry.method) => Outcome::new(Status::ACCEPTED, policy.scheduled(entry)),
+        None => Outcome::new(Status::ACCEPTED, serde_json::Value::Null),
+    }
+}

@@ -1,0 +1,242 @@
+//! What the cloud says, and what is done about it: seen before? too late? allowed? room?
+//!
+//! The order of the effects is the promise: a command is recorded, then acknowledged, then started.
+
+use serde_json::{Value, json};
+
+use super::agent::{Agent, Effect};
+use super::cloud::{Answer, Inbound};
+use super::command::{Class, Command, CommandId, Identity, Key, Method, MethodSpec, Outcome, ReplyTo, Request, Status};
+use super::digest::Digest;
+use super::ledger::{Entry, Number};
+use super::now::{Now, Timestamp};
+use super::reboot::pending::Pending;
+use super::reboot::{CANCEL, REBOOT, is_reboot};
+use super::record::Record;
+use super::runs::{Run, RunId, queue_length};
+use super::wire::Delivery;
+
+/// Recorded commands whose outcome the cloud has not acknowledged; further ones are refused.
+pub const UNTOLD: usize = 64;
+
+/// To whom an answer goes: id, method as far as it was read, and address.
+type Asker = (CommandId, Option<Method>, Option<ReplyTo>);
+
+impl Agent {
+    pub(super) fn hear(&mut self, inbound: Inbound, delivery: Delivery, now: &Now, out: &mut Vec<Effect>) {
+        match inbound {
+            Inbound::Command(request) => self.hear_command(request, delivery, now, out),
+            Inbound::Malformed { id, method, reply_to, status, why } => {
+                out.push(Effect::Ack(delivery));
+                let id = id.unwrap_or_else(|| self.mint(Digest::of(why.as_bytes()), now));
+                self.answer_at_best((id, method, reply_to), Outcome::failed(status, why), now.wall, now);
+            }
+            Inbound::Desired { body, version } => {
+                let digest = Digest::of(&body);
+                let known = self.durable.rest.desired.as_ref();
+                if known.is_none_or(|known| known.digest != digest || known.version != version) {
+                    let is_object = matches!(serde_json::from_slice(&body), Ok(Value::Object(_)));
+                    let status = if is_object { 200 } else { 204 };
+                    self.record(Record::Desired { digest, version, status }, out);
+                }
+                out.push(Effect::Ack(delivery));
+            }
+            Inbound::Dropped { .. } => out.push(Effect::Ack(delivery)),
+        }
+    }
+
+    fn hear_command(&mut self, request: Request, delivery: Delivery, now: &Now, out: &mut Vec<Effect>) {
+        let digest = Digest::of_command(&request.method, &request.payload);
+        let id = match &request.identity {
+            Identity::Given(id) => id.clone(),
+            Identity::Unique | Identity::Derived => self.mint(digest, now),
+        };
+        let key = Key { target: request.target.clone(), id };
+        if let Some((number, entry)) = self.seen(&key, digest, &request, now) {
+            let repeated = entry.digest == digest;
+            out.push(Effect::Ack(delivery));
+            if repeated {
+                self.outbox.tell_again(number, request.reply_to);
+            } else {
+                let why = "this id is that of another command; it was not run";
+                self.refuse(key.id, request, Outcome::failed(Status::CONFLICT, why), now);
+            }
+            return;
+        }
+        match self.judge(&request, now) {
+            Err(outcome) => {
+                out.push(Effect::Ack(delivery));
+                self.refuse(key.id, request, outcome, now);
+            }
+            Ok(spec) if spec.harmless => {
+                out.push(Effect::Ack(delivery));
+                self.run_harmless(key, request, now, out);
+            }
+            Ok(spec) => self.accept(key, digest, request, &spec, delivery, now, out),
+        }
+    }
+
+    /// The command that this one repeats, or whose id it has.
+    fn seen(&self, key: &Key, digest: Digest, request: &Request, now: &Now) -> Option<(Number, &Entry)> {
+        match request.identity {
+            Identity::Given(_) => self.durable.ledger.find(key),
+            Identity::Unique => None,
+            Identity::Derived => self.durable.ledger.find_derived(key, digest, now.wall),
+        }
+    }
+
+    /// Whether the command may be taken on; if not, the answer.
+    fn judge(&self, request: &Request, now: &Now) -> Result<MethodSpec, Outcome> {
+        let Some(spec) = self.methods.get(&request.method) else {
+            let why = format!("unknown method `{}`", request.method);
+            return Err(Outcome::new(
+                Status::UNKNOWN_METHOD,
+                json!({ "error": why, "methods": self.methods.keys().collect::<Vec<_>>() }),
+            ));
+        };
+        if request.expires.is_some_and(|expires| now.wall > expires) {
+            return Err(Outcome::failed(Status::EXPIRED, "expired before it arrived"));
+        }
+        if spec.harmless {
+            return if self.runs.has_room_for(spec) { Ok(spec.clone()) } else { Err(too_many("of this method run")) };
+        }
+        if self.stopping.is_some() {
+            return Err(Outcome::failed(Status::CANNOT_NOW, "the agent is stopping"));
+        }
+        if let Some(why) = self.journal.trouble() {
+            return Err(Outcome::failed(Status::CANNOT_NOW, why));
+        }
+        if let Some(reboot) = self.pending.and_then(|(number, _)| self.durable.ledger.get(number)) {
+            let payload = json!({ "error": "a reboot is pending", "commandId": reboot.key.id });
+            return Err(Outcome::new(Status::CONFLICT, payload));
+        }
+        if self.durable.ledger.untold_len() >= UNTOLD {
+            return Err(too_many("wait to be told"));
+        }
+        if is_reboot(&request.method) {
+            self.policy.judge(&request.payload, &self.durable.rest.boots, now)?;
+        } else if !self.runs.has_room_for(spec) && self.waiting(&request.method) >= queue_length(spec.class) {
+            return Err(too_many("of this method run or wait"));
+        }
+        Ok(spec.clone())
+    }
+
+    fn waiting(&self, method: &Method) -> usize {
+        self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting() && entry.method == *method).count()
+    }
+
+    /// Takes a command on: on disk before it is acknowledged, acknowledged before it runs.
+    #[expect(clippy::too_many_arguments, reason = "each of them is a different thing, known only to the caller")]
+    fn accept(
+        &mut self,
+        key: Key,
+        digest: Digest,
+        request: Request,
+        spec: &MethodSpec,
+        delivery: Delivery,
+        now: &Now,
+        out: &mut Vec<Effect>,
+    ) {
+        let is_reboot = is_reboot(&request.method);
+        let started = !is_reboot && self.runs.has_room_for(spec) && self.waiting(&request.method) == 0;
+        let Request { identity, method, payload, reply_to, expires, .. } = request;
+        let record = Record::Accepted {
+            key: key.clone(),
+            method: method.clone(),
+            payload: payload.clone(),
+            digest,
+            derived: identity == Identity::Derived,
+            reply_to,
+            expires,
+            started,
+            boot: now.boot_id,
+            at: now.wall,
+        };
+        self.record(record, out);
+        out.push(Effect::Ack(delivery));
+        let Some((number, _)) = self.durable.ledger.find(&key) else { return };
+        if is_reboot {
+            self.pending = Some((number, Pending::new(now)));
+        } else if started {
+            let run = self.runs.begin_recorded(number, method.clone());
+            out.push(Effect::Start(run, Command { key, method, payload }));
+        }
+    }
+
+    fn run_harmless(&mut self, key: Key, request: Request, now: &Now, out: &mut Vec<Effect>) {
+        let Request { method, payload, reply_to, .. } = request;
+        if method.as_str() == CANCEL {
+            let outcome = self.cancel_reboot(now, out);
+            self.answer_at_best((key.id, Some(method), reply_to), outcome, now.wall, now);
+            return;
+        }
+        let id = key.id.clone();
+        let run = self.runs.begin(Run::Harmless { id, method: method.clone(), reply_to, received: now.wall });
+        out.push(Effect::Start(run, Command { key, method, payload }));
+    }
+
+    /// Takes back a reboot that waits.
+    fn cancel_reboot(&mut self, now: &Now, out: &mut Vec<Effect>) -> Outcome {
+        let waiting = self.pending.and_then(|(number, _)| Some((number, self.durable.ledger.get(number)?)));
+        match waiting {
+            Some((number, entry)) if entry.is_waiting() => {
+                let id = entry.key.id.clone();
+                self.finish(number, Outcome::failed(Status::CANCELLED, "cancelled before it started"), now, out);
+                self.pending = None;
+                Outcome::new(Status::DONE, json!({ "cancelled": id }))
+            }
+            Some(_) => Outcome::failed(Status::CONFLICT, "too late: the reboot has started"),
+            None => Outcome::failed(Status::CONFLICT, "no reboot waits"),
+        }
+    }
+
+    /// A handler has ended.
+    pub(super) fn run_ended(&mut self, run: RunId, outcome: Outcome, now: &Now, out: &mut Vec<Effect>) {
+        match self.runs.end(run) {
+            Some(Run::Recorded { number, .. }) => self.finish(number, outcome, now, out),
+            Some(Run::Harmless { id, method, reply_to, received }) => {
+                let answer = answer((id, Some(method), reply_to), outcome);
+                self.outbox.add_place(answer, false, received, now.wall);
+            }
+            None => {}
+        }
+    }
+
+    fn refuse(&mut self, id: CommandId, request: Request, outcome: Outcome, now: &Now) {
+        self.answer_at_best((id, Some(request.method), request.reply_to), outcome, now.wall, now);
+    }
+
+    /// Answers what was never recorded.
+    pub(super) fn answer_at_best(&mut self, to: Asker, outcome: Outcome, received: Timestamp, now: &Now) {
+        let refusal = outcome.status != Status::DONE;
+        self.outbox.add_place(answer(to, outcome), refusal, received, now.wall);
+    }
+
+    /// An id that no command has, for one that came without.
+    fn mint(&mut self, digest: Digest, now: &Now) -> CommandId {
+        self.minted += 1;
+        let id = Digest::of(format!("{digest} {} {} {}", now.wall, now.boot_id, self.minted).as_bytes());
+        CommandId::parse(&format!("x{}", id.short())).expect("a letter and hexadecimal digits are fit for an id")
+    }
+}
+
+fn answer((id, method, reply_to): Asker, Outcome { status, payload }: Outcome) -> Answer {
+    Answer { id, method, status, payload, last: true, reply_to }
+}
+
+fn too_many(what: &str) -> Outcome {
+    let payload = json!({ "error": format!("too many commands {what}"), "retryAfterSeconds": 1 });
+    Outcome::new(Status::TOO_MANY, payload)
+}
+
+/// The methods that are the model's own.
+pub(super) fn own_methods() -> [MethodSpec; 2] {
+    [(REBOOT, false), (CANCEL, true)].map(|(name, harmless)| MethodSpec {
+        name: Method::parse(name).expect("the names of our own methods are method names"),
+        harmless,
+        class: Class::Exclusive,
+        // They have no handler that could run long or say much.
+        time_limit: std::time::Duration::MAX,
+        output_limit: usize::MAX,
+    })
+}

@@ -1,0 +1,104 @@
+//! While the journal cannot be written: what is taken back, what is kept in memory, and what is refused.
+//!
+//! The agent stays connected and goes on with all that needs no journal.
+
+use super::agent::{Agent, Effect};
+use super::command::{Outcome, Status};
+use super::now::Now;
+use super::record::Record;
+
+/// Whether records reach the disk.
+#[derive(Clone, Debug, Default)]
+pub enum Journal {
+    #[default]
+    Sound,
+    /// It cannot be written for now. `ended`: outcomes that must be on disk before anybody is told.
+    Broken { why: String, ended: Vec<Record> },
+    /// What is there cannot be used, and it is left as it is until somebody decides.
+    Unusable { why: String },
+}
+
+impl Journal {
+    pub fn is_sound(&self) -> bool {
+        matches!(self, Self::Sound)
+    }
+
+    /// What is wrong with it.
+    pub fn trouble(&self) -> Option<&str> {
+        match self {
+            Self::Sound => None,
+            Self::Broken { why, .. } | Self::Unusable { why } => Some(why),
+        }
+    }
+}
+
+impl Agent {
+    /// Takes note of something, in memory now and on disk before anything that follows.
+    pub(super) fn record(&mut self, record: Record, out: &mut Vec<Effect>) {
+        if !matches!(record, Record::Told { .. }) {
+            self.outbox.changed();
+        }
+        match (&mut self.journal, &record) {
+            (Journal::Sound, _) => {
+                self.durable.apply(&record);
+                out.push(Effect::Record(record));
+            }
+            // Nobody may be told of an outcome that a loss of power could change.
+            (Journal::Broken { ended, .. }, Record::Finished { .. }) => ended.push(record),
+            // What was never promised to anybody is known in memory, and written when the journal is made anew.
+            (Journal::Broken { .. } | Journal::Unusable { .. }, _) => {
+                self.durable.apply(&record);
+                self.durable.settle();
+            }
+        }
+    }
+
+    /// Takes back a batch that could not be written. None of its effects was performed.
+    pub(super) fn journal_failed(&mut self, why: &str, held: Vec<Effect>, now: &Now, out: &mut Vec<Effect>) {
+        self.durable.roll_back();
+        if self.journal.is_sound() {
+            self.journal = Journal::Broken { why: why.to_owned(), ended: Vec::new() };
+        }
+        if self.pending.is_some_and(|(number, _)| self.durable.ledger.get(number).is_none()) {
+            self.pending = None;
+        }
+        let mut lost = None;
+        for effect in held {
+            match effect {
+                // A command is acknowledged right behind its record (`Agent::accept`), so the next Ack is its own.
+                Effect::Record(Record::Accepted { key, method, reply_to, at, .. }) => {
+                    lost = Some((key.id, method, reply_to, at));
+                }
+                Effect::Record(Record::Started { .. }) | Effect::Reboot => {}
+                Effect::Record(record) => self.record(record, out),
+                Effect::Ack(delivery) => {
+                    out.push(Effect::Ack(delivery));
+                    if let Some((id, method, reply_to, at)) = lost.take() {
+                        let outcome = Outcome::failed(Status::CANNOT_NOW, why);
+                        self.answer_at_best((id, Some(method), reply_to), outcome, at, now);
+                    }
+                }
+                Effect::Start(run, command) => {
+                    if self.runs.is_harmless(run) {
+                        out.push(Effect::Start(run, command));
+                    } else {
+                        self.runs.end(run);
+                    }
+                }
+                Effect::Send(id, _) => self.outbox.unsent(id),
+                Effect::Resume(..) | Effect::Connect | Effect::Disconnect | Effect::Status(_) | Effect::Exit => {
+                    out.push(effect);
+                }
+            }
+        }
+    }
+
+    /// The journal was written anew from what is in memory.
+    pub(super) fn journal_healed(&mut self, out: &mut Vec<Effect>) {
+        if let Journal::Broken { ended, .. } = std::mem::take(&mut self.journal) {
+            for record in ended {
+                self.record(record, out);
+            }
+        }
+    }
+}

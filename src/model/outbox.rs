@@ -1,0 +1,241 @@
+//! What is on its way to the cloud, and what is due to be sent next: the only outbox there is.
+//!
+//! Nothing is queued here that the ledger knows: what is due is found by asking it. So a lost connection costs nothing
+//! but to ask again.
+
+use std::collections::BTreeMap;
+
+use super::cloud::{Answer, CloudLimits, Outbound, Road};
+use super::command::{Outcome, ReplyTo};
+use super::digest::Digest;
+use super::ledger::{Entry, Ledger, Number};
+use super::now::{BootInstant, Timestamp};
+use super::places::{PlaceId, Places};
+use super::reboot::is_reboot;
+use super::record::Told;
+use super::twin::Report;
+use super::wire::MessageId;
+
+/// Messages that may be on their way at a time. The connection has as many packet ids.
+pub const WINDOW: usize = 64;
+
+/// Messages on their way and what is due.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    limits: CloudLimits,
+    in_flight: BTreeMap<MessageId, Sent>,
+    next: u64,
+    places: Places,
+    /// Commands whose newest answer must be told again, because somebody sent them again; and where to.
+    again: BTreeMap<Number, Option<ReplyTo>>,
+    reported: Reported,
+}
+
+/// Where the reported document stands.
+#[derive(Clone, Debug)]
+struct Reported {
+    /// Something may have changed since the last one was made.
+    changed: bool,
+    /// What the cloud has acknowledged last, in this run of the daemon.
+    settled: Option<Digest>,
+    /// None may be sent before this.
+    not_before: BootInstant,
+}
+
+/// One message on its way, and what its acknowledgement means.
+#[derive(Clone, Debug)]
+enum Sent {
+    Answer { number: Number, what: Told },
+    Place(PlaceId),
+    Reported { digest: Digest, told: Vec<(Number, Told)>, places: Vec<PlaceId>, more: bool, shows_reboot: bool },
+}
+
+/// What an acknowledgement has settled.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    pub told: Vec<(Number, Told)>,
+    /// It was a reported document that shows the pending reboot.
+    pub shows_reboot: bool,
+}
+
+impl Outbox {
+    /// `start`: when this run of the daemon began. The one before may have reported a moment ago.
+    pub fn new(limits: CloudLimits, start: BootInstant) -> Self {
+        let not_before = start + limits.reported_interval;
+        Self {
+            places: Places::new(limits.answers),
+            limits,
+            in_flight: BTreeMap::new(),
+            next: 0,
+            again: BTreeMap::new(),
+            reported: Reported { changed: true, settled: None, not_before },
+        }
+    }
+
+    pub fn road(&self) -> Road {
+        self.limits.answers
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Takes a best-effort answer.
+    pub fn add_place(&mut self, answer: Answer, refusal: bool, received: Timestamp, time: Timestamp) {
+        self.places.add(answer, refusal, received, time);
+        if self.limits.answers == Road::Reported {
+            self.reported.changed = true;
+        }
+    }
+
+    /// The reported document may differ from what the cloud has.
+    pub fn changed(&mut self) {
+        self.reported.changed = true;
+    }
+
+    /// The newest answer to this command is due, though it may have been told.
+    pub fn tell_again(&mut self, number: Number, reply_to: Option<ReplyTo>) {
+        self.again.insert(number, reply_to);
+        self.reported.changed = true;
+    }
+
+    // === What is due
+
+    /// Commands with something to tell, oldest first: those in `ledger` that are untold, and those asked for again.
+    pub fn due<'a>(&self, ledger: &'a Ledger) -> Vec<(Number, &'a Entry, Told)> {
+        let untold = ledger.untold().filter_map(|(number, entry)| {
+            let newest = if entry.outcome().is_some() { Told::Outcome } else { Told::Accepted };
+            // Quick commands are not worth a 202, unless somebody asks.
+            let is_told_at_once = newest == Told::Outcome || is_reboot(&entry.method);
+            let due = (newest > entry.told && is_told_at_once) || self.again.contains_key(&number);
+            due.then_some((number, entry, newest))
+        });
+        let again = self.again.keys().filter_map(|number| {
+            let entry = ledger.get(*number)?;
+            (entry.told == Told::Outcome).then_some((*number, entry, Told::Outcome))
+        });
+        again.chain(untold).collect()
+    }
+
+    /// The answers that go out now, each by itself.
+    pub fn answers(&mut self, ledger: &Ledger, newest: impl Fn(&Entry) -> Outcome) -> Vec<(MessageId, Outbound)> {
+        let mut out = Vec::new();
+        if self.limits.answers == Road::Reported {
+            return out;
+        }
+        for (number, entry, what) in self.due(ledger) {
+            if self.in_flight.len() >= WINDOW {
+                return out;
+            }
+            if self.is_on_its_way(number, what) {
+                continue;
+            }
+            let Outcome { status, payload } = newest(entry);
+            let reply_to = self.again.remove(&number).flatten().or_else(|| entry.reply_to.clone());
+            let answer = Answer {
+                id: entry.key.id.clone(),
+                method: Some(entry.method.clone()),
+                status,
+                payload,
+                last: what == Told::Outcome,
+                reply_to,
+            };
+            out.push((self.sent(Sent::Answer { number, what }), Outbound::Answer(answer)));
+        }
+        while self.in_flight.len() < WINDOW
+            && let Some((place, answer)) = self.places.take_next()
+        {
+            out.push((self.sent(Sent::Place(place)), Outbound::Answer(answer)));
+        }
+        out
+    }
+
+    /// Whether a reported document may go out now, and may have something new to say.
+    pub fn may_report(&self, now: BootInstant) -> bool {
+        self.reported.changed
+            && now >= self.reported.not_before
+            && self.in_flight.len() < WINDOW
+            && !self.in_flight.values().any(|sent| matches!(sent, Sent::Reported { .. }))
+    }
+
+    /// Sends the document, unless the cloud has it.
+    pub fn report(&mut self, report: Report, shows_reboot: bool) -> Option<(MessageId, Outbound)> {
+        let Report { document, told, places, more } = report;
+        let digest = Digest::of(document.to_string().as_bytes());
+        self.reported.changed = false;
+        // What is in it was in the one that the cloud has, so there is nobody left to tell.
+        self.again.clear();
+        if self.reported.settled == Some(digest) {
+            return None;
+        }
+        let id = self.sent(Sent::Reported { digest, told, places, more, shows_reboot });
+        Some((id, Outbound::Reported(document)))
+    }
+
+    fn sent(&mut self, sent: Sent) -> MessageId {
+        let id = MessageId(self.next);
+        self.next += 1;
+        self.in_flight.insert(id, sent);
+        id
+    }
+
+    fn is_on_its_way(&self, number: Number, what: Told) -> bool {
+        self.in_flight.values().any(|sent| match sent {
+            Sent::Answer { number: sent, what: told } => *sent == number && *told == what,
+            Sent::Place(_) | Sent::Reported { .. } => false,
+        })
+    }
+
+    // === What became of it
+
+    /// The cloud has acknowledged a message. One that is not on its way any more settles nothing.
+    pub fn settled(&mut self, id: MessageId, now: BootInstant) -> Settled {
+        match self.in_flight.remove(&id) {
+            None => Settled::default(),
+            Some(Sent::Answer { number, what }) => Settled { told: vec![(number, what)], shows_reboot: false },
+            Some(Sent::Place(place)) => {
+                self.places.told(place);
+                Settled::default()
+            }
+            Some(Sent::Reported { digest, told, places, more, shows_reboot }) => {
+                self.reported.settled = Some(digest);
+                self.reported.not_before = now + self.limits.reported_interval;
+                self.reported.changed |= more;
+                for place in places {
+                    self.places.told(place);
+                }
+                Settled { told, shows_reboot }
+            }
+        }
+    }
+
+    /// A message was never sent.
+    pub fn unsent(&mut self, id: MessageId) {
+        match self.in_flight.remove(&id) {
+            Some(Sent::Reported { .. }) => self.reported.changed = true,
+            Some(Sent::Place(place)) => self.places.unsent(place),
+            Some(Sent::Answer { .. }) | None => {}
+        }
+    }
+
+    /// The connection has ended: nothing is on its way any more.
+    pub fn lost(&mut self, now: BootInstant) {
+        let sent = std::mem::take(&mut self.in_flight);
+        if sent.into_values().any(|sent| matches!(sent, Sent::Reported { .. })) {
+            // It may have arrived, so the cloud's rate counts from now on.
+            self.reported.not_before = now + self.limits.reported_interval;
+            self.reported.changed = true;
+        }
+        self.places.lost();
+    }
+
+    /// When a reported document is due that may not go out yet.
+    pub fn deadline(&self, now: BootInstant) -> Option<BootInstant> {
+        let waits = self.reported.changed && self.reported.not_before > now;
+        waits.then_some(self.reported.not_before)
+    }
+}

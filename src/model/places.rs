@@ -1,0 +1,122 @@
+//! Best-effort answers: to commands that were never recorded, because they were refused or are harmless to repeat.
+//!
+//! A bounded number of places in memory. When they are full of answers that nobody has seen yet, a further one is
+//! counted and dropped: whoever asks too much is told so, but not at any price.
+
+use std::collections::VecDeque;
+
+use super::cloud::{Answer, Road};
+use super::now::Timestamp;
+
+/// Refusals that may wait to be told.
+const REFUSALS: usize = 16;
+
+/// Places in the reported document.
+const IN_DOCUMENT: usize = 16;
+
+/// Places where each answer travels by itself: as many as may be on their way.
+const ON_OWN_ROAD: usize = 64;
+
+/// Which place, in this run of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PlaceId(u64);
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    pub id: PlaceId,
+    pub answer: Answer,
+    pub received: Timestamp,
+    pub time: Timestamp,
+    refusal: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    OnItsWay,
+    Told,
+}
+
+/// The places, oldest first.
+#[derive(Clone, Debug)]
+pub struct Places {
+    road: Road,
+    list: VecDeque<Place>,
+    next: u64,
+    dropped: u64,
+}
+
+impl Places {
+    pub fn new(road: Road) -> Self {
+        Self { road, list: VecDeque::new(), next: 0, dropped: 0 }
+    }
+
+    /// Keeps an answer until it was told, or counts it if there is no room.
+    pub fn add(&mut self, answer: Answer, refusal: bool, received: Timestamp, time: Timestamp) {
+        // The answer to the same command, sent again, takes the place of the older one.
+        if self.road == Road::Reported {
+            self.list.retain(|place| place.answer.id != answer.id);
+        }
+        let limit = match self.road {
+            Road::Own => ON_OWN_ROAD,
+            Road::Reported => IN_DOCUMENT,
+        };
+        let refusals = self.list.iter().filter(|place| place.refusal && place.state != State::Told).count();
+        if self.list.len() >= limit
+            && let Some(told) = self.list.iter().position(|place| place.state == State::Told)
+        {
+            self.list.remove(told);
+        }
+        if self.list.len() >= limit || (refusal && refusals >= REFUSALS) {
+            self.dropped += 1;
+            return;
+        }
+        let id = PlaceId(self.next);
+        self.next += 1;
+        self.list.push_back(Place { id, answer, received, time, refusal, state: State::Waiting });
+    }
+
+    /// Answers that found no room, since the daemon started.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Place> {
+        self.list.iter()
+    }
+
+    /// The oldest answer that is not on its way yet; it is from now on.
+    pub fn take_next(&mut self) -> Option<(PlaceId, Answer)> {
+        let place = self.list.iter_mut().find(|place| place.state == State::Waiting)?;
+        place.state = State::OnItsWay;
+        Some((place.id, place.answer.clone()))
+    }
+
+    /// The cloud has acknowledged it.
+    pub fn told(&mut self, id: PlaceId) {
+        match self.road {
+            Road::Own => self.list.retain(|place| place.id != id),
+            Road::Reported => {
+                for place in self.list.iter_mut().filter(|place| place.id == id) {
+                    place.state = State::Told;
+                }
+            }
+        }
+    }
+
+    /// It never left.
+    pub fn unsent(&mut self, id: PlaceId) {
+        for place in self.list.iter_mut().filter(|place| place.id == id) {
+            place.state = State::Waiting;
+        }
+    }
+
+    /// What was on its way when the connection ended must go again.
+    pub fn lost(&mut self) {
+        for place in self.list.iter_mut().filter(|place| place.state == State::OnItsWay) {
+            place.state = State::Waiting;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Which handlers run at this moment, and whether one more may start.
+
+use std::collections::BTreeMap;
+
+use super::command::{Class, CommandId, Method, MethodSpec, ReplyTo};
+use super::ledger::Number;
+use super::now::Timestamp;
+
+/// One run of a handler. Never used twice in one run of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(u64);
+
+/// For whom a handler runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Run {
+    /// For a command in the ledger.
+    Recorded { number: Number, method: Method },
+    /// For a harmless one, known only here.
+    Harmless { id: CommandId, method: Method, reply_to: Option<ReplyTo>, received: Timestamp },
+}
+
+impl Run {
+    fn method(&self) -> &Method {
+        match self {
+            Self::Recorded { method, .. } | Self::Harmless { method, .. } => method,
+        }
+    }
+}
+
+/// All runs.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    runs: BTreeMap<RunId, Run>,
+    next: u64,
+}
+
+impl Runs {
+    pub fn begin(&mut self, run: Run) -> RunId {
+        let id = RunId(self.next);
+        self.next += 1;
+        self.runs.insert(id, run);
+        id
+    }
+
+    pub fn begin_recorded(&mut self, number: Number, method: Method) -> RunId {
+        self.begin(Run::Recorded { number, method })
+    }
+
+    pub fn end(&mut self, id: RunId) -> Option<Run> {
+        self.runs.remove(&id)
+    }
+
+    pub fn is_harmless(&self, id: RunId) -> bool {
+        matches!(self.runs.get(&id), Some(Run::Harmless { .. }))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// How many recorded commands run.
+    pub fn recorded(&self) -> usize {
+        self.runs.values().filter(|run| matches!(run, Run::Recorded { .. })).count()
+    }
+
+    /// Whether one more run of this method may start now.
+    pub fn has_room_for(&self, spec: &MethodSpec) -> bool {
+        let same = self.runs.values().filter(|run| *run.method() == spec.name).count();
+        match spec.class {
+            Class::Exclusive => self.recorded() == 0,
+            Class::Serial(_) => same == 0,
+            Class::Parallel(most) => same < most,
+        }
+    }
+}
+
+/// How many commands of a method may wait while others of it run.
+pub fn queue_length(class: Class) -> usize {
+    match class {
+        Class::Exclusive => 0,
+        Class::Serial(waiting) => waiting,
+        // Bounded by the ledger's own limit on what is untold.
+        Class::Parallel(_) => usize::MAX,
+    }
+}

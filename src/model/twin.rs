@@ -1,0 +1,182 @@
+//! The reported document: computed from ledger, boots and what this run of the daemon knows. Decides nothing.
+
+use serde_json::{Map, Value, json};
+
+use super::cloud::Answer;
+use super::command::{Method, Outcome};
+use super::durable::Durable;
+use super::ledger::{Entry, Number};
+use super::now::Timestamp;
+use super::places::{Place, PlaceId, Places};
+use super::record::Told;
+
+/// All members of `commands` together, in bytes of JSON.
+const COMMANDS: usize = 16 * 1_024;
+
+/// The payload of one member of `commands`, in bytes of JSON; a longer one is cut.
+const PAYLOAD: usize = 1_024;
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    pub version: &'static str,
+    pub started: Timestamp,
+}
+
+/// What the document is made of.
+#[derive(Debug)]
+pub struct Picture<'a> {
+    pub about: &'a About,
+    pub durable: &'a Durable,
+    pub methods: Vec<&'a Method>,
+    pub reboot_mode: &'static str,
+    /// Answers travel in this document.
+    pub answers: Option<Answers<'a>>,
+}
+
+/// The answers that travel in the document.
+#[derive(Debug)]
+pub struct Answers<'a> {
+    /// Commands with something to tell, oldest first, and what that is.
+    pub due: Vec<(Number, &'a Entry, Outcome)>,
+    pub places: &'a Places,
+}
+
+/// The document, and what the cloud has been told once it acknowledges it.
+#[derive(Debug)]
+pub struct Report {
+    pub document: Value,
+    pub told: Vec<(Number, Told)>,
+    pub places: Vec<PlaceId>,
+    /// Not everything that is due had room.
+    pub more: bool,
+}
+
+impl Picture<'_> {
+    pub fn report(&self) -> Report {
+        let boots = &self.durable.rest.boots;
+        let mut document = json!({
+            "agent": {
+                "version": self.about.version,
+                "startTime": self.about.started,
+                "rebootMode": self.reboot_mode,
+            },
+            "methods": self.methods,
+        });
+        if let Some(time) = boots.reboot_time {
+            document["rebootTime"] = json!(time);
+        }
+        if let Some(boot) = boots.current {
+            document["boot"] = json!({ "id": boot.id, "time": boot.time });
+        }
+        if let Some(story) = &boots.story {
+            document["reboot"] = story.document();
+        }
+        if let Some(desired) = &self.durable.rest.desired {
+            document["desired"] = json!({ "digest": desired.digest, "status": desired.status });
+            if let Some(version) = desired.version {
+                document["desired"]["version"] = json!(version);
+            }
+        }
+        let mut commands = Commands::default();
+        if let Some(answers) = &self.answers {
+            commands.fill(answers, self.durable);
+            document["commands"] = Value::Object(commands.members);
+            document["commandsDropped"] = json!(answers.places.dropped());
+        }
+        Report { document, told: commands.told, places: commands.places, more: commands.more }
+    }
+}
+
+/// The member `commands` while it is filled.
+#[derive(Default)]
+struct Commands {
+    members: Map<String, Value>,
+    bytes: usize,
+    told: Vec<(Number, Told)>,
+    places: Vec<PlaceId>,
+    more: bool,
+}
+
+impl Commands {
+    fn fill(&mut self, answers: &Answers<'_>, durable: &Durable) {
+        for (number, entry, outcome) in &answers.due {
+            if self.has_room_for(entry.key.id.as_str(), member_of_entry(entry, outcome)) {
+                let what = if entry.outcome().is_some() { Told::Outcome } else { Told::Accepted };
+                self.told.push((*number, what));
+            } else {
+                self.more = true;
+                break;
+            }
+        }
+        for place in answers.places.iter() {
+            let id = place.answer.id.as_str();
+            // A refusal must not hide what became of the command whose id it names.
+            let has_room = match self.members.get_mut(id) {
+                Some(member) => {
+                    member["conflict"] = member_of_place(place);
+                    self.bytes += place_bytes(place);
+                    true
+                }
+                None => self.has_room_for(id, member_of_place(place)),
+            };
+            if has_room {
+                self.places.push(place.id);
+            } else {
+                self.more = true;
+            }
+        }
+        for (_, entry) in durable.ledger.told() {
+            let Some(outcome) = entry.outcome() else { continue };
+            if !self.members.contains_key(entry.key.id.as_str())
+                && !self.has_room_for(entry.key.id.as_str(), member_of_entry(entry, outcome))
+            {
+                break;
+            }
+        }
+    }
+
+    fn has_room_for(&mut self, id: &str, member: Value) -> bool {
+        let bytes = id.len() + member.to_string().len() + 4;
+        // The first always has room: payloads are cut, so one member cannot fill it all.
+        if self.bytes + bytes > COMMANDS && !self.members.is_empty() {
+            return false;
+        }
+        self.bytes += bytes;
+        self.members.insert(id.to_owned(), member);
+        true
+    }
+}
+
+fn member_of_entry(entry: &Entry, outcome: &Outcome) -> Value {
+    let time = match entry.run {
+        super::ledger::Run::Finished { at, .. } | super::ledger::Run::Started { at, .. } => at,
+        super::ledger::Run::Waiting => entry.accepted,
+    };
+    member(Some(&entry.method), outcome, entry.accepted, time)
+}
+
+fn member_of_place(place: &Place) -> Value {
+    let Answer { method, status, payload, .. } = &place.answer;
+    member(method.as_ref(), &Outcome::new(*status, payload.clone()), place.received, place.time)
+}
+
+fn place_bytes(place: &Place) -> usize {
+    member_of_place(place).to_string().len()
+}
+
+fn member(method: Option<&Method>, outcome: &Outcome, received: Timestamp, time: Timestamp) -> Value {
+    let mut member = json!({ "status": outcome.status, "receivedAt": received, "time": time });
+    if let Some(method) = method {
+        member["method"] = json!(method);
+    }
+    let text = outcome.payload.to_string();
+    if text.len() > PAYLOAD {
+        let end = (0..=PAYLOAD).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        member["payload"] = json!(text[..end]);
+        member["payloadCut"] = json!(true);
+    } else if !outcome.payload.is_null() {
+        member["payload"] = outcome.payload.clone();
+    }
+    member
+}

@@ -21,7 +21,7 @@ pub struct Boots {
     /// When the newest boot that followed another began; in a simulation, when that ended.
     pub reboot_time: Option<Timestamp>,
     /// When the last reboot was asked for.
-    last_asked: Option<Timestamp>,
+    pub last_asked: Option<Timestamp>,
     pub story: Option<Story>,
 }
 

@@ -1,0 +1,530 @@
+//! A toy world around the model: a disk, a cloud and handlers, in which power can go between any two effects.
+//!
+//! It performs what the agent orders, one effect at a time, and keeps the books that a judge needs: what ran how often,
+//! what was acknowledged when, who was told what. It knows no socket, no file and no clock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use twinagent::model::agent::{Agent, Effect, Input, Settings};
+use twinagent::model::cloud::{CloudLimits, Inbound, Outbound, Road};
+use twinagent::model::command::{Class, DeviceId, Identity, Method, MethodSpec, Outcome, Request, Status};
+use twinagent::model::connection::Terms;
+use twinagent::model::durable::Durable;
+use twinagent::model::now::{BootInstant, Clock, Now, Timestamp};
+use twinagent::model::reboot::{Mode, Policy};
+use twinagent::model::record::Record;
+use twinagent::model::twin::About;
+use twinagent::model::wire::{Delivery, Reason};
+
+/// What goes wrong, once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fault {
+    /// The process ends before this step of the whole story.
+    pub crash_at: Option<usize>,
+    /// The machine loses power with it: another boot follows.
+    pub power: bool,
+    /// What was written and not synced is gone.
+    pub forgets_unsynced: bool,
+    /// The broker keeps no sessions: what was not acknowledged is not sent again by itself.
+    pub no_sessions: bool,
+    /// The n-th sync fails.
+    pub sync_fails_at: Option<usize>,
+    /// And what it should have written is on the disk all the same.
+    pub failed_bytes_stay: bool,
+}
+
+/// A guard taken away, to see that the judge notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    None,
+    /// Effects are performed before the records are written.
+    EffectsFirst,
+    /// Nothing is ever synced.
+    NoSync,
+    /// A restart begins with an empty ledger.
+    Amnesia,
+    /// Batches that could not be written are performed all the same.
+    IgnoresFailedSync,
+}
+
+/// What the caller in the cloud does.
+#[derive(Clone, Debug)]
+pub(crate) enum Deed {
+    /// Sends these commands at once. What is not acknowledged is sent again until it is.
+    Send(Vec<Request>),
+    /// Waits.
+    Wait(Duration),
+    /// The network drops.
+    Cut,
+}
+
+pub(crate) struct World {
+    fault: Fault,
+    sabotage: Sabotage,
+    road: Road,
+    reboot: Mode,
+
+    // The disk.
+    synced: Vec<Record>,
+    unsynced: Vec<Record>,
+    syncs: usize,
+    broken: bool,
+
+    // The machine.
+    wall: Duration,
+    kernel_start: Duration,
+    boots: u128,
+    steps: usize,
+
+    // The process.
+    agent: Agent,
+    inputs: Vec<Input>,
+
+    // The cloud.
+    connected: bool,
+    deliveries: u64,
+    /// Sent and not acknowledged.
+    outstanding: Vec<Request>,
+    on_the_wire: BTreeMap<Delivery, Request>,
+
+    // The books.
+    /// Acknowledged while the record was on the disk: these must be answered.
+    promised: Vec<Request>,
+    pub ran: BTreeMap<String, usize>,
+    pub told: BTreeMap<String, Vec<(u16, Value, bool)>>,
+    pub reported: Option<Value>,
+    pub machine_reboots: usize,
+    pub violations: Vec<String>,
+}
+
+/// What a step led to.
+enum Went {
+    On,
+    Down,
+}
+
+impl World {
+    pub(crate) fn new(road: Road, reboot: Mode, fault: Fault, sabotage: Sabotage) -> Self {
+        let now = moment(Duration::ZERO, Duration::ZERO, 1);
+        let mut world = Self {
+            fault,
+            sabotage,
+            road,
+            reboot: reboot.clone(),
+            synced: Vec::new(),
+            unsynced: Vec::new(),
+            syncs: 0,
+            broken: false,
+            wall: Duration::from_secs(100),
+            kernel_start: Duration::ZERO,
+            boots: 1,
+            steps: 0,
+            agent: Agent::new(settings(road, reboot), Durable::default(), None, 1, &now),
+            inputs: vec![Input::Begin],
+            connected: false,
+            deliveries: 0,
+            outstanding: Vec::new(),
+            on_the_wire: BTreeMap::new(),
+            promised: Vec::new(),
+            ran: BTreeMap::new(),
+            told: BTreeMap::new(),
+            reported: None,
+            machine_reboots: 0,
+            violations: Vec::new(),
+        };
+        world.settle();
+        world
+    }
+
+    /// Lives through a story to its end, and until nothing more happens.
+    pub(crate) fn live(&mut self, story: &[Deed]) {
+        for deed in story {
+            match deed {
+                Deed::Send(requests) => {
+                    self.outstanding.extend(requests.iter().cloned());
+                    self.deliver(requests);
+                }
+                Deed::Wait(time) => self.pass(*time),
+                Deed::Cut => self.cut(),
+            }
+            self.settle();
+        }
+        // The caller does not give up, and the agent gets all the time it wants.
+        for _ in 0..60 {
+            if self.connected {
+                let again = std::mem::take(&mut self.outstanding);
+                self.outstanding.clone_from(&again);
+                self.deliver(&again);
+            }
+            self.heal();
+            self.pass(Duration::from_secs(20));
+        }
+    }
+
+    /// Steps that were taken.
+    pub(crate) fn steps(&self) -> usize {
+        self.steps
+    }
+
+    pub(crate) fn syncs(&self) -> usize {
+        self.syncs
+    }
+
+    /// What is wrong, by the promises.
+    pub(crate) fn judge(&self) -> Vec<String> {
+        let mut wrong = self.violations.clone();
+        for (what, runs) in &self.ran {
+            if *runs > 1 {
+                wrong.push(format!("{what} ran {runs} times"));
+            }
+        }
+        for request in &self.promised {
+            let Identity::Given(id) = &request.identity else { continue };
+            let answers = self.told.get(id.as_str()).map_or(&[][..], Vec::as_slice);
+            let finals: Vec<_> = answers.iter().filter(|(_, _, last)| *last).collect();
+            if finals.is_empty() {
+                wrong.push(format!("{id} was recorded, acknowledged and never answered"));
+            }
+            // Refusals are not outcomes: the same command, sent again, may fare better.
+            let outcomes: Vec<_> = finals.iter().filter(|(status, ..)| ![409, 429, 503].contains(status)).collect();
+            if outcomes.windows(2).any(|pair| (pair[0].0, &pair[0].1) != (pair[1].0, &pair[1].1)) {
+                wrong.push(format!("{id} was answered differently: {outcomes:?}"));
+            }
+        }
+        if !self.outstanding.is_empty() {
+            wrong.push(format!("{} commands were never acknowledged", self.outstanding.len()));
+        }
+        let journal = Durable::replay(self.synced.iter().chain(&self.unsynced));
+        if journal != *self.agent.durable() {
+            wrong.push("the journal does not lead to the state in memory".to_owned());
+        }
+        let compacted = Durable::replay(&self.agent.durable().records());
+        if compacted != *self.agent.durable() {
+            wrong.push("compaction changes the state".to_owned());
+        }
+        wrong
+    }
+
+    // === Time and network
+
+    fn now(&self) -> Now {
+        moment(self.wall, self.kernel_start, self.boots)
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.wall + time;
+        // As many deadlines as fall into this time; a loop without end would be a hot loop of the agent.
+        for _ in 0..1_000 {
+            let now = self.now();
+            let due = self.agent.deadline(&now).map(|due| self.kernel_start + due.0).filter(|due| *due <= end);
+            self.wall = due.unwrap_or(end).max(self.wall);
+            self.inputs.push(Input::Tick);
+            self.settle();
+            if due.is_none() {
+                return;
+            }
+        }
+        self.violations.push("the agent's deadline never moves on: a hot loop".to_owned());
+    }
+
+    fn deliver(&mut self, requests: &[Request]) {
+        if !self.connected {
+            return;
+        }
+        for request in requests {
+            let delivery = Delivery(self.deliveries);
+            self.deliveries += 1;
+            self.on_the_wire.insert(delivery, request.clone());
+            self.inputs.push(Input::Cloud(Inbound::Command(request.clone()), delivery));
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.connected {
+            self.connected = false;
+            self.on_the_wire.clear();
+            self.inputs.push(Input::Offline(Reason::Closed));
+        }
+    }
+
+    // === The loop, as in the daemon
+
+    /// Handles batches until nothing is left to handle.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if self.inputs.is_empty() {
+                return;
+            }
+            let inputs = std::mem::take(&mut self.inputs);
+            let now = self.now();
+            let effects = self.agent.handle(&now, inputs);
+            if let Went::Down = self.batch(effects) {
+                self.restart();
+            }
+        }
+        self.violations.push("batches never end: a hot loop".to_owned());
+    }
+
+    fn batch(&mut self, effects: Vec<Effect>) -> Went {
+        let (records, others): (Vec<Effect>, Vec<Effect>) =
+            effects.iter().cloned().partition(|effect| matches!(effect, Effect::Record(_)));
+        let records: Vec<Record> = records
+            .into_iter()
+            .filter_map(|effect| match effect {
+                Effect::Record(record) => Some(record),
+                _ => None,
+            })
+            .collect();
+        if self.sabotage == Sabotage::EffectsFirst {
+            for effect in &others {
+                if let Went::Down = self.step(effect) {
+                    return Went::Down;
+                }
+            }
+        }
+        if !records.is_empty() {
+            if self.is_over() {
+                return Went::Down;
+            }
+            let synced = records.iter().any(Record::must_be_synced) && self.sabotage != Sabotage::NoSync;
+            self.unsynced.extend(records);
+            if synced {
+                if self.is_over() {
+                    return Went::Down;
+                }
+                self.syncs += 1;
+                if self.broken || self.fault.sync_fails_at == Some(self.syncs) {
+                    return self.sync_failed(effects);
+                }
+                self.synced.append(&mut self.unsynced);
+            }
+        }
+        self.agent.stored();
+        if self.sabotage != Sabotage::EffectsFirst {
+            for effect in &others {
+                if let Went::Down = self.step(effect) {
+                    return Went::Down;
+                }
+            }
+        }
+        Went::On
+    }
+
+    fn sync_failed(&mut self, effects: Vec<Effect>) -> Went {
+        if self.sabotage == Sabotage::IgnoresFailedSync {
+            self.unsynced.clear();
+            self.agent.stored();
+            for effect in effects.iter().filter(|effect| !matches!(effect, Effect::Record(_))) {
+                if let Went::Down = self.step(effect) {
+                    return Went::Down;
+                }
+            }
+            return Went::On;
+        }
+        self.broken = true;
+        // The file was cut back, but a disk that fails to sync may have written it all the same.
+        if !self.fault.failed_bytes_stay {
+            self.unsynced.clear();
+        }
+        self.inputs.push(Input::JournalFailed { why: "no space left".to_owned(), held: effects });
+        if self.is_over() { Went::Down } else { Went::On }
+    }
+
+    fn heal(&mut self) {
+        if self.broken && self.inputs.is_empty() {
+            self.broken = false;
+            self.synced = self.agent.durable().records();
+            self.unsynced.clear();
+            self.inputs.push(Input::JournalHealed);
+            self.settle();
+        }
+    }
+
+    /// Counts a step; true if this is the one before which everything ends.
+    fn is_over(&mut self) -> bool {
+        self.steps += 1;
+        self.fault.crash_at == Some(self.steps)
+    }
+
+    fn step(&mut self, effect: &Effect) -> Went {
+        if matches!(effect, Effect::Record(_) | Effect::Status(_)) {
+            return Went::On;
+        }
+        if self.is_over() {
+            return Went::Down;
+        }
+        match effect {
+            Effect::Ack(delivery) => {
+                if let Some(request) = self.on_the_wire.remove(delivery) {
+                    self.acknowledge(&request);
+                }
+            }
+            Effect::Start(run, command) => {
+                let name = command.key.id.to_string();
+                let recorded = command.method.as_str() == "count";
+                if recorded && !self.is_on_disk(&name) {
+                    self.violations.push(format!("{name} ran before it was on disk"));
+                }
+                let times = self.ran.entry(if recorded { name } else { String::new() }).or_default();
+                *times = if recorded { *times + 1 } else { 0 };
+                let payload = json!({ "run": *times });
+                self.inputs.push(Input::Finished(*run, Outcome::new(Status::DONE, payload)));
+            }
+            Effect::Resume(run, _) => {
+                self.inputs.push(Input::Finished(*run, Outcome::failed(Status::FAILED, "interrupted")));
+            }
+            Effect::Send(id, message) => {
+                if self.connected {
+                    self.hear(message);
+                    self.inputs.push(Input::Settled(*id));
+                }
+            }
+            Effect::Connect => {
+                self.connected = true;
+                self.inputs.push(Input::Online { session_kept: !self.fault.no_sessions });
+                if !self.fault.no_sessions {
+                    let again = self.outstanding.clone();
+                    self.deliver(&again);
+                }
+            }
+            Effect::Disconnect => {
+                if self.connected {
+                    self.connected = false;
+                    self.on_the_wire.clear();
+                }
+                self.inputs.push(Input::Offline(Reason::Planned));
+            }
+            Effect::Reboot => {
+                self.machine_reboots += 1;
+                if !self.told.values().flatten().any(|(status, ..)| *status == 202) && self.connected {
+                    self.violations.push("the machine went down before the cloud had the 202".to_owned());
+                }
+                self.fault.power = true;
+                return Went::Down;
+            }
+            Effect::Record(_) | Effect::Status(_) | Effect::Exit => {}
+        }
+        Went::On
+    }
+
+    fn is_on_disk(&self, id: &str) -> bool {
+        self.synced.iter().any(|record| matches!(record, Record::Accepted { key, .. } if key.id.as_str() == id))
+    }
+
+    fn acknowledge(&mut self, request: &Request) {
+        self.outstanding.retain(|waiting| waiting != request);
+        let taken_on = |record: &Record| {
+            matches!((record, &request.identity), (Record::Accepted { key, .. }, Identity::Given(id)) if key.id == *id)
+        };
+        if self.synced.iter().any(taken_on) {
+            self.promised.push(request.clone());
+        } else if self.unsynced.iter().any(taken_on) && !self.broken {
+            self.violations.push("acknowledged before it was on disk".to_owned());
+        }
+    }
+
+    fn hear(&mut self, message: &Outbound) {
+        match message {
+            Outbound::Answer(answer) => {
+                let told = (answer.status.0, answer.payload.clone(), answer.last);
+                self.told.entry(answer.id.to_string()).or_default().push(told);
+            }
+            Outbound::Reported(document) => {
+                for (id, command) in document["commands"].as_object().into_iter().flatten() {
+                    let status = u16::try_from(command["status"].as_u64().unwrap_or(0)).unwrap_or(0);
+                    let told = (status, command["payload"].clone(), status != 202);
+                    self.told.entry(id.clone()).or_default().push(told);
+                }
+                self.reported = Some(document.clone());
+            }
+        }
+    }
+
+    /// Another process, perhaps after another boot.
+    fn restart(&mut self) {
+        self.fault.crash_at = None;
+        if self.fault.forgets_unsynced || (self.fault.power && self.sabotage == Sabotage::NoSync) {
+            self.unsynced.clear();
+        }
+        self.synced.append(&mut self.unsynced);
+        self.broken = false;
+        self.wall += Duration::from_secs(2);
+        if std::mem::take(&mut self.fault.power) {
+            self.boots += 1;
+            self.kernel_start = self.wall;
+            self.wall += Duration::from_secs(30);
+        }
+        self.connected = false;
+        self.on_the_wire.clear();
+        if self.sabotage == Sabotage::Amnesia {
+            self.synced.clear();
+        }
+        let durable = Durable::replay(&self.synced);
+        let settings = settings(self.road, self.reboot.clone());
+        self.agent = Agent::new(settings, durable, None, 2, &self.now());
+        self.inputs = vec![Input::Begin];
+    }
+}
+
+pub(crate) fn moment(wall: Duration, kernel_start: Duration, boot: u128) -> Now {
+    let epoch: Timestamp = "2026-11-22T00:00:00Z".parse().expect("a time");
+    Now {
+        wall: epoch.saturating_add(wall),
+        boot: BootInstant(wall.saturating_sub(kernel_start)),
+        boot_id: format!("00000000-0000-0000-0000-{boot:012x}").parse().expect("a boot id"),
+        clock: Clock::Trusted,
+    }
+}
+
+pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
+    let method = |name: &str, harmless, class| MethodSpec {
+        name: Method::parse(name).expect("a method name"),
+        harmless,
+        class,
+        time_limit: Duration::from_secs(60),
+        output_limit: 65_536,
+    };
+    Settings {
+        cloud: Ok(CloudLimits {
+            command: 262_144,
+            answer: 262_144,
+            reported: 65_536,
+            reported_interval: Duration::from_secs(1),
+            answers: road,
+        }),
+        terms: Terms {
+            lease: None,
+            backoff_max: Duration::from_secs(5),
+            backoff_max_refused: Duration::from_secs(5),
+        },
+        reboot: Policy {
+            mode: reboot,
+            min_interval: Duration::from_secs(20),
+            min_uptime: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+            drain: Duration::from_secs(60),
+        },
+        methods: vec![
+            method("echo", true, Class::Parallel(64)),
+            method("count", false, Class::Parallel(64)),
+            method("queue", false, Class::Serial(4)),
+        ],
+        disabled: vec![],
+        about: About { version: "0.0.0", started: "2026-11-22T00:00:00Z".parse().expect("a time") },
+    }
+}
+
+pub(crate) fn request(method: &str, id: Option<&str>, payload: Value) -> Request {
+    Request {
+        identity: id.map_or(Identity::Derived, |id| {
+            Identity::Given(twinagent::model::command::CommandId::parse(id).expect("an id"))
+        }),
+        target: DeviceId::parse("gw-1").expect("a device id"),
+        method: Method::parse(method).expect("a method name"),
+        payload,
+        reply_to: None,
+        expires: None,
+    }
+}

@@ -3,6 +3,7 @@
 //! The table below is the rule; ARCHITECTURE.md explains it and `src/lib.rs` draws it. Tests inside `src/` obey too.
 //! Each rule has a planted breach further down, so that a rule which finds nothing any more is noticed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -12,6 +13,8 @@ use crate::rules::{Name, Places, Table};
 mod rules;
 #[path = "architecture/source.rs"]
 mod source;
+
+const ARCHITECTURE: &str = include_str!("../ARCHITECTURE.md");
 
 const TABLE: Table = Table {
     rows: &[
@@ -88,17 +91,41 @@ fn every_source_file_keeps_the_rules() {
     assert!(broken.is_empty(), "rules of tests/architecture.rs are broken:\n{}", broken.join("\n"));
 }
 
-#[test]
-fn the_map_in_lib_rs_is_the_table() {
-    let map: Vec<Vec<&str>> = include_str!("../src/lib.rs")
-        .lines()
-        .filter_map(|line| line.strip_prefix("//!"))
+/// The rows of the first block of plain text in this documentation.
+fn drawn_map<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Vec<&'a str>> {
+    lines
         .skip_while(|line| line.trim() != "```text")
         .skip(1)
         .take_while(|line| line.trim() != "```")
         .map(|line| line.split([' ', ',']).filter(|word| !word.is_empty() && *word != "(feature)").collect())
+        .collect()
+}
+
+#[test]
+fn the_maps_that_are_drawn_are_the_table() {
+    let crate_doc = include_str!("../src/lib.rs").lines().filter_map(|line| line.strip_prefix("//!"));
+    assert_eq!(drawn_map(crate_doc), TABLE.rows, "the map in src/lib.rs");
+    assert_eq!(drawn_map(ARCHITECTURE.lines()), TABLE.rows, "the map in ARCHITECTURE.md");
+}
+
+#[test]
+fn every_dependency_has_its_sentence() {
+    let manifest: toml::Table = include_str!("../Cargo.toml").parse().expect("cargo has read this");
+    let used: BTreeSet<&str> = ["dependencies", "build-dependencies", "dev-dependencies"]
+        .iter()
+        .filter_map(|section| manifest.get(*section)?.as_table())
+        .flat_map(|crates| crates.keys().map(String::as_str))
         .collect();
-    assert_eq!(map, TABLE.rows);
+    let explained: BTreeSet<&str> = ARCHITECTURE
+        .lines()
+        .skip_while(|line| *line != "## Dependencies")
+        .skip(1)
+        .take_while(|line| !line.starts_with("## "))
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter(|(_, sentence)| sentence.len() > " |".len())
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(explained, used, "left: the tables of ARCHITECTURE.md, right: Cargo.toml");
 }
 
 /// Judges a file that is not there, and gives the line and the rule of each breach.

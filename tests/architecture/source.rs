@@ -221,7 +221,7 @@ impl Reader<'_> {
             match self.text(i) {
                 "{" => {
                     i += 1;
-                    while !matches!(self.text(i), "}" | "") {
+                    while !matches!(self.text(i), "}" | ";" | "") {
                         i = self.tree(i, &segments);
                         if self.text(i) == "," {
                             i += 1;

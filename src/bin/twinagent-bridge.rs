@@ -1,1 +1,3 @@
+//! The stand-in cloud as a program.
+
 fn main() {}

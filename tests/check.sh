@@ -1,0 +1,201 @@
+#!/usr/bin/env bash
+# The one gate. Installs what it needs, runs every check, and says at the end which failed.
+#
+#   tests/check.sh          all that a change must pass; what continuous integration runs
+#   tests/check.sh quick    format, clippy and tests: for the working day, warm under three minutes
+#   tests/check.sh full     all, and the long runs and figures
+#   tests/check.sh tools    installs what the tests need and ends; afterwards plain `cargo test` works too
+#
+# Every step runs even if one before it failed; only a missing tool ends the run at once. Nothing is skipped without
+# a word. Tools live in target/tools and target/venv and are made anew only when their pins change.
+
+# The functions are called by `step`, which shellcheck does not see.
+# shellcheck disable=SC2317
+
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+exec </dev/null
+
+readonly CARGO_DENY=0.20.2
+readonly VENV=target/venv
+
+mode=${1-default}
+case $mode in
+quick | default | full | tools) ;;
+*)
+    echo "usage: tests/check.sh [quick|full|tools]" >&2
+    exit 2
+    ;;
+esac
+
+# cargo where it is not on the path of a bare shell; mosquitto where only root has sbin.
+export PATH="$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:/usr/sbin:/sbin"
+# One build per run gains nothing from incremental compilation and pays for it in time and disk.
+if [ -n "${CI-}" ]; then export CARGO_INCREMENTAL=0; fi
+
+# --- steps and their summary -------------------------------------------------------------------------------------
+
+summary=()
+failed=0
+
+# step TITLE COMMAND…: runs it under a heading and notes how it ended and how long it took.
+step() {
+    local title=$1 began=$SECONDS code
+    shift
+    printf '\n=== %s\n' "$title"
+    "$@"
+    code=$?
+    if [ $code -eq 0 ]; then
+        summary+=("$(printf '%5d s  ok      %s' $((SECONDS - began)) "$title")")
+    else
+        summary+=("$(printf '%5d s  FAILED  %s (exit code %d)' $((SECONDS - began)) "$title" $code)")
+        failed=$((failed + 1))
+    fi
+    return $code
+}
+
+# bounded TIME COMMAND…: a hang must not eat the whole run. At a terminal Ctrl-C is the bound.
+bounded() {
+    if [ -t 1 ]; then
+        shift
+        "$@"
+    else
+        timeout --kill-after=30s "$@"
+    fi
+}
+
+finish() {
+    printf '\n=== summary of tests/check.sh %s\n' "$mode"
+    printf '%s\n' "${summary[@]}"
+    if [ $failed -gt 0 ]; then
+        printf '%d of %d steps failed after %d s\n' $failed ${#summary[@]} $SECONDS
+        exit 1
+    fi
+    printf 'all %d steps passed in %d s\n' ${#summary[@]} $SECONDS
+    exit 0
+}
+
+# --- what the checks need ----------------------------------------------------------------------------------------
+
+has() { command -v "$1" >/dev/null; }
+has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
+debian_packages() {
+    local missing=()
+    has cc || missing+=(gcc libc6-dev)
+    has mosquitto || missing+=(mosquitto)
+    has openssl || missing+=(openssl)
+    has shellcheck || missing+=(shellcheck)
+    has strace || missing+=(strace)
+    has_venv || missing+=(python3-venv)
+    if [ ${#missing[@]} -eq 0 ]; then
+        echo "all are there"
+        return 0
+    fi
+    if [ "$(id -u)" -ne 0 ] || ! has apt-get; then
+        echo "missing: ${missing[*]}" >&2
+        echo "hint: run \`sudo apt-get install ${missing[*]}\`, or what your system calls them" >&2
+        return 1
+    fi
+    # If the package of mosquitto starts a daemon, it has port 1883; the tests start their own on free ports.
+    # A foreign package source that cannot be reached is no reason to stop: the installation decides.
+    local apt=(apt-get -q -o DPkg::Lock::Timeout=120)
+    "${apt[@]}" update || echo "apt-get update failed in part; going on"
+    DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
+}
+
+python_clients() {
+    if cmp -s tests/requirements.txt "$VENV/installed.txt"; then
+        echo "$VENV is up to date"
+        return 0
+    fi
+    rm -rf "$VENV"
+    python3 -m venv "$VENV" &&
+        bounded 10m "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+            -r tests/requirements.txt &&
+        cp tests/requirements.txt "$VENV/installed.txt"
+}
+
+cargo_deny() {
+    if [ "$(target/tools/bin/cargo-deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ]; then
+        echo "target/tools has cargo-deny $CARGO_DENY"
+        return 0
+    fi
+    # Built without optimization: it runs for a second, and is compiled in half the time.
+    CARGO_TARGET_DIR=target/tools/build \
+        bounded 20m cargo install cargo-deny --quiet --locked --debug --force --version "$CARGO_DENY" --root target/tools &&
+        rm -rf target/tools/build
+}
+
+# --- the checks --------------------------------------------------------------------------------------------------
+
+docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --all-features --document-private-items
+}
+
+msrv() {
+    local ours toolchain
+    python3 -m doctest tests/msrv.py || return
+    ours=$(python3 tests/msrv.py) || return
+    echo "no crate asks for more than Rust $ours"
+    toolchain=$(rustup toolchain list 2>/dev/null | grep -oE -m1 "^${ours//./\\.}[.-][^ ]*")
+    if [ -n "$toolchain" ]; then
+        CARGO_TARGET_DIR=target/msrv \
+            cargo "+$toolchain" check --quiet --locked --all-features --all-targets &&
+            echo "and all of it compiles with $toolchain"
+    else
+        echo "Rust $ours is not installed here, so it was not compiled with it; clippy's incompatible_msrv has read it"
+    fi
+}
+
+# An exception that is used by no build would stay for ever, so with all features each must be needed.
+dependencies() {
+    local deny=target/tools/bin/cargo-deny
+    $deny --locked check -A unmatched-skip -A unnecessary-skip bans licenses sources &&
+        $deny --locked --all-features check -D unmatched-skip -D unnecessary-skip bans licenses sources
+}
+
+scripts() {
+    local file first found=()
+    while IFS= read -r -d '' file; do
+        # A binary file has NUL bytes, of which bash warns.
+        IFS= read -r first < <(head -c 64 "$file" | tr -d '\0') || true
+        if [[ $first =~ ^#!.*[/\ ](ba|da)?sh ]]; then found+=("$file"); fi
+    done < <(find . \( -path ./target -o -path ./.git \) -prune -o -type f -size -256k -print0)
+    printf '%s\n' "${found[@]}"
+    shellcheck "${found[@]}"
+}
+
+long_runs() {
+    TWINAGENT_TEST_LONG=1 PROPTEST_CASES=10000 cargo test --locked --all-features --no-fail-fast
+}
+
+# --- the run -----------------------------------------------------------------------------------------------------
+
+step "Debian packages" debian_packages || finish
+step "Python clients" python_clients || finish
+if [ "$mode" != quick ]; then
+    step "cargo-deny" cargo_deny || finish
+fi
+if [ "$mode" = tools ]; then finish; fi
+
+clippy=(cargo clippy --locked --all-targets)
+step "format" cargo fmt --check
+step "clippy, all features" bounded 20m "${clippy[@]}" --all-features -- -D warnings
+if [ "$mode" != quick ]; then
+    step "clippy, the device's features" bounded 20m "${clippy[@]}" -- -D warnings
+    step "documentation" docs
+    step "oldest Rust" msrv
+    step "dependencies" dependencies
+    step "shell scripts" scripts
+fi
+step "tests, all features" bounded 25m cargo test --locked --all-features --no-fail-fast
+if [ "$mode" != quick ]; then
+    step "tests, the device's features" bounded 15m cargo test --locked --no-fail-fast
+    step "demo" bounded 3m cargo demo
+fi
+if [ "$mode" = full ]; then
+    step "tests, long runs" long_runs
+    step "figures" cargo bench --locked --features bridge
+fi
+finish

@@ -1,0 +1,19 @@
+//! What outlives the process: the only writer under the state folder.
+//!
+//! * `dir`: the folder itself, and the lock that keeps a second daemon out.
+//! * `journal`: the records of the model, in the order in which they happened.
+//! * `lines`: how records are written and what may be believed of what is read. Pure.
+//! * `atomic`: a file appears whole or not at all.
+//!
+//! Plain blocking code: an SD card can stall for seconds, so the daemon calls it from a thread that may wait.
+
+mod atomic;
+mod dir;
+mod journal;
+mod lines;
+#[cfg(test)]
+mod tests;
+
+pub use dir::{LockError, StateDir};
+pub use journal::{Journal, OpenError, StoreError};
+pub use lines::{Damage, Scan, scan};

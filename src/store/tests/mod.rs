@@ -1,0 +1,58 @@
+//! Stories about the store: `lines` on bytes alone, `files` on real files, `faults` on disks that fail.
+
+mod faults;
+mod files;
+mod lines;
+
+use serde_json::{Value, json};
+
+use crate::model::command::{CommandId, DeviceId, Key, Method, Outcome, Status};
+use crate::model::digest::Digest;
+use crate::model::now::{BootId, Timestamp};
+use crate::model::record::{Record, Told};
+
+const BOOT: &str = "7c1a0f0e-3c5b-4d0a-9c41-2f4f5b8e8a10";
+
+fn boot_id() -> BootId {
+    BOOT.parse().expect("a UUID")
+}
+
+fn at() -> Timestamp {
+    "2026-11-21T04:00:07.12Z".parse().expect("RFC 3339")
+}
+
+fn key(number: u32) -> Key {
+    Key { target: DeviceId::parse("gw-1").expect("an id"), id: CommandId::parse(&number.to_string()).expect("an id") }
+}
+
+fn boot() -> Record {
+    Record::Boot { id: boot_id(), time: at(), at: at() }
+}
+
+fn accepted_with(number: u32, payload: Value) -> Record {
+    let method = Method::parse("count").expect("a name");
+    Record::Accepted {
+        key: key(number),
+        digest: Digest::of_command(&method, &payload),
+        method,
+        payload,
+        derived: false,
+        reply_to: None,
+        expires: None,
+        started: true,
+        boot: boot_id(),
+        at: at(),
+    }
+}
+
+fn accepted(number: u32) -> Record {
+    accepted_with(number, json!({ "step": number }))
+}
+
+fn finished(number: u32) -> Record {
+    Record::Finished { key: key(number), outcome: Outcome::new(Status::DONE, json!("done")), at: at() }
+}
+
+fn told(number: u32) -> Record {
+    Record::Told { key: key(number), what: Told::Outcome }
+}

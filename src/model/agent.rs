@@ -91,8 +91,7 @@ pub struct Settings {
 }
 
 /// What an outbox is made with when there is no cloud to send to.
-const NO_CLOUD: CloudLimits =
-    CloudLimits { command: 0, answer: 0, reported: 0, reported_interval: Duration::ZERO, answers: Road::Reported };
+const NO_CLOUD: CloudLimits = CloudLimits { reported_interval: Duration::ZERO, answers: Road::Reported };
 
 /// The model of everything.
 #[derive(Clone, Debug)]

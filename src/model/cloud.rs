@@ -89,15 +89,9 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// What one cloud allows, in bytes and time, and the road on which it gets answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the model must know of one cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloudLimits {
-    /// The largest payload of a command, in bytes.
-    pub command: usize,
-    /// The largest payload of an answer on its own road, in bytes.
-    pub answer: usize,
-    /// The largest reported document, in bytes.
-    pub reported: usize,
     /// The least time between the acknowledgement of one reported document and the next.
     pub reported_interval: std::time::Duration,
     pub answers: Road,

@@ -487,13 +487,7 @@ pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
         output_limit: 65_536,
     };
     Settings {
-        cloud: Ok(CloudLimits {
-            command: 262_144,
-            answer: 262_144,
-            reported: 65_536,
-            reported_interval: Duration::from_secs(1),
-            answers: road,
-        }),
+        cloud: Ok(CloudLimits { reported_interval: Duration::from_secs(1), answers: road }),
         terms: Terms {
             lease: None,
             backoff_max: Duration::from_secs(5),

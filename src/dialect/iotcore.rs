@@ -1,0 +1,237 @@
+//! Cloud IoT Core and what speaks its protocol (ClearBlade, EMQX `gcp_device`): topics, envelope, login.
+//!
+//! Sources: the public pages "Using MQTT bridge", "Sending commands", "Configuring devices", "Using JSON Web Tokens"
+//! and "Quotas and limits" of Cloud IoT Core.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::json;
+use super::token::{Key, SignError, mint};
+use super::{Dialect, EncodeError};
+use crate::config::{Answers, IotCore as Settings};
+use crate::model::cloud::{Answer, CloudLimits, Inbound, Outbound, Road};
+use crate::model::command::{CommandId, DeviceId, Identity, Method, Request, Status};
+use crate::model::nearest::nearest;
+use crate::model::now::Timestamp;
+use crate::model::wire::{Login, Packet, Qos, Subscription};
+
+/// Largest payload of a command and of telemetry, in bytes (quotas page: 256 KB).
+const COMMAND: usize = 256 * 1_024;
+
+/// Largest state, in bytes (quotas page: 64 KB).
+const STATE: usize = 64 * 1_024;
+
+/// State may be sent once a second (quotas page); the margin covers two clocks that tick differently.
+const STATE_INTERVAL: Duration = Duration::from_millis(1_050);
+
+/// The members that an envelope may have.
+const ENVELOPE: [&str; 4] = ["method", "id", "payload", "expiresAt"];
+
+/// One device at a Cloud IoT Core bridge.
+#[derive(Clone, Debug)]
+pub struct IotCore {
+    settings: Settings,
+    device: DeviceId,
+    keep_alive: Duration,
+    lifetime: Duration,
+}
+
+impl IotCore {
+    /// `lifetime`: of each login token, at most 24 hours.
+    pub fn new(settings: &Settings, device: DeviceId, keep_alive: Duration, lifetime: Duration) -> Self {
+        Self { settings: settings.clone(), device, keep_alive, lifetime }
+    }
+
+    fn topic(&self, rest: &str) -> String {
+        format!("/devices/{}/{rest}", self.device)
+    }
+}
+
+impl Dialect for IotCore {
+    fn login(&self, now: Timestamp, key: &Key) -> Result<Login, SignError> {
+        let Settings { project_id, region, registry_id, clean_session, .. } = &self.settings;
+        Ok(Login {
+            client_id: format!(
+                "projects/{project_id}/locations/{region}/registries/{registry_id}/devices/{}",
+                self.device
+            ),
+            // Ignored by the bridge; without one, some brokers do not look at the password.
+            username: "unused".to_owned(),
+            password: mint(key, project_id, now, self.lifetime)?,
+            keep_alive: self.keep_alive,
+            clean: *clean_session,
+            will: None,
+        })
+    }
+
+    fn subscriptions(&self) -> Vec<Subscription> {
+        ["config", "commands/#"]
+            .map(|rest| Subscription { filter: self.topic(rest), qos: Qos::AtLeastOnce })
+            .to_vec()
+    }
+
+    fn decode(&self, packet: &Packet) -> Inbound {
+        let ours = packet.topic.strip_prefix("/devices/").and_then(|topic| topic.strip_prefix(self.device.as_str()));
+        let Some(rest) = ours.and_then(|rest| rest.strip_prefix('/')) else {
+            return Inbound::Dropped { why: "its topic is not this device's" };
+        };
+        // EMQX keeps the config as a retained message; a retained command is stale by nature.
+        match (rest, rest.strip_prefix("commands")) {
+            ("config", _) => Inbound::Desired { body: packet.payload.clone(), version: None },
+            (_, Some(_)) if packet.retain => Inbound::Dropped { why: "a retained command is never run" },
+            (_, Some("" | "/")) => self.envelope(&packet.payload),
+            (_, Some(subfolder)) if subfolder.starts_with('/') => self.addressed(&subfolder[1..], &packet.payload),
+            _ => Inbound::Dropped { why: "its topic means nothing here" },
+        }
+    }
+
+    fn encode(&self, message: &Outbound) -> Result<Packet, EncodeError> {
+        let (topic, payload, limit) = match message {
+            Outbound::Answer(answer) => (self.topic("events/responses"), answer_body(answer, COMMAND), COMMAND),
+            Outbound::Reported(document) => (self.topic("state"), document.to_string(), STATE),
+        };
+        if payload.len() > limit {
+            return Err(EncodeError::TooLarge { bytes: payload.len(), limit });
+        }
+        Ok(Packet { topic, payload: Bytes::from(payload), qos: Qos::AtLeastOnce, retain: false })
+    }
+
+    fn limits(&self) -> CloudLimits {
+        CloudLimits {
+            reported_interval: STATE_INTERVAL,
+            answers: match self.settings.answers {
+                Answers::State => Road::Reported,
+                Answers::Events => Road::Own,
+            },
+        }
+    }
+}
+
+/// A command while it is read: what of it is known so far addresses a refusal.
+#[derive(Default)]
+struct Draft {
+    id: Option<CommandId>,
+    method: Option<Method>,
+}
+
+impl Draft {
+    fn refuse(self, status: Status, why: impl Into<String>) -> Inbound {
+        Inbound::Malformed { id: self.id, method: self.method, reply_to: None, status, why: why.into() }
+    }
+
+    fn refuse_size(self, bytes: usize) -> Inbound {
+        self.refuse(Status::TOO_LARGE, format!("a payload of {bytes} bytes; at most {COMMAND} are taken"))
+    }
+}
+
+impl IotCore {
+    /// `commands/{method}[/{id}]`, the body is the payload.
+    fn addressed(&self, subfolder: &str, body: &Bytes) -> Inbound {
+        let mut draft = Draft::default();
+        let (method, id) = match subfolder.split_once('/') {
+            Some((method, id)) => (method, Some(id)),
+            None => (subfolder, None),
+        };
+        match id.map(CommandId::parse).transpose() {
+            Ok(id) => draft.id = id,
+            Err(error) => return draft.refuse(Status::NOT_A_COMMAND, format!("second level of the subfolder: {error}")),
+        }
+        match Method::parse(method) {
+            Ok(method) => draft.method = Some(method),
+            Err(error) => return draft.refuse(Status::NOT_A_COMMAND, format!("subfolder: {error}")),
+        }
+        if body.len() > COMMAND {
+            return draft.refuse_size(body.len());
+        }
+        match json::payload(body) {
+            Ok(payload) => self.command(draft, payload, None),
+            Err(why) => draft.refuse(Status::NOT_A_COMMAND, format!("payload: {why}")),
+        }
+    }
+
+    /// `commands`, the body is `{"method":…,"id":…,"payload":…,"expiresAt":…}`.
+    fn envelope(&self, body: &Bytes) -> Inbound {
+        let mut draft = Draft::default();
+        if body.len() > COMMAND {
+            return draft.refuse_size(body.len());
+        }
+        let mut members = match json::payload(body) {
+            Ok(Value::Object(members)) => members,
+            Ok(_) => return draft.refuse(Status::NOT_A_COMMAND, "a JSON object with a member `method` is expected"),
+            Err(why) => return draft.refuse(Status::NOT_A_COMMAND, why),
+        };
+        match text(&members, "id").and_then(|id| id.map(CommandId::parse).transpose().map_err(|why| why.to_string())) {
+            Ok(id) => draft.id = id,
+            Err(why) => return draft.refuse(Status::NOT_A_COMMAND, format!("`id`: {why}")),
+        }
+        match text(&members, "method")
+            .and_then(|method| Method::parse(method.ok_or("is missing")?).map_err(|why| why.to_string()))
+        {
+            Ok(method) => draft.method = Some(method),
+            Err(why) => return draft.refuse(Status::NOT_A_COMMAND, format!("`method`: {why}")),
+        }
+        let expires = text(&members, "expiresAt")
+            .and_then(|time| time.map(str::parse).transpose().map_err(|why: crate::model::now::NotATime| why.to_string()));
+        let expires = match expires {
+            Ok(expires) => expires,
+            Err(why) => return draft.refuse(Status::NOT_A_COMMAND, format!("`expiresAt`: {why}")),
+        };
+        let unknown = members.keys().find_map(|name| {
+            let known = ENVELOPE.contains(&name.as_str());
+            let meant = nearest(name, ENVELOPE)?;
+            (!known).then(|| format!("unknown member `{}`; did you mean `{meant}`?", name.escape_debug()))
+        });
+        if let Some(why) = unknown {
+            return draft.refuse(Status::NOT_A_COMMAND, why);
+        }
+        let payload = json::unquote(members.remove("payload").unwrap_or(Value::Null));
+        self.command(draft, payload, expires)
+    }
+
+    fn command(&self, draft: Draft, payload: Value, expires: Option<Timestamp>) -> Inbound {
+        let Draft { id, method: Some(method) } = draft else {
+            return draft.refuse(Status::NOT_A_COMMAND, "a method is missing");
+        };
+        Inbound::Command(Request {
+            identity: id.map_or(Identity::Derived, Identity::Given),
+            target: self.device.clone(),
+            method,
+            payload,
+            reply_to: None,
+            expires,
+        })
+    }
+}
+
+/// A member that is a string, if it is there; `null` counts as missing.
+fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, String> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err("a string is expected".to_owned()),
+    }
+}
+
+/// The body of an answer; its payload gives way to a note if the whole would be more than `limit` bytes.
+fn answer_body(answer: &Answer, limit: usize) -> String {
+    let body = |payload: &Value| {
+        let mut body = json!({
+            "id": answer.id,
+            "status": answer.status,
+            "payload": payload,
+            "final": answer.last,
+        });
+        if let Some(method) = &answer.method {
+            body["method"] = json!(method);
+        }
+        body.to_string()
+    };
+    let whole = body(&answer.payload);
+    if whole.len() <= limit { whole } else { body(&json!({ "payloadDropped": true })) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,4 +17,5 @@
 //!
 //! ARCHITECTURE.md has the mental model and the promises.
 
+pub mod dialect;
 pub mod model;

@@ -1,0 +1,3 @@
+//! How each cloud spells what the model says.
+
+pub mod token;

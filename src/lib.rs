@@ -17,5 +17,6 @@
 //!
 //! ARCHITECTURE.md has the mental model and the promises.
 
+pub mod config;
 pub mod dialect;
 pub mod model;

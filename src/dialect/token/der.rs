@@ -11,7 +11,6 @@ pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const CONTEXT_1: u8 = 0xa1;
 
 /// A run of elements, read from the front.
-#[derive(Clone, Copy)]
 pub(super) struct Elements<'a>(pub(super) &'a [u8]);
 
 impl<'a> Elements<'a> {

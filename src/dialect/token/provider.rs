@@ -14,8 +14,8 @@ use ring::signature::{
 };
 
 static RING: CryptoProvider = CryptoProvider {
-    signer_factory: signer,
-    verifier_factory: verifier,
+    signer_factory: |&algorithm, key| signer(algorithm, key),
+    verifier_factory: |&algorithm, key| verifier(algorithm, key),
     // Only JSON Web Keys need these, and nobody here writes or reads one.
     key_utils: KeyUtils::new_unimplemented(),
 };
@@ -26,7 +26,7 @@ pub fn install() {
     let _ = RING.install_default();
 }
 
-fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
+fn signer(algorithm: Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     match (algorithm, key.family()) {
         (Algorithm::ES256, AlgorithmFamily::Ec) => {
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_bytes(), &SystemRandom::new())
@@ -40,7 +40,7 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
     }
 }
 
-fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
+fn verifier(algorithm: Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     match (algorithm, key.family(), key.kind()) {
         (Algorithm::ES256, AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) => {
             Ok(Box::new(Es256Public(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point.clone()))))

@@ -17,5 +17,9 @@
 //!
 //! ARCHITECTURE.md has the mental model and the promises.
 
+pub mod config;
+pub mod daemon;
+pub mod dialect;
+pub mod handler;
 pub mod model;
 pub mod store;

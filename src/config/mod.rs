@@ -1,0 +1,180 @@
+//! The configuration as the program may rely on it: read from all its places, checked, typed.
+//!
+//! Plain data. What is configured by it knows this module; this module knows nothing of that. `raw.rs` has the keys,
+//! `layers.rs` the places.
+
+pub mod duration;
+mod fault;
+mod file;
+pub mod key_file;
+mod layers;
+mod raw;
+mod reader;
+mod rules;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::Source;
+
+pub use fault::{Fault, Faults, Place};
+pub use layers::Folders;
+
+use crate::model::command::{DeviceId, Method};
+use file::Tree;
+use reader::Reader;
+
+/// All that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Always there where `cloud` is.
+    pub device: Option<DeviceId>,
+    /// Missing: not configured. That is a state, not a fault.
+    pub cloud: Option<Cloud>,
+    pub auth: Auth,
+    pub session: Session,
+    pub reboot: Reboot,
+    pub methods: Methods,
+}
+
+/// The one cloud of this daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cloud {
+    IotCore(IotCore),
+}
+
+/// Cloud IoT Core, and the bridges that took its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IotCore {
+    /// A host name or an IP address.
+    pub host: String,
+    pub port: u16,
+    pub project_id: String,
+    pub region: String,
+    pub registry_id: String,
+    /// Absolute. Missing: the roots of the system.
+    pub ca_file: Option<PathBuf>,
+    /// False only where `host` is loopback.
+    pub tls: bool,
+    pub answers: Answers,
+    pub clean_session: bool,
+}
+
+/// The road on which answers travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    State,
+    Events,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// Of a login token, 1 minute to 24 hours.
+    pub lifetime: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Whole seconds, 1 to 1177.
+    pub keep_alive: Duration,
+    /// From the first look-up of the host to CONNACK.
+    pub connect_timeout: Duration,
+    /// The longest wait between two tries, at least 1 second.
+    pub backoff_max: Duration,
+    /// The same, after the broker judged who we are.
+    pub backoff_max_refused: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reboot {
+    pub mode: Mode,
+    /// How long a simulated reboot keeps the device away.
+    pub simulate_for: Duration,
+    /// Between reboots that we ask for.
+    pub min_interval: Duration,
+    /// A machine younger than this is not rebooted; in real modes only.
+    pub min_uptime: Duration,
+    /// Between the acknowledged 202 and the act.
+    pub grace: Duration,
+    /// How long running handlers are waited for.
+    pub drain: Duration,
+}
+
+/// Who performs a reboot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Auto,
+    Logind,
+    Helper,
+    Simulate,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Methods {
+    /// Methods that are answered as if they did not exist.
+    pub disable: BTreeSet<Method>,
+}
+
+/// A configuration that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    pub config: Config,
+    /// Keys that mean nothing: an error for `check`, a warning for `run`.
+    pub unknown: Vec<Fault>,
+}
+
+/// Reads every layer, merges them and checks the whole. `file` takes the place of `twinagent.toml`, and must exist.
+///
+/// The error holds all that could be found in one go. While a file cannot be read, nothing is said of keys that are
+/// missing: they may stand in it.
+pub fn load(folders: &Folders, file: Option<&Path>) -> Result<Loaded, Faults> {
+    let mut faults = Vec::new();
+    let layers = layers::read(folders, file, &mut faults);
+    let whole = faults.is_empty();
+    let tree = merge(layers).unwrap_or_else(|fault| {
+        faults.push(fault);
+        Tree::new()
+    });
+    let mut reader = Reader::new(tree);
+    let config = raw::read(&mut reader);
+    let findings = reader.finish();
+    faults.extend(findings.faults);
+    if whole {
+        faults.extend(findings.missing);
+    }
+    if faults.is_empty() {
+        Ok(Loaded { config, unknown: findings.unknown })
+    } else {
+        Err(Faults { faults, unknown: findings.unknown })
+    }
+}
+
+/// Tables are merged, everything else is replaced by the stronger layer; each value keeps its place.
+fn merge(layers: Vec<Tree>) -> Result<Tree, Fault> {
+    let mut builder = config::Config::builder();
+    for layer in layers {
+        builder = builder.add_source(Layer(layer));
+    }
+    builder
+        .build()
+        .and_then(|merged| merged.collect())
+        .map_err(|error| Fault::new(Place::Merged, format!("cannot be merged: {error}")))
+}
+
+/// One layer, as the `config` crate takes it.
+#[derive(Clone, Debug)]
+struct Layer(Tree);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Tree, config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

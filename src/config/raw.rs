@@ -1,0 +1,124 @@
+//! What a configuration may say: every key, its default, its bounds. Nothing else in the program has a default.
+//!
+//! `packaging/twinagent.toml` explains the same keys to people, and a test holds the two together.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::{Answers, Auth, Cloud, Config, IotCore, Methods, Mode, Reboot, Session, rules};
+use crate::model::command::Method;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// IoT Hub ends a session after at most 1767 s of silence and one and a half keep-alives, which is 1177 s
+/// (learn.microsoft.com, "Communicate with an IoT hub using MQTT"); Cloud IoT Core after 20 minutes.
+const KEEP_ALIVE: RangeInclusive<Duration> = SECOND..=Duration::from_secs(1177);
+/// Cloud IoT Core takes no token for longer than 24 hours (its page on JWTs).
+const LIFETIME: RangeInclusive<Duration> = MINUTE..=DAY;
+
+#[derive(Clone, Copy)]
+enum Kind {
+    IotCore,
+    NotYet,
+}
+
+pub(super) fn read(from: &mut Reader) -> Config {
+    let kind =
+        from.choice("cloud.kind", &[("iotcore", Kind::IotCore), ("iothub", Kind::NotYet), ("mqtt", Kind::NotYet)]);
+    if matches!(kind, Some(Kind::NotYet)) {
+        from.fault("cloud.kind", "this cloud is not built yet in this version; \"iotcore\" is");
+    }
+    let wanted = matches!(kind, Some(Kind::IotCore));
+    let iotcore = iotcore(from, wanted);
+    let device = from.parsed("device.id", rules::device);
+    if wanted {
+        match &device {
+            Some(id) => {
+                if let Err(why) = rules::fits_iotcore(id) {
+                    from.fault("device.id", format_args!("\"{id}\" is {why}"));
+                }
+            }
+            None if from.place("device.id").is_none() => from.missing("device.id", "cloud.kind"),
+            None => {}
+        }
+    }
+    Config {
+        device,
+        cloud: iotcore.filter(|_| wanted).map(Cloud::IotCore),
+        auth: Auth { lifetime: from.duration("auth.lifetime", HOUR, &LIFETIME) },
+        session: session(from),
+        reboot: reboot(from),
+        methods: Methods { disable: from.list("methods.disable", Method::parse).into_iter().collect() },
+    }
+}
+
+/// Reads `[cloud.iotcore]` even where it is not wanted, so that a mistake in it shows before it counts.
+fn iotcore(from: &mut Reader, wanted: bool) -> Option<IotCore> {
+    let required = |from: &mut Reader, key: &'static str, parse: fn(&str) -> Result<String, &'static str>| {
+        let value = from.parsed(key, parse);
+        if wanted && from.place(key).is_none() {
+            from.missing(key, "cloud.kind");
+        }
+        value
+    };
+    let host = required(from, "cloud.iotcore.host", rules::host);
+    let project_id = required(from, "cloud.iotcore.project_id", rules::segment);
+    let region = required(from, "cloud.iotcore.region", rules::segment);
+    let registry_id = required(from, "cloud.iotcore.registry_id", rules::segment);
+    let port = from.port("cloud.iotcore.port", 8883);
+    let ca_file = from.parsed("cloud.iotcore.ca_file", rules::path);
+    let tls = from.flag("cloud.iotcore.tls", true);
+    let answers = from
+        .choice("cloud.iotcore.answers", &[("state", Answers::State), ("events", Answers::Events)])
+        .unwrap_or(Answers::State);
+    let clean_session = from.flag("cloud.iotcore.clean_session", true);
+
+    let host = host?;
+    if !tls && !rules::is_loopback(&host) {
+        from.fault(
+            "cloud.iotcore.tls",
+            format_args!("false is for this machine only (localhost, 127.0.0.1, ::1), and \"{host}\" is not it"),
+        );
+    }
+    Some(IotCore {
+        host,
+        port,
+        project_id: project_id?,
+        region: region?,
+        registry_id: registry_id?,
+        ca_file,
+        tls,
+        answers,
+        clean_session,
+    })
+}
+
+fn session(from: &mut Reader) -> Session {
+    let keep_alive = from.duration("session.keep_alive", MINUTE, &KEEP_ALIVE);
+    if keep_alive.subsec_nanos() != 0 {
+        from.fault("session.keep_alive", "whole seconds are expected; MQTT knows no others");
+    }
+    Session {
+        keep_alive,
+        connect_timeout: from.duration("session.connect_timeout", 30 * SECOND, &(SECOND..=10 * MINUTE)),
+        backoff_max: from.duration("session.backoff_max", 5 * MINUTE, &(SECOND..=DAY)),
+        backoff_max_refused: from.duration("session.backoff_max_refused", 15 * MINUTE, &(SECOND..=DAY)),
+    }
+}
+
+fn reboot(from: &mut Reader) -> Reboot {
+    let modes =
+        [("auto", Mode::Auto), ("logind", Mode::Logind), ("helper", Mode::Helper), ("simulate", Mode::Simulate)];
+    Reboot {
+        mode: from.choice("reboot.mode", &modes).unwrap_or(Mode::Auto),
+        simulate_for: from.duration("reboot.simulate_for", 20 * SECOND, &(Duration::from_millis(100)..=HOUR)),
+        min_interval: from.duration("reboot.min_interval", 5 * MINUTE, &(Duration::ZERO..=30 * DAY)),
+        min_uptime: from.duration("reboot.min_uptime", 2 * MINUTE, &(Duration::ZERO..=DAY)),
+        grace: from.duration("reboot.grace", 5 * SECOND, &(Duration::ZERO..=HOUR)),
+        drain: from.duration("reboot.drain", MINUTE, &(Duration::ZERO..=HOUR)),
+    }
+}

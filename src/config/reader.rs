@@ -1,0 +1,279 @@
+//! Takes the keys out of a merged tree one by one, and remembers all that is wrong on the way.
+//!
+//! Each key is asked for once, by its whole name, with its default and its bounds; what nobody asked for is unknown.
+//! A faulty value is replaced by its default, so that one fault does not hide the next. Which keys there are stands in
+//! `raw.rs`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use config::{Value, ValueKind};
+
+use super::duration;
+use super::fault::{Fault, Place, quoted};
+use super::file::Tree;
+
+/// A misspelling differs from what was meant by at most so many letters.
+const NEAR: usize = 2;
+
+pub(super) struct Reader {
+    tree: Tree,
+    /// Every key that was asked for, and where its value stood if it had one.
+    pub(super) asked: BTreeMap<&'static str, Option<Place>>,
+    faults: Vec<Fault>,
+    missing: Vec<Fault>,
+}
+
+/// What a [`Reader`] found wrong.
+pub(super) struct Findings {
+    pub faults: Vec<Fault>,
+    /// Keys that must be set and are not. Not to be trusted while a file could not be read.
+    pub missing: Vec<Fault>,
+    pub unknown: Vec<Fault>,
+}
+
+impl Reader {
+    pub(super) fn new(tree: Tree) -> Self {
+        Self { tree, asked: BTreeMap::new(), faults: Vec::new(), missing: Vec::new() }
+    }
+
+    /// Where the value of a key that was asked for stood.
+    pub(super) fn place(&self, key: &str) -> Option<&Place> {
+        self.asked.get(key)?.as_ref()
+    }
+
+    /// Something is wrong with the value of this key.
+    pub(super) fn fault(&mut self, key: &'static str, text: impl Display) {
+        let place = self.place(key).cloned().unwrap_or(Place::Merged);
+        self.faults.push(Fault::new(place, format!("{key}: {text}")));
+    }
+
+    /// This key is not set, and the value of that other one asks for it.
+    pub(super) fn missing(&mut self, key: &'static str, asked_for_by: &'static str) {
+        let place = self.place(asked_for_by).cloned().unwrap_or(Place::Merged);
+        self.missing.push(Fault::new(place, format!("{key} is not set, and this {asked_for_by} needs it")));
+    }
+
+    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+        match self.take(key)? {
+            ValueKind::String(text) => Some(text),
+            other => {
+                self.wrong_type(key, "a text in quotes", &other);
+                None
+            }
+        }
+    }
+
+    /// A text that is parsed into something that cannot be wrong.
+    pub(super) fn parsed<T, E: Display>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.text(key)?;
+        parse(&text).map_err(|error| self.fault(key, format_args!("{} is {error}", quoted(&text)))).ok()
+    }
+
+    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == text) {
+            return Some(*choice);
+        }
+        let names = choices.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(", ");
+        self.fault(key, format_args!("{} is none of {names}", quoted(&text)));
+        None
+    }
+
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        match self.take(key) {
+            None => default,
+            Some(ValueKind::Boolean(value)) => value,
+            Some(ValueKind::String(text)) if self.is_variable(key) && (text == "true" || text == "false") => {
+                text == "true"
+            }
+            Some(other) => {
+                self.wrong_type(key, "true or false", &other);
+                default
+            }
+        }
+    }
+
+    /// A TCP port.
+    pub(super) fn port(&mut self, key: &'static str, default: u16) -> u16 {
+        let port = match self.take(key) {
+            None => return default,
+            Some(ValueKind::I64(number)) => u16::try_from(number).ok(),
+            Some(ValueKind::String(text)) if self.is_variable(key) => text.parse().ok(),
+            Some(other) => {
+                self.wrong_type(key, "a number", &other);
+                return default;
+            }
+        };
+        port.filter(|&port| port > 0).unwrap_or_else(|| {
+            self.fault(key, "is not a port: 1 to 65535 is expected");
+            default
+        })
+    }
+
+    pub(super) fn duration(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        bounds: &RangeInclusive<Duration>,
+    ) -> Duration {
+        let duration = match self.take(key) {
+            None => return default,
+            Some(ValueKind::String(text)) => {
+                duration::parse(&text).map_err(|error| format!("{} is {error}", quoted(&text)))
+            }
+            Some(ValueKind::I64(number)) => {
+                Err(format!("{number} has no unit: \"{number}s\" or \"{number}m\" is expected"))
+            }
+            Some(other) => {
+                self.wrong_type(key, "a duration such as \"30s\"", &other);
+                return default;
+            }
+        };
+        let (least, most) = (duration::show(*bounds.start()), duration::show(*bounds.end()));
+        match duration {
+            Ok(duration) if bounds.contains(&duration) => duration,
+            Ok(duration) => {
+                let shown = duration::show(duration);
+                self.fault(key, format_args!("{shown} is out of bounds: {least} to {most} is expected"));
+                default
+            }
+            Err(text) => {
+                self.fault(key, text);
+                default
+            }
+        }
+    }
+
+    /// A list of texts, each of them parsed.
+    pub(super) fn list<T, E: Display>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
+        let items = match self.take(key) {
+            None => return Vec::new(),
+            Some(ValueKind::Array(items)) => items,
+            Some(other) => {
+                let expected =
+                    if self.is_variable(key) { "no variable: a list is set in a file only" } else { "a list of texts" };
+                self.wrong_type(key, expected, &other);
+                return Vec::new();
+            }
+        };
+        let mut parsed = Vec::new();
+        for item in items {
+            match item.kind {
+                ValueKind::String(text) => match parse(&text) {
+                    Ok(item) => parsed.push(item),
+                    Err(error) => self.fault(key, format_args!("{} is {error}", quoted(&text))),
+                },
+                other => self.wrong_type(key, "a list of texts", &other),
+            }
+        }
+        parsed
+    }
+
+    /// Ends the reading: what is left was asked for by nobody.
+    pub(super) fn finish(self) -> Findings {
+        let mut unknown = Vec::new();
+        let asked: Vec<&str> = self.asked.keys().copied().collect();
+        leaves("", &self.tree, &mut |key, place| {
+            let meant = near_miss(key, &asked).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+            unknown.push(Fault::new(place, format!("{key} is not a key{meant}")));
+        });
+        unknown.sort_by_key(ToString::to_string);
+        Findings { faults: self.faults, missing: self.missing, unknown }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<ValueKind> {
+        let value = remove(&mut self.tree, key).unwrap_or_else(|(section, value)| {
+            let text = format!("{section} is a section: [{section}] with its keys below is expected");
+            self.faults.push(Fault::new(place_of(&value), text));
+            None
+        });
+        self.asked.insert(key, value.as_ref().map(place_of));
+        value.map(|value| value.kind)
+    }
+
+    fn is_variable(&self, key: &str) -> bool {
+        matches!(self.place(key), Some(Place::Variable(_)))
+    }
+
+    fn wrong_type(&mut self, key: &'static str, expected: &str, found: &ValueKind) {
+        let found = match found {
+            ValueKind::String(text) => format!("the text {}", quoted(text)),
+            ValueKind::Boolean(value) => value.to_string(),
+            ValueKind::I64(number) => number.to_string(),
+            ValueKind::Float(number) => number.to_string(),
+            ValueKind::Table(_) => "a section".to_owned(),
+            ValueKind::Array(_) => "a list".to_owned(),
+            _ => "something else".to_owned(),
+        };
+        self.fault(key, format_args!("{expected} is expected, not {found}"));
+    }
+}
+
+/// Takes the value at a path out of a tree. The error is what stands where a section should.
+fn remove<'k>(table: &mut Tree, path: &'k str) -> Result<Option<Value>, (&'k str, Value)> {
+    let Some((section, rest)) = path.split_once('.') else { return Ok(table.remove(path)) };
+    match table.get_mut(section).map(|value| &mut value.kind) {
+        Some(ValueKind::Table(inner)) => remove(inner, rest),
+        Some(_) => table.remove(section).map_or(Ok(None), |value| Err((section, value))),
+        None => Ok(None),
+    }
+}
+
+/// A merged section has no place of its own; the first key in it has.
+fn place_of(value: &Value) -> Place {
+    match (value.origin(), &value.kind) {
+        (None, ValueKind::Table(table)) => table.values().next().map_or(Place::Merged, place_of),
+        (origin, _) => Place::from_origin(origin),
+    }
+}
+
+/// Every value below a table, by its whole name.
+fn leaves(prefix: &str, table: &Tree, found: &mut dyn FnMut(&str, Place)) {
+    for (key, value) in table {
+        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match &value.kind {
+            ValueKind::Table(inner) => leaves(&name, inner, found),
+            _ => found(&name, place_of(value)),
+        }
+    }
+}
+
+/// The key that was meant: one that is spelled nearly so, else the only one of that name in another section.
+fn near_miss<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
+    // The distance costs the product of both lengths, and no key is that long.
+    if wrong.len() > 64 {
+        return None;
+    }
+    let nearest = known.iter().map(|key| (distance(wrong, key), *key)).min()?;
+    if nearest.0 <= NEAR {
+        return Some(nearest.1);
+    }
+    let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
+    let mut same = known.iter().filter(|key| last(key) == last(wrong));
+    match (same.next(), same.next()) {
+        (Some(key), None) => Some(key),
+        _ => None,
+    }
+}
+
+/// How many letters must be put in, taken out or changed to make one text of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, a) in one.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = at + 1;
+        for (to, b) in other.bytes().enumerate() {
+            let changed = diagonal + usize::from(a != b);
+            diagonal = row[to + 1];
+            row[to + 1] = changed.min(diagonal + 1).min(row[to] + 1);
+        }
+    }
+    row[other.len()]
+}

@@ -1,0 +1,123 @@
+//! What the names in a configuration may look like: hosts, ids, paths.
+//!
+//! Each rule gives the text back, or the words that end "… is": why it does not fit.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::model::command::DeviceId;
+
+/// A host name (RFC 1123 2.1) or an IP address, without scheme, port and brackets.
+pub(super) fn host(text: &str) -> Result<String, &'static str> {
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    if text.contains("://") {
+        return Err("a URL: the host alone is expected, and its port under `port`");
+    }
+    if text.contains(':') {
+        return Err("a host with a port: the port belongs under `port` (an IPv6 address takes no brackets)");
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        Ok(text.to_owned())
+    } else {
+        Err("not a host name or IP address")
+    }
+}
+
+/// Whether what is sent to this host never leaves the machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A project, region or registry: one part of the client id and, the project, the audience of tokens.
+pub(super) fn segment(text: &str) -> Result<String, &'static str> {
+    if (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"/+#".contains(&byte)) {
+        Ok(text.to_owned())
+    } else {
+        Err("not an id: 1 to 255 visible ASCII characters without `/`, `+` and `#` are expected")
+    }
+}
+
+/// A device id that every cloud could take.
+pub(super) fn device(text: &str) -> Result<DeviceId, String> {
+    if text.contains('%') {
+        return Err(
+            "not taken: specifiers such as %H are not built yet in this version; write the id itself".to_owned()
+        );
+    }
+    if text.starts_with('@') {
+        return Err("not taken: @/path is not built yet in this version; write the id itself".to_owned());
+    }
+    if text.contains('+') {
+        return Err("not taken: `+` has a meaning of its own in the topic filters of MQTT (3.1.1, 4.7)".to_owned());
+    }
+    DeviceId::parse(text).map_err(|error| error.to_string())
+}
+
+/// cloud.google.com/iot/docs/requirements: `[a-zA-Z][-a-zA-Z0-9._+~%]{2,254}`, not beginning with `goog`.
+pub(super) fn fits_iotcore(id: &DeviceId) -> Result<(), &'static str> {
+    let text = id.as_str();
+    if !text.starts_with(|first: char| first.is_ascii_alphabetic())
+        || !(3..=255).contains(&text.len())
+        || !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    {
+        return Err("not an id for Cloud IoT Core: a letter and then 2 to 254 of A-Z a-z 0-9 - . _ ~ are expected");
+    }
+    if text.starts_with("goog") {
+        return Err("not an id for Cloud IoT Core: those that begin with `goog` are reserved");
+    }
+    Ok(())
+}
+
+/// A daemon has no folder of its own to which a relative path could be meant.
+pub(super) fn path(text: &str) -> Result<PathBuf, &'static str> {
+    if text.starts_with('/') { Ok(text.into()) } else { Err("not an absolute path") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_and_addresses_and_nothing_around_them() {
+        for good in ["localhost", "mqtt.example.", "mqtt.2030.ltsapis.goog", "10.0.0.1", "::1", "fe80::1", "a_b.local"]
+        {
+            assert_eq!(host(good).as_deref(), Ok(good));
+        }
+        for bad in ["", ".", "a..b", "-a", "a-", "mqtts://a", "a:8883", "[::1]", "a b", "a/b", "ä.de", &"a".repeat(64)]
+        {
+            assert!(host(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_stays_on_the_machine_is_loopback() {
+        for local in ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1"] {
+            assert!(is_loopback(local), "{local}");
+        }
+        for remote in ["localhost.example", "128.0.0.1", "0.0.0.0", "::", "10.0.0.1", "127.0.0.1.example"] {
+            assert!(!is_loopback(remote), "{remote}");
+        }
+    }
+
+    #[test]
+    fn device_ids_are_those_of_the_cloud() {
+        let fits = |id: &str| device(id).is_ok_and(|id| fits_iotcore(&id).is_ok());
+        for good in ["gw-1", "abc", "A.b_c~d", &format!("a{}", "b".repeat(254))] {
+            assert!(fits(good), "{good:?}");
+        }
+        for bad in
+            ["", "ab", "1abc", "-abc", "googly", "gw+1", "gw-%H", "@/etc/id", "a/b", "ä23", "a b c", &"a".repeat(256)]
+        {
+            assert!(!fits(bad), "{bad:?}");
+        }
+    }
+}

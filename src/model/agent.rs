@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cloud::{CloudLimits, Inbound, Outbound, Road};
-use super::command::{Command, Method, MethodSpec, Outcome, Status};
+use super::command::{Command, CommandId, Method, MethodSpec, Outcome, Status};
 use super::connection::{Connection, Step as ConnectionStep, Terms};
 use super::durable::Durable;
 use super::intake::own_methods;
@@ -68,6 +68,13 @@ pub enum Effect {
     Send(MessageId, Outbound),
     Connect,
     Disconnect,
+    /// Nothing to be done, but somebody may want to know: a command was not taken on.
+    Refused {
+        id: CommandId,
+        method: Method,
+        status: Status,
+        why: String,
+    },
     /// Reboot the machine.
     Reboot,
     /// A sentence for people about the state of things.

@@ -59,14 +59,14 @@ impl Agent {
                 self.outbox.tell_again(number, request.reply_to);
             } else {
                 let why = "this id is that of another command; it was not run";
-                self.refuse(key.id, request, Outcome::failed(Status::CONFLICT, why), now);
+                self.refuse(key.id, request, Outcome::failed(Status::CONFLICT, why), now, out);
             }
             return;
         }
         match self.judge(&request, now) {
             Err(outcome) => {
                 out.push(Effect::Ack(delivery));
-                self.refuse(key.id, request, outcome, now);
+                self.refuse(key.id, request, outcome, now, out);
             }
             Ok(spec) if spec.harmless => {
                 out.push(Effect::Ack(delivery));
@@ -202,7 +202,10 @@ impl Agent {
         }
     }
 
-    fn refuse(&mut self, id: CommandId, request: Request, outcome: Outcome, now: &Now) {
+    fn refuse(&mut self, id: CommandId, request: Request, outcome: Outcome, now: &Now, out: &mut Vec<Effect>) {
+        let why = outcome.payload["error"].as_str().unwrap_or_default().to_owned();
+        let (method, status) = (request.method.clone(), outcome.status);
+        out.push(Effect::Refused { id: id.clone(), method, status, why });
         self.answer_at_best((id, Some(request.method), request.reply_to), outcome, now.wall, now);
     }
 

@@ -86,7 +86,9 @@ impl Agent {
                     }
                 }
                 Effect::Send(id, _) => self.outbox.unsent(id),
-                Effect::Resume(..) | Effect::Connect | Effect::Disconnect | Effect::Status(_) | Effect::Exit => {
+                Effect::Resume(..)
+                | Effect::Refused { .. }
+                | Effect::Connect | Effect::Disconnect | Effect::Status(_) | Effect::Exit => {
                     out.push(effect);
                 }
             }

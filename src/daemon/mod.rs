@@ -1,0 +1,276 @@
+//! The composition root and the one loop: inputs in, decisions of the model, records to disk, then the effects.
+//!
+//! One turn: gather what is ready, let the model decide, append and sync the records, and only then perform the other
+//! effects in order. Nothing else changes state, so nothing needs a lock. While a turn waits for the disk the
+//! connection goes on answering pings, since it is a task of its own.
+
+mod keeper;
+mod narrator;
+mod session;
+mod workers;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::config::{Config, Folders, Mode as RebootMode};
+use crate::dialect::token;
+use crate::handler::Handler;
+use crate::host::clock::Clock;
+use crate::host::systemd::Manager;
+use crate::model::agent::{Agent, Effect, Input, Settings};
+use crate::model::connection::Terms;
+use crate::model::durable::Durable;
+use crate::model::now::Now;
+use crate::model::reboot::{Mode, Policy};
+use crate::model::record::Record;
+use crate::model::twin::About;
+use crate::store::StateDir;
+use keeper::{Keeper, Opened};
+use narrator::Narrator;
+use session::Session;
+use workers::Workers;
+
+/// Inputs of one turn. More would only delay the answers to the first of them.
+const BATCH: usize = 256;
+
+/// What the daemon is made of.
+pub struct Parts {
+    pub config: Config,
+    pub folders: Folders,
+    /// Beside those of the model itself.
+    pub handlers: Vec<Arc<dyn Handler>>,
+}
+
+/// How a life of the daemon ended.
+enum End {
+    /// As it was told to.
+    Stopped,
+    /// The journal, which could not be read before, can be read now.
+    JournalIsBack,
+}
+
+/// Runs the daemon until `stop` is ready and what is under way has ended.
+///
+/// # Errors
+///
+/// If the state folder cannot be locked ([`crate::store::LockError`]), or the kernel does not tell which boot this is.
+/// Nothing that the network, the cloud or the configuration does is an error here.
+pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+    token::install_provider();
+    let clock = Clock::new()?;
+    let state = StateDir::lock(&parts.folders.state)?;
+    let manager = Manager::from_env();
+    let started = clock.now();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), boot = %started.boot_id, "started");
+    tokio::pin!(stop);
+    loop {
+        let daemon = Daemon::new(&parts, &clock, &manager, &state, &started).await?;
+        match daemon.live(stop.as_mut()).await? {
+            End::Stopped => break,
+            End::JournalIsBack => tracing::info!("the journal can be read again; beginning anew"),
+        }
+    }
+    manager.stopping();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// One life of the daemon, from the reading of the journal.
+struct Daemon<'a> {
+    clock: &'a Clock,
+    manager: &'a Manager,
+    agent: Agent,
+    keeper: Keeper,
+    session: Session,
+    workers: Workers,
+    narrator: Narrator,
+    is_stopping: bool,
+}
+
+impl<'a> Daemon<'a> {
+    async fn new(
+        parts: &Parts,
+        clock: &'a Clock,
+        manager: &'a Manager,
+        state: &StateDir,
+        started: &Now,
+    ) -> anyhow::Result<Self> {
+        let (keeper, opened) = Keeper::open(state.clone()).await?;
+        let (durable, unusable) = match opened {
+            Opened::Records(records) => (Durable::replay(&records), None),
+            Opened::Unusable(why) => {
+                tracing::error!("{why}; commands that need the journal are refused until then");
+                (Durable::default(), Some(why))
+            }
+        };
+        let session = Session::new(&parts.config, parts.folders.clone());
+        let workers = Workers::new(&parts.handlers);
+        let Config { auth, session: timing, .. } = &parts.config;
+        let settings = Settings {
+            cloud: session.limits(),
+            terms: Terms {
+                lease: Some(auth.lifetime),
+                backoff_max: timing.backoff_max,
+                backoff_max_refused: timing.backoff_max_refused,
+            },
+            reboot: reboot_policy(&parts.config),
+            methods: workers.methods(),
+            disabled: parts.config.methods.disable.iter().cloned().collect(),
+            about: About { version: env!("CARGO_PKG_VERSION"), started: started.wall },
+        };
+        let agent = Agent::new(settings, durable, unusable, seed()?, &clock.now());
+        Ok(Self { clock, manager, agent, keeper, session, workers, narrator: Narrator::default(), is_stopping: false })
+    }
+
+    async fn live(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<End> {
+        let mut inputs = vec![Input::Begin];
+        let mut is_ready = false;
+        loop {
+            self.narrator.hear(&inputs);
+            let now = self.clock.now();
+            let effects = self.agent.handle(&now, std::mem::take(&mut inputs));
+            let records = effects.iter().filter_map(|effect| match effect {
+                Effect::Record(record) => Some(record.clone()),
+                _ => None,
+            });
+            match self.keeper.append(records.collect(), &now).await? {
+                Ok(()) => self.agent.stored(),
+                Err(why) => {
+                    tracing::error!("{why}; commands that need the journal are refused meanwhile");
+                    inputs.push(Input::JournalFailed { why, held: effects });
+                    continue;
+                }
+            }
+            for effect in effects {
+                self.narrator.tell(&effect);
+                if let Effect::Exit = effect {
+                    return Ok(End::Stopped);
+                }
+                inputs.extend(self.perform(effect, &now).await?);
+            }
+            if !is_ready {
+                is_ready = true;
+                self.manager.ready();
+            }
+            if inputs.is_empty() {
+                inputs.extend(self.compact(&now).await?);
+            }
+            if inputs.is_empty()
+                && let Some(end) = self.wait(&mut inputs, stop.as_mut()).await?
+            {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Does what the model ordered; what it leads to at once is the next input.
+    async fn perform(&mut self, effect: Effect, now: &Now) -> anyhow::Result<Option<Input>> {
+        Ok(match effect {
+            Effect::Record(_) | Effect::Refused { .. } | Effect::Exit => None,
+            Effect::Ack(delivery) => {
+                self.session.acknowledge(delivery);
+                None
+            }
+            Effect::Start(run, command) => {
+                self.workers.start(run, command);
+                None
+            }
+            Effect::Resume(run, command) => {
+                self.workers.resume(run, command);
+                None
+            }
+            Effect::Send(id, message) => {
+                self.session.send(id, &message);
+                None
+            }
+            Effect::Connect => self.session.connect(now).await?.map(Input::Offline),
+            Effect::Disconnect => self.session.disconnect().map(Input::Offline),
+            Effect::Status(sentence) => {
+                self.manager.status(&sentence);
+                None
+            }
+            Effect::Reboot => {
+                // `reboot_policy` offers the model no mode that leads here.
+                tracing::error!("this version cannot reboot the machine");
+                None
+            }
+        })
+    }
+
+    /// Makes the journal small again when it has grown, and writes it anew when it was broken.
+    async fn compact(&mut self, now: &Now) -> anyhow::Result<Option<Input>> {
+        if !self.keeper.wants_rewrite(now) {
+            return Ok(None);
+        }
+        let was_broken = self.keeper.is_broken();
+        let records = self.agent.durable().records();
+        Ok(match self.keeper.rewrite(records, now).await? {
+            Ok(()) if was_broken => {
+                tracing::info!("the journal can be written again");
+                Some(Input::JournalHealed)
+            }
+            Ok(()) => None,
+            Err(_) if was_broken => None,
+            Err(why) => Some(Input::JournalFailed { why, held: Vec::new() }),
+        })
+    }
+
+    /// Waits for something to happen, then takes all that is ready, up to [`BATCH`].
+    async fn wait(
+        &mut self,
+        inputs: &mut Vec<Input>,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> anyhow::Result<Option<End>> {
+        let now = self.clock.now();
+        let deadline = [self.agent.deadline(&now), self.keeper.deadline(), self.manager.pet(&now)];
+        let sleep = deadline.into_iter().flatten().min().map_or(Duration::MAX, |due| due.since(now.boot));
+        tokio::select! {
+            biased;
+            input = self.session.next() => inputs.push(input),
+            input = self.workers.next() => inputs.push(input),
+            () = stop, if !self.is_stopping => {
+                self.is_stopping = true;
+                inputs.push(Input::Stop);
+            }
+            () = tokio::time::sleep(sleep) => inputs.push(Input::Tick),
+        }
+        while inputs.len() < BATCH
+            && let Some(input) = self.session.try_next().or_else(|| self.workers.try_next())
+        {
+            inputs.push(input);
+        }
+        let is_back = self.keeper.is_back(&self.clock.now()).await?;
+        Ok(is_back.then_some(End::JournalIsBack))
+    }
+}
+
+fn reboot_policy(config: &Config) -> Policy {
+    let reboot = &config.reboot;
+    Policy {
+        mode: match reboot.mode {
+            RebootMode::Simulate => Mode::Simulated(reboot.simulate_for),
+            RebootMode::Auto | RebootMode::Logind | RebootMode::Helper => Mode::Unavailable(
+                "this version can only simulate reboots; hint: set `mode = \"simulate\"` under [reboot]".to_owned(),
+            ),
+        },
+        min_interval: reboot.min_interval,
+        min_uptime: reboot.min_uptime,
+        grace: reboot.grace,
+        drain: reboot.drain,
+    }
+}
+
+/// The only randomness of the model: devices that lose the same broker must not come back together.
+fn seed() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("no randomness from the kernel"))
+        .context("the back-off needs a seed")?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,77 @@
+//! Tells the log what happens: one line a stage of a command or the session, never a payload.
+//!
+//! What others can cause at will is counted and cut, so that nobody can fill a disk by talking to us.
+
+use std::time::Duration;
+
+use crate::model::agent::{Effect, Input};
+use crate::model::cloud::Inbound;
+use crate::model::record::Record;
+use crate::model::wire::Reason;
+
+/// Lines about bad input in one minute; the rest is summed up in one.
+const LINES: u32 = 30;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+pub(super) struct Narrator {
+    window: Option<tokio::time::Instant>,
+    told: u32,
+    untold: u32,
+}
+
+impl Narrator {
+    pub(super) fn hear(&mut self, inputs: &[Input]) {
+        for input in inputs {
+            match input {
+                Input::Online { session_kept } => tracing::info!(session_kept, "connected"),
+                Input::Offline(Reason::Planned) => tracing::info!("disconnected as planned"),
+                Input::Offline(reason) => tracing::warn!("not connected: {reason}; hint: {}", reason.hint()),
+                Input::Cloud(Inbound::Malformed { status, why, .. }, _) if self.may_tell() => {
+                    tracing::warn!(%status, "not a command: {why}");
+                }
+                Input::Cloud(Inbound::Dropped { why }, _) if self.may_tell() => {
+                    tracing::warn!("a message was dropped: {why}");
+                }
+                Input::Stop => tracing::info!("stopping"),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn tell(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Record(Record::Accepted { key, method, .. }) => {
+                tracing::info!(id = %key.id, %method, "command accepted");
+            }
+            Effect::Record(Record::Finished { key, outcome, .. }) => {
+                tracing::info!(id = %key.id, status = %outcome.status, "command finished");
+            }
+            Effect::Record(Record::Boot { id, .. }) => tracing::info!(boot = %id, "a new boot"),
+            Effect::Refused { id, method, status, why } if self.may_tell() => {
+                tracing::warn!(%id, %method, %status, "command refused: {why}");
+            }
+            Effect::Status(sentence) => tracing::debug!("{sentence}"),
+            _ => {}
+        }
+    }
+
+    /// Whether one more line about bad input may be written in this minute.
+    fn may_tell(&mut self) -> bool {
+        let now = tokio::time::Instant::now();
+        if self.window.is_none_or(|start| now.duration_since(start) >= MINUTE) {
+            if self.untold > 0 {
+                tracing::warn!("{} more messages like these in the last minute", self.untold);
+            }
+            *self = Self { window: Some(now), told: 0, untold: 0 };
+        }
+        let may = self.told < LINES;
+        if may {
+            self.told += 1;
+        } else {
+            self.untold = self.untold.saturating_add(1);
+        }
+        may
+    }
+}

@@ -18,3 +18,4 @@
 //! ARCHITECTURE.md has the mental model and the promises.
 
 pub mod model;
+pub mod mqtt;

@@ -22,4 +22,5 @@ pub mod daemon;
 pub mod dialect;
 pub mod handler;
 pub mod model;
+pub mod mqtt;
 pub mod store;

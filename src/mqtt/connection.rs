@@ -1,0 +1,336 @@
+//! The task that owns one connection, from the dial to its typed end.
+//!
+//! One loop over the ping timer, the daemon's asks and the stream; it waits for nothing else, so a daemon that takes no events stops
+//! the reading and never the pings. What is asked in one turn leaves in one write. It retries nothing and keeps nothing.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use rumqttc::mqttbytes::v4::{self, Codec, Publish};
+use tokio::select;
+use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_util::codec::Framed;
+
+use super::flight::{Received, Sent};
+use super::login::{self, Session};
+use super::pulse::{Beat, Pulse};
+use super::{Ask, Event, Order, dial, packets};
+use crate::model::wire::{MessageId, Packet, Qos, Reason};
+
+pub(super) type Wire = Framed<dial::Stream, Codec>;
+
+/// The most that MQTT can frame (section 2.2.3). What we may send is checked before it comes here.
+const FRAME_MAX: usize = 268_435_455;
+
+/// For the DISCONNECT to be written and the broker to hang up. Leaving must not take longer than a stop of the daemon may.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Runs one connection and tells how it ended.
+pub(super) async fn run(order: Order, mut asks: Receiver<Ask>, events: Sender<Event>) {
+    let reason = match open(&order, &mut asks).await {
+        Ok((wire, session)) => Connection::new(wire, &order, events.clone()).live(session, asks).await,
+        Err(reason) => reason,
+    };
+    // A slot is always kept for this one. Where it fails nobody listens any more.
+    let _ = events.try_send(Event::Ended(reason));
+}
+
+/// From the order to the last SUBACK, all under one time limit.
+async fn open(order: &Order, asks: &mut Receiver<Ask>) -> Result<(Wire, Session), Reason> {
+    let deadline = Instant::now() + order.connect_timeout;
+    let timed_out = |stage| Reason::TimedOut { stage, seconds: seconds(order.connect_timeout) };
+    let mut stage = "";
+    let stream = select! {
+        biased;
+        _ = called_off(asks) => return Err(Reason::Planned),
+        stream = timeout_at(deadline, dial::open(&order.endpoint, order.login.keep_alive, &mut stage)) => stream,
+    }
+    .map_err(|_| timed_out(stage))??;
+
+    let codec = Codec { max_incoming_size: order.limits.packet_in, max_outgoing_size: FRAME_MAX };
+    let mut wire = Framed::new(stream, codec);
+    let session = select! {
+        biased;
+        cause = called_off(asks) => {
+            // The broker may know us by now, and without a DISCONNECT it would publish the will.
+            if cause == CalledOff::Asked {
+                leave(&mut wire).await;
+            }
+            return Err(Reason::Planned);
+        }
+        session = timeout_at(deadline, login::greet(&mut wire, order, &mut stage)) => session,
+    }
+    .map_err(|_| timed_out(stage))??;
+    Ok((wire, session))
+}
+
+#[derive(PartialEq, Eq)]
+enum CalledOff {
+    Asked,
+    Dropped,
+}
+
+/// Waits until nobody wants the connection any more. Before it is online nothing else can be asked for.
+async fn called_off(asks: &mut Receiver<Ask>) -> CalledOff {
+    loop {
+        match asks.recv().await {
+            Some(Ask::Disconnect) => return CalledOff::Asked,
+            None => return CalledOff::Dropped,
+            Some(Ask::Publish(..) | Ask::Ack(_)) => {}
+        }
+    }
+}
+
+/// A connection that is online.
+struct Connection {
+    wire: Wire,
+    events: Sender<Event>,
+    /// Slots for events that no message may take: one for each of our messages that can be settled, and Ended.
+    spare: usize,
+    sent: Sent,
+    received: Received,
+    /// What was read and not yet handed to the daemon. Nothing more is read until it is empty.
+    backlog: VecDeque<Publish>,
+    /// Messages with QoS 0 that are settled by the next complete write.
+    unwritten: Vec<MessageId>,
+    /// The stream holds bytes that may not have left, in our buffer or in that of TLS.
+    unflushed: bool,
+    pulse: Pulse,
+}
+
+enum Step {
+    Timer,
+    Asked(Option<Ask>),
+    Room,
+    Io(Io),
+}
+
+impl Connection {
+    fn new(wire: Wire, order: &Order, events: Sender<Event>) -> Self {
+        Self {
+            wire,
+            events,
+            spare: usize::from(order.limits.window) + 1,
+            sent: Sent::new(order.limits.window),
+            received: Received::default(),
+            backlog: VecDeque::new(),
+            unwritten: Vec::new(),
+            unflushed: false,
+            pulse: Pulse::new(order.login.keep_alive, Instant::now()),
+        }
+    }
+
+    async fn live(mut self, session: Session, asks: Receiver<Ask>) -> Reason {
+        self.tell(Event::Online { session_kept: session.kept });
+        self.backlog = session.early;
+        self.turn(asks).await.unwrap_or_else(|reason| reason)
+    }
+
+    /// Turns until the end. `Ok` and `Err` are both ends; `Err` is the one that `?` brings.
+    async fn turn(&mut self, mut asks: Receiver<Ask>) -> Result<Reason, Reason> {
+        let mut timer = pin!(sleep_until(self.pulse.deadline()));
+        loop {
+            self.hand_over()?;
+            let listening = self.backlog.is_empty();
+            self.pulse.listen(listening, Instant::now());
+            let step = select! {
+                // The timer first: a stream that is always ready must not keep us from pinging. Asks before the stream, so that
+                // what the daemon did with one read leaves before the next.
+                biased;
+                () = &mut timer => Step::Timer,
+                ask = asks.recv() => Step::Asked(ask),
+                _ = self.events.reserve_many(self.spare + 1), if !listening && self.received.has_room() => Step::Room,
+                io = io(&mut self.wire, self.unflushed, listening) => Step::Io(io),
+            };
+            match step {
+                Step::Timer => {
+                    match self.pulse.check(Instant::now()) {
+                        Beat::Quiet => {}
+                        Beat::Ping => self.write(v4::Packet::PingReq)?,
+                        Beat::Dead => return Err(Reason::DeadLink { seconds: seconds(self.pulse.patience()) }),
+                    }
+                    timer.as_mut().reset(self.pulse.deadline());
+                }
+                Step::Asked(None) => return Ok(Reason::Planned),
+                Step::Asked(Some(first)) => {
+                    let mut next = Some(first);
+                    while let Some(ask) = next {
+                        match ask {
+                            Ask::Publish(id, packet) => self.publish(id, packet)?,
+                            Ask::Ack(delivery) => self.received.ack(delivery),
+                            Ask::Disconnect => return Ok(self.disconnect().await),
+                        }
+                        next = asks.try_recv().ok();
+                    }
+                    self.write_pubacks()?;
+                }
+                Step::Room => {}
+                Step::Io(io) => self.moved(io)?,
+            }
+        }
+    }
+
+    /// Gives the daemon what was read, as long as it has room.
+    fn hand_over(&mut self) -> Result<(), Reason> {
+        while !self.backlog.is_empty() && self.received.has_room() && self.events.capacity() > self.spare {
+            let Some(publish) = self.backlog.pop_front() else { break };
+            let (packet, id) = packets::received(publish)?;
+            let delivery = self.received.number(id);
+            self.tell(Event::Received(delivery, packet));
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, message: MessageId, packet: Packet) -> Result<(), Reason> {
+        let id = match packet.qos {
+            Qos::AtLeastOnce => {
+                self.sent.take(message).expect("the link lets no more than a window of messages through")
+            }
+            Qos::AtMostOnce => {
+                self.unwritten.push(message);
+                0
+            }
+        };
+        self.write(packets::publish(packet, id))
+    }
+
+    fn write_pubacks(&mut self) -> Result<(), Reason> {
+        while let Some(id) = self.received.next() {
+            self.write(v4::Packet::PubAck(v4::PubAck::new(id)))?;
+        }
+        Ok(())
+    }
+
+    /// Queues a packet; it leaves at the end of the turn.
+    fn write(&mut self, packet: v4::Packet) -> Result<(), Reason> {
+        // `Framed` only appends to its buffer here, whose size the window and the bound of deliveries limit, so there is no
+        // readiness to wait for.
+        Pin::new(&mut self.wire).start_send(packet).map_err(packets::reason)?;
+        self.unflushed = true;
+        self.pulse.queued(Instant::now());
+        Ok(())
+    }
+
+    fn moved(&mut self, io: Io) -> Result<(), Reason> {
+        let now = Instant::now();
+        match io {
+            Io::Packet(packet) => {
+                self.pulse.received(now);
+                self.take(packet)
+            }
+            Io::PartRead => {
+                self.pulse.received(now);
+                Ok(())
+            }
+            Io::PartWritten => {
+                self.pulse.progressed(now);
+                Ok(())
+            }
+            Io::Flushed => {
+                self.pulse.flushed(now);
+                self.settle_written();
+                Ok(())
+            }
+            Io::Ended(reason) => Err(reason),
+        }
+    }
+
+    fn settle_written(&mut self) {
+        self.unflushed = false;
+        for message in std::mem::take(&mut self.unwritten) {
+            self.tell(Event::Settled(message));
+        }
+    }
+
+    fn take(&mut self, packet: v4::Packet) -> Result<(), Reason> {
+        match packet {
+            v4::Packet::Publish(publish) => self.backlog.push_back(publish),
+            v4::Packet::PubAck(ack) => {
+                let message = self.sent.settle(ack.pkid);
+                let nothing = || Reason::Protocol(format!("PUBACK for packet id {}, which is not in flight", ack.pkid));
+                self.tell(Event::Settled(message.ok_or_else(nothing)?));
+            }
+            v4::Packet::PingResp => {}
+            other => return Err(packets::unexpected(&other)),
+        }
+        Ok(())
+    }
+
+    fn tell(&self, event: Event) {
+        // There is a slot: the bounds of `spare` and `hand_over` see to it. Where it fails nobody listens, and the asks end too.
+        let _ = self.events.try_send(event);
+    }
+
+    async fn disconnect(&mut self) -> Reason {
+        if let Err(reason) = self.write_pubacks() {
+            return reason;
+        }
+        if leave(&mut self.wire).await {
+            self.settle_written();
+        }
+        Reason::Planned
+    }
+}
+
+/// What the stream did.
+enum Io {
+    Packet(v4::Packet),
+    /// Bytes came, not yet a whole packet.
+    PartRead,
+    PartWritten,
+    /// All that was queued has been written.
+    Flushed,
+    Ended(Reason),
+}
+
+/// Writes what is queued, then reads. Cancel-safe: both buffers belong to the wire.
+async fn io(wire: &mut Wire, unflushed: bool, listening: bool) -> Io {
+    poll_fn(|cx| {
+        if unflushed {
+            let before = wire.write_buffer().len();
+            match Pin::new(&mut *wire).poll_flush(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Io::Flushed),
+                Poll::Ready(Err(error)) => return Poll::Ready(Io::Ended(packets::reason(error))),
+                Poll::Pending if wire.write_buffer().len() < before => return Poll::Ready(Io::PartWritten),
+                Poll::Pending => {}
+            }
+        }
+        if !listening {
+            return Poll::Pending;
+        }
+        let before = wire.read_buffer().len();
+        match Pin::new(&mut *wire).poll_next(cx) {
+            Poll::Ready(Some(Ok(packet))) => Poll::Ready(Io::Packet(packet)),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Io::Ended(packets::reason(error))),
+            Poll::Ready(None) => Poll::Ready(Io::Ended(Reason::Closed)),
+            Poll::Pending if wire.read_buffer().len() > before => Poll::Ready(Io::PartRead),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Writes what is queued and a DISCONNECT, then waits until the broker hangs up: it has then seen the DISCONNECT, and a next
+/// connection cannot overtake it. Bounded; false if the writing failed.
+async fn leave(wire: &mut Wire) -> bool {
+    let mut written = false;
+    let _ = timeout(LEAVE_WITHIN, async {
+        if wire.send(v4::Packet::Disconnect).await.is_ok() && SinkExt::<v4::Packet>::close(wire).await.is_ok() {
+            written = true;
+            // With bytes of the broker unread, closing would reset the connection and could take the DISCONNECT with it.
+            while let Some(Ok(_)) = wire.next().await {}
+        }
+    })
+    .await;
+    written
+}
+
+/// Whole seconds for words to the user, never 0.
+fn seconds(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
+}

@@ -1,0 +1,105 @@
+//! One MQTT 3.1.1 connection at a time, from the order to connect to its typed end.
+//!
+//! * `link`: the daemon's end of a connection, and the queues between the two.
+//! * `connection`: the task that owns the stream; `login` is its first part, CONNECT to SUBACK.
+//! * `pulse`: when to ping and when a silent link is dead. `flight`: what waits for a PUBACK, either way.
+//! * `packets`: between the words of the model and those of rumqttc's codec.
+//! * `dial` opens the stream, `tls` says whom to trust.
+//!
+//! Nothing here retries, keeps a message beyond its connection, or knows a topic.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::wire::{Delivery, Login, MessageId, Packet, Reason, Subscription};
+
+mod connection;
+mod dial;
+mod flight;
+mod link;
+mod login;
+mod packets;
+mod pulse;
+pub mod tls;
+
+pub use link::{Link, Refused, connect};
+
+/// Where a broker listens.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// A name or an address (IPv6 without brackets). With TLS the certificate must be for it.
+    pub host: String,
+    pub port: u16,
+    /// None: plain TCP.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Endpoint({}:{}{})", self.host, self.port, if self.tls.is_some() { ", TLS" } else { "" })
+    }
+}
+
+/// The largest packet taken and sent when nobody says otherwise. The largest message of the clouds we speak to is 256 KiB, and
+/// its topic and header come on top.
+pub const PACKET_LIMIT: usize = 300 * 1024;
+
+/// Messages of ours that may be un-settled at a time when nobody says otherwise: enough to hide a round trip of a second at 64
+/// answers a second, few enough to be sent again after a lost session.
+pub const WINDOW: u16 = 64;
+
+/// What one connection may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest packet that is taken, in bytes without its fixed header. A larger one ends the connection before any of it is stored.
+    pub packet_in: usize,
+    /// The largest PUBLISH that is sent, in bytes with its fixed header. A larger one is refused by [`Link::ask`].
+    pub packet_out: usize,
+    /// How many messages of ours may be un-settled at a time; also the largest packet id used. 0 counts as 1.
+    pub window: u16,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { packet_in: PACKET_LIMIT, packet_out: PACKET_LIMIT, window: WINDOW }
+    }
+}
+
+/// All that is needed for one connection.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub endpoint: Endpoint,
+    pub login: Login,
+    /// Sent in one SUBSCRIBE; each must be granted. May be empty.
+    pub subscriptions: Vec<Subscription>,
+    /// One limit over name, TCP, TLS, CONNACK and SUBACK together.
+    pub connect_timeout: Duration,
+    pub limits: Limits,
+}
+
+/// What the daemon wants of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Settled at its PUBACK (QoS 1) or once it is written (QoS 0).
+    Publish(MessageId, Packet),
+    /// The message may be forgotten by the broker. PUBACKs leave in the order of arrival, so this one may wait for earlier ones.
+    Ack(Delivery),
+    /// Write all that was asked before, then DISCONNECT. What was not acknowledged stays with the broker.
+    Disconnect,
+}
+
+/// What a connection tells the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Logged in and every subscription granted.
+    Online {
+        /// The broker still had the session of an earlier connection.
+        session_kept: bool,
+    },
+    /// A message. With QoS 1 it waits for [`Ask::Ack`].
+    Received(Delivery, Packet),
+    Settled(MessageId),
+    /// Exactly once, and always the last.
+    Ended(Reason),
+}

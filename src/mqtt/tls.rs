@@ -1,0 +1,93 @@
+//! Whom to trust: the rustls configuration of a connection.
+//!
+//! The crypto provider is named here and never taken from a process-wide default. There is no way to switch a check off.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore};
+
+/// The largest `ca_file` that is read, in bytes. The bundle of all public roots has about 220 KiB.
+const CA_FILE_MAX: u64 = 4 * 1024 * 1024;
+
+/// A configuration for TLS 1.2 and 1.3 that trusts the certificates in `ca_file` (PEM), or those of the system without one.
+///
+/// Reads files, so call it where that may take a moment. Certificates that are no trust anchors are passed over, as bundles have
+/// such; an error names the file if none is left.
+pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>> {
+    let roots = match ca_file {
+        Some(path) => from_file(path).with_context(|| format!("ca_file {}", path.display()))?,
+        None => from_system()?,
+    };
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .context("TLS versions of the ring provider")?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn from_file(path: &Path) -> Result<RootCertStore> {
+    let mut pem = Vec::new();
+    File::open(path)?.take(CA_FILE_MAX + 1).read_to_end(&mut pem)?;
+    ensure!(pem.len() as u64 <= CA_FILE_MAX, "larger than {CA_FILE_MAX} bytes");
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().context("not PEM")?;
+    ensure!(!certificates.is_empty(), "no certificate in it (PEM is expected: -----BEGIN CERTIFICATE-----)");
+    let mut roots = RootCertStore::empty();
+    if roots.add_parsable_certificates(certificates).0 == 0 {
+        bail!("none of its certificates can be read");
+    }
+    Ok(roots)
+}
+
+fn from_system() -> Result<RootCertStore> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    if roots.add_parsable_certificates(found.certs).0 == 0 {
+        let why: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        bail!(
+            "no root certificates on this system (package ca-certificates), and no ca_file is set: {}",
+            why.join("; ")
+        );
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(content: &[u8]) -> String {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ca.pem");
+        std::fs::write(&path, content).expect("a file");
+        let error = client_config(Some(&path)).expect_err("no certificate");
+        let words = format!("{error:#}");
+        assert!(words.contains("ca.pem"), "{words}");
+        words
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_refused_by_name() {
+        assert!(refusal(b"").contains("no certificate in it"));
+        assert!(refusal(b"\x30\x82 der").contains("no certificate in it"));
+        assert!(refusal(b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n").contains("not PEM"));
+        assert!(
+            refusal(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+                .contains("none of its certificates")
+        );
+    }
+
+    #[test]
+    fn a_file_that_never_ends_is_refused() {
+        let error = client_config(Some(Path::new("/dev/zero"))).expect_err("too large");
+        assert!(format!("{error:#}").contains("larger than"), "{error:#}");
+    }
+}

@@ -19,4 +19,6 @@
 
 pub mod config;
 pub mod dialect;
+pub mod host;
+pub mod logging;
 pub mod model;

@@ -21,6 +21,8 @@ pub mod config;
 pub mod daemon;
 pub mod dialect;
 pub mod handler;
+pub mod host;
+pub mod logging;
 pub mod model;
 pub mod mqtt;
 pub mod store;

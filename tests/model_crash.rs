@@ -24,7 +24,10 @@ fn stories() -> Vec<(&'static str, Vec<Deed>)> {
         ("the same command three times at once, and later", {
             vec![Deed::Send(vec![count("a"), count("a"), count("a")]), wait(3), Deed::Send(vec![count("a")])]
         }),
-        ("a cut in between", vec![Deed::Send(vec![count("a")]), Deed::Cut, wait(6), Deed::Send(vec![count("a"), count("b")])]),
+        (
+            "a cut in between",
+            vec![Deed::Send(vec![count("a")]), Deed::Cut, wait(6), Deed::Send(vec![count("a"), count("b")])],
+        ),
         ("one at a time", {
             let queue = |id: &str| request("queue", Some(id), json!(null));
             vec![Deed::Send(["q1", "q2", "q3"].map(queue).to_vec()), wait(2)]
@@ -33,7 +36,14 @@ fn stories() -> Vec<(&'static str, Vec<Deed>)> {
             let echo = |id: &str| request("echo", Some(id), json!("hello"));
             vec![Deed::Send(vec![echo("e1"), count("a"), echo("e2")]), wait(2)]
         }),
-        ("a reboot", vec![wait(30), Deed::Send(vec![request("rebootDevice", Some("r1"), json!({ "reason": "test" }))]), wait(30)]),
+        (
+            "a reboot",
+            vec![
+                wait(30),
+                Deed::Send(vec![request("rebootDevice", Some("r1"), json!({ "reason": "test" }))]),
+                wait(30),
+            ],
+        ),
         ("a reboot, sent again and again", {
             let reboot = || Deed::Send(vec![request("rebootDevice", Some("r1"), json!(null))]);
             vec![wait(30), reboot(), reboot(), wait(3), reboot(), wait(10), reboot(), wait(60), reboot()]
@@ -111,9 +121,9 @@ fn every_promise_holds_whenever_the_process_or_the_power_goes() {
 
 /// With a guard taken away, some world must go wrong; else the judge above proves nothing.
 fn is_noticed(sabotage: Sabotage) {
-    let noticed = stories().iter().any(|(_, story)| {
-        ROADS.iter().any(|road| !wrongs(story, *road, &Mode::Machine, sabotage).1.is_empty())
-    });
+    let noticed = stories()
+        .iter()
+        .any(|(_, story)| ROADS.iter().any(|road| !wrongs(story, *road, &Mode::Machine, sabotage).1.is_empty()));
     assert!(noticed, "{sabotage:?} goes unnoticed");
 }
 

@@ -1,6 +1,7 @@
 //! Keeps the journal off the loop's thread: an SD card can stall for seconds, and nobody may wait for that but the
 //! turn whose records it holds up. Also knows when to try a broken journal again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -23,7 +24,7 @@ pub(super) enum Opened {
 }
 
 pub(super) struct Keeper {
-    state: StateDir,
+    state: Arc<StateDir>,
     journal: State,
     wait: Duration,
 }
@@ -45,7 +46,7 @@ enum State {
 }
 
 impl Keeper {
-    pub(super) async fn open(state: StateDir) -> anyhow::Result<(Self, Opened)> {
+    pub(super) async fn open(state: Arc<StateDir>) -> anyhow::Result<(Self, Opened)> {
         let opened = {
             let state = state.clone();
             off_the_loop(move || Journal::open(&state)).await?

@@ -20,14 +20,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::config::{Config, Folders, Mode as RebootMode};
 use crate::dialect::token;
 use crate::handler::Handler;
-use crate::host::clock::Clock;
-use crate::host::systemd::Manager;
+use crate::host::{boot, clock, systemd};
 use crate::model::agent::{Agent, Effect, Input, Settings};
 use crate::model::connection::Terms;
 use crate::model::durable::Durable;
-use crate::model::now::Now;
+use crate::model::now::{BootId, BootInstant, Now};
 use crate::model::reboot::{Mode, Policy};
-use crate::model::record::Record;
 use crate::model::twin::About;
 use crate::store::StateDir;
 use keeper::{Keeper, Opened};
@@ -39,6 +37,7 @@ use workers::Workers;
 const BATCH: usize = 256;
 
 /// What the daemon is made of.
+#[expect(missing_debug_implementations, reason = "handlers have nothing to show")]
 pub struct Parts {
     pub config: Config,
     pub folders: Folders,
@@ -62,45 +61,56 @@ enum End {
 /// Nothing that the network, the cloud or the configuration does is an error here.
 pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
     token::install_provider();
-    let clock = Clock::new()?;
-    let state = StateDir::lock(&parts.folders.state)?;
-    let manager = Manager::from_env();
-    let started = clock.now();
+    let boot_id = boot::id()?;
+    let state = Arc::new(StateDir::lock(&parts.folders.state)?);
+    let started = clock::now(boot_id);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), boot = %started.boot_id, "started");
     tokio::pin!(stop);
     loop {
-        let daemon = Daemon::new(&parts, &clock, &manager, &state, &started).await?;
+        let daemon = Daemon::new(&parts, state.clone(), &started).await?;
         match daemon.live(stop.as_mut()).await? {
             End::Stopped => break,
             End::JournalIsBack => tracing::info!("the journal can be read again; beginning anew"),
         }
     }
-    manager.stopping();
+    systemd::stopping();
     tracing::info!("stopped");
     Ok(())
 }
 
 /// One life of the daemon, from the reading of the journal.
-struct Daemon<'a> {
-    clock: &'a Clock,
-    manager: &'a Manager,
+struct Daemon {
+    boot_id: BootId,
     agent: Agent,
     keeper: Keeper,
     session: Session,
     workers: Workers,
     narrator: Narrator,
+    watchdog: Watchdog,
     is_stopping: bool,
 }
 
-impl<'a> Daemon<'a> {
-    async fn new(
-        parts: &Parts,
-        clock: &'a Clock,
-        manager: &'a Manager,
-        state: &StateDir,
-        started: &Now,
-    ) -> anyhow::Result<Self> {
-        let (keeper, opened) = Keeper::open(state.clone()).await?;
+/// systemd's watchdog, petted by the loop that does the work: a loop that hangs is ended and started again.
+struct Watchdog {
+    interval: Option<Duration>,
+    due: BootInstant,
+}
+
+impl Watchdog {
+    /// Pets it if that is due, and says when it will be due again.
+    fn pet(&mut self, now: BootInstant) -> Option<BootInstant> {
+        let interval = self.interval?;
+        if now >= self.due {
+            systemd::alive();
+            self.due = now + interval;
+        }
+        Some(self.due)
+    }
+}
+
+impl Daemon {
+    async fn new(parts: &Parts, state: Arc<StateDir>, started: &Now) -> anyhow::Result<Self> {
+        let (keeper, opened) = Keeper::open(state).await?;
         let (durable, unusable) = match opened {
             Opened::Records(records) => (Durable::replay(&records), None),
             Opened::Unusable(why) => {
@@ -123,8 +133,17 @@ impl<'a> Daemon<'a> {
             disabled: parts.config.methods.disable.iter().cloned().collect(),
             about: About { version: env!("CARGO_PKG_VERSION"), started: started.wall },
         };
-        let agent = Agent::new(settings, durable, unusable, seed()?, &clock.now());
-        Ok(Self { clock, manager, agent, keeper, session, workers, narrator: Narrator::default(), is_stopping: false })
+        let boot_id = started.boot_id;
+        Ok(Self {
+            boot_id,
+            agent: Agent::new(settings, durable, unusable, seed()?, &clock::now(boot_id)),
+            keeper,
+            session,
+            workers,
+            narrator: Narrator::default(),
+            watchdog: Watchdog { interval: systemd::watchdog_interval(), due: started.boot },
+            is_stopping: false,
+        })
     }
 
     async fn live(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<End> {
@@ -132,7 +151,7 @@ impl<'a> Daemon<'a> {
         let mut is_ready = false;
         loop {
             self.narrator.hear(&inputs);
-            let now = self.clock.now();
+            let now = clock::now(self.boot_id);
             let effects = self.agent.handle(&now, std::mem::take(&mut inputs));
             let records = effects.iter().filter_map(|effect| match effect {
                 Effect::Record(record) => Some(record.clone()),
@@ -155,7 +174,7 @@ impl<'a> Daemon<'a> {
             }
             if !is_ready {
                 is_ready = true;
-                self.manager.ready();
+                systemd::ready();
             }
             if inputs.is_empty() {
                 inputs.extend(self.compact(&now).await?);
@@ -191,7 +210,7 @@ impl<'a> Daemon<'a> {
             Effect::Connect => self.session.connect(now).await?.map(Input::Offline),
             Effect::Disconnect => self.session.disconnect().map(Input::Offline),
             Effect::Status(sentence) => {
-                self.manager.status(&sentence);
+                systemd::status(&sentence);
                 None
             }
             Effect::Reboot => {
@@ -226,8 +245,8 @@ impl<'a> Daemon<'a> {
         inputs: &mut Vec<Input>,
         stop: Pin<&mut impl Future<Output = ()>>,
     ) -> anyhow::Result<Option<End>> {
-        let now = self.clock.now();
-        let deadline = [self.agent.deadline(&now), self.keeper.deadline(), self.manager.pet(&now)];
+        let now = clock::now(self.boot_id);
+        let deadline = [self.agent.deadline(&now), self.keeper.deadline(), self.watchdog.pet(now.boot)];
         let sleep = deadline.into_iter().flatten().min().map_or(Duration::MAX, |due| due.since(now.boot));
         tokio::select! {
             biased;
@@ -244,7 +263,7 @@ impl<'a> Daemon<'a> {
         {
             inputs.push(input);
         }
-        let is_back = self.keeper.is_back(&self.clock.now()).await?;
+        let is_back = self.keeper.is_back(&clock::now(self.boot_id)).await?;
         Ok(is_back.then_some(End::JournalIsBack))
     }
 }
@@ -266,6 +285,7 @@ fn reboot_policy(config: &Config) -> Policy {
 }
 
 /// The only randomness of the model: devices that lose the same broker must not come back together.
+#[expect(clippy::disallowed_methods, reason = "this is where the model's randomness is drawn")]
 fn seed() -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
     SystemRandom::new()

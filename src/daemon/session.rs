@@ -61,8 +61,8 @@ impl Session {
             let key = Key::parse(&file.text).map_err(|error| {
                 Reason::NoLogin(format!("{}: {error}; hint: {}", file.path.display(), error.hint()))
             })?;
-            let tls = tls.then(|| mqtt::tls::client(ca_file.as_deref())).transpose();
-            let tls = tls.map_err(|error| Reason::Tls(error.to_string()))?;
+            let tls = tls.then(|| mqtt::tls::client_config(ca_file.as_deref())).transpose();
+            let tls = tls.map_err(|error| Reason::Tls(format!("{error:#}")))?;
             Ok(Credentials { key, tls })
         })
         .await

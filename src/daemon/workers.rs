@@ -59,13 +59,11 @@ impl Workers {
                     How::Resume => handler.resume(&command).await,
                 }
             };
-            match tokio::time::timeout(spec.time_limit, work).await {
-                Ok(outcome) => bounded(outcome, spec.output_limit),
-                Err(_) => {
-                    let why = format!("stopped after its time limit of {} s", spec.time_limit.as_secs());
-                    Outcome::failed(Status::TIMED_OUT, why)
-                }
-            }
+            let outcome = tokio::time::timeout(spec.time_limit, work).await.unwrap_or_else(|_| {
+                let why = format!("stopped after its time limit of {} s", spec.time_limit.as_secs());
+                Outcome::failed(Status::TIMED_OUT, why)
+            });
+            bounded(outcome, spec.output_limit)
         });
         self.runs.insert(task.id(), run);
     }

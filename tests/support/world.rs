@@ -415,9 +415,7 @@ impl World {
 
     fn acknowledge(&mut self, request: &Request) {
         self.outstanding.retain(|waiting| waiting != request);
-        let taken_on = |record: &Record| {
-            matches!((record, &request.identity), (Record::Accepted { key, .. }, Identity::Given(id)) if key.id == *id)
-        };
+        let taken_on = |record: &Record| matches!((record, &request.identity), (Record::Accepted { key, .. }, Identity::Given(id)) if key.id == *id);
         if self.synced.iter().any(taken_on) {
             self.promised.push(request.clone());
         } else if self.unsynced.iter().any(taken_on) && !self.broken {
@@ -488,11 +486,7 @@ pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
     };
     Settings {
         cloud: Ok(CloudLimits { reported_interval: Duration::from_secs(1), answers: road }),
-        terms: Terms {
-            lease: None,
-            backoff_max: Duration::from_secs(5),
-            backoff_max_refused: Duration::from_secs(5),
-        },
+        terms: Terms { lease: None, backoff_max: Duration::from_secs(5), backoff_max_refused: Duration::from_secs(5) },
         reboot: Policy {
             mode: reboot,
             min_interval: Duration::from_secs(20),

@@ -68,9 +68,7 @@ impl Dialect for IotCore {
     }
 
     fn subscriptions(&self) -> Vec<Subscription> {
-        ["config", "commands/#"]
-            .map(|rest| Subscription { filter: self.topic(rest), qos: Qos::AtLeastOnce })
-            .to_vec()
+        ["config", "commands/#"].map(|rest| Subscription { filter: self.topic(rest), qos: Qos::AtLeastOnce }).to_vec()
     }
 
     fn decode(&self, packet: &Packet) -> Inbound {
@@ -137,7 +135,9 @@ impl IotCore {
         };
         match id.map(CommandId::parse).transpose() {
             Ok(id) => draft.id = id,
-            Err(error) => return draft.refuse(Status::NOT_A_COMMAND, format!("second level of the subfolder: {error}")),
+            Err(error) => {
+                return draft.refuse(Status::NOT_A_COMMAND, format!("second level of the subfolder: {error}"));
+            }
         }
         match Method::parse(method) {
             Ok(method) => draft.method = Some(method),
@@ -173,8 +173,9 @@ impl IotCore {
             Ok(method) => draft.method = Some(method),
             Err(why) => return draft.refuse(Status::NOT_A_COMMAND, format!("`method`: {why}")),
         }
-        let expires = text(&members, "expiresAt")
-            .and_then(|time| time.map(str::parse).transpose().map_err(|why: crate::model::now::NotATime| why.to_string()));
+        let expires = text(&members, "expiresAt").and_then(|time| {
+            time.map(str::parse).transpose().map_err(|why: crate::model::now::NotATime| why.to_string())
+        });
         let expires = match expires {
             Ok(expires) => expires,
             Err(why) => return draft.refuse(Status::NOT_A_COMMAND, format!("`expiresAt`: {why}")),

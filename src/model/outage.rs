@@ -88,7 +88,10 @@ impl Agent {
                 Effect::Send(id, _) => self.outbox.unsent(id),
                 Effect::Resume(..)
                 | Effect::Refused { .. }
-                | Effect::Connect | Effect::Disconnect | Effect::Status(_) | Effect::Exit => {
+                | Effect::Connect
+                | Effect::Disconnect
+                | Effect::Status(_)
+                | Effect::Exit => {
                     out.push(effect);
                 }
             }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -338,6 +339,26 @@ fn what_is_no_file_is_not_read_as_one() {
         fs::write(crowded.path(&format!("etc/conf.d/{number}.toml")), "").expect("a file");
     }
     assert_eq!(crowded.faults(), ["etc/conf.d: holds more than 256 files"]);
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_a_panic(junk in "\\PC{0,60}", line in 0..40_usize, from in 0..60_usize) {
+        file::parse(Path::new("x"), &junk);
+        // Most of what people break is nearly right, so the reference is broken too.
+        let mut lines: Vec<String> = uncommented(&["#   ", "#"]).lines().map(str::to_owned).collect();
+        let settings: Vec<usize> = (0..lines.len()).filter(|&at| lines[at].contains(" = ")).collect();
+        let broken = &mut lines[settings[line % settings.len()]];
+        let kept: String = broken.chars().take(from).collect();
+        *broken = kept + &junk;
+        let (tree, faults) = file::parse(Path::new("x"), &lines.join("\n"));
+        let mut reader = Reader::new(merge(vec![tree]).expect("merged"));
+        raw::read(&mut reader);
+        let findings = reader.finish();
+        for fault in faults.iter().chain(&findings.faults).chain(&findings.unknown) {
+            prop_assert!(!fault.to_string().contains(char::is_control));
+        }
+    }
 }
 
 /// The lines of the reference that begin as given, uncommented.

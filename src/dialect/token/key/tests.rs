@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use jsonwebtoken::DecodingKey;
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -162,6 +163,20 @@ fn a_key_that_is_no_good_is_told_from_one_in_the_wrong_form() {
     refused(": > device.key", &KeyError::Empty, false);
     refused("echo hello > device.key", &KeyError::NotPem, false);
     refused("printf '%s\\n' '-----BEGIN OPENSSH PRIVATE KEY-----' > device.key", &KeyError::OpenSsh, false);
+}
+
+proptest! {
+    #[test]
+    fn no_text_and_no_damage_is_a_panic(junk in prop::collection::vec(any::<u8>(), 0..200), at in 0..200_usize, byte: u8) {
+        let _ = Key::parse(&Secret::new(pem::write("PRIVATE KEY", &junk)));
+        let _ = Key::parse(&Secret::new(pem::write("RSA PRIVATE KEY", &junk)));
+        let _ = Key::parse(&Secret::new(String::from_utf8_lossy(&junk).into_owned()));
+        let (text, _) = generate().expect("a key");
+        let mut damaged = text.reveal().as_bytes().to_vec();
+        let at = at % damaged.len();
+        damaged[at] = byte;
+        let _ = Key::parse(&Secret::new(String::from_utf8_lossy(&damaged).into_owned()));
+    }
 }
 
 #[test]

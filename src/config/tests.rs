@@ -211,10 +211,10 @@ fn unknown_keys_alone_leave_it_usable_and_say_what_was_meant() {
     assert_eq!(
         machine.faults(),
         [
-            "$TWINAGENT__REBOOT__GRASE: reboot.grase is not a key; did you mean reboot.grace?",
             "etc/twinagent.toml:2: sesion.keep_alive is not a key; did you mean session.keep_alive?",
             "etc/twinagent.toml:4: reboot.lifetime is not a key; did you mean auth.lifetime?",
             "etc/twinagent.toml:5: x is not a key",
+            "$TWINAGENT__REBOOT__GRASE: reboot.grase is not a key; did you mean reboot.grace?",
         ]
     );
 }
@@ -304,6 +304,17 @@ fn hostile_files_are_refused_soon_and_with_a_line() {
         assert!(faults.first().is_some_and(|fault| fault.starts_with(expected)), "{shown:?}: {faults:?}");
         assert!(faults.len() <= 5 && faults.iter().all(|fault| fault.len() < 400 && !fault.contains('\x07')));
         assert!(start.elapsed() < Duration::from_secs(5), "{shown:?} took {:?}", start.elapsed());
+    }
+    let numbered = |before: &str, after: &str| -> String {
+        (0..90_000).flat_map(|number| [before.to_owned(), number.to_string(), after.to_owned()]).collect()
+    };
+    let unknown = numbered("kep", "=1\n");
+    let wrong = format!("methods.disable = [{}]", "\"?\",".repeat(200_000));
+    let odd = numbered("'", "?'=1\n");
+    for text in [unknown, wrong, odd] {
+        let start = Instant::now();
+        assert_eq!(Machine::new().with("etc/twinagent.toml", &text).faults().len(), 50, "{:?}", &text[..20]);
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?} took {:?}", &text[..20], start.elapsed());
     }
     let with_mark = [b"\xef\xbb\xbf".as_slice(), GOOD.as_bytes()].concat();
     Machine::new().with("etc/twinagent.toml", with_mark).config();

@@ -17,6 +17,7 @@
 //!
 //! ARCHITECTURE.md has the mental model and the promises.
 
+pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dialect;

@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 const SHOWN: usize = 60;
 
 /// Where a value stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     File {
         path: String,
@@ -57,7 +57,7 @@ impl fmt::Display for Place {
 }
 
 /// One thing that is wrong, in words for the person who wrote it. `Display` is `file:line: text`, on one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
     pub place: Place,
     pub text: String,

@@ -19,6 +19,8 @@ use super::fault::{Fault, Place};
 const LARGEST: u64 = 1 << 20;
 /// The most syntax errors that are told of one file; what follows the first few is mostly their echo.
 const MOST_SYNTAX_ERRORS: usize = 5;
+/// The most faults that are told of one file. Nobody mends more before looking again.
+const MOST_FAULTS: usize = 50;
 
 pub(super) type Tree = Map<String, Value>;
 
@@ -49,7 +51,8 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Fault> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
         Err(error) => {
-            let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
+            let right = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = right.split(|&byte| byte == b'\n').count();
             let place = Place::File { path: path.display().to_string(), line: Some(line) };
             Err(Fault::new(place, "is not UTF-8"))
         }
@@ -58,7 +61,8 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Fault> {
 
 /// The values of the text. With faults, what is returned is not the whole of it.
 pub(super) fn parse(path: &Path, text: &str) -> (Tree, Vec<Fault>) {
-    let mut reading = Reading { path: path.display().to_string(), text, faults: Vec::new() };
+    let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+    let mut reading = Reading { path: path.display().to_string(), line_ends, faults: Vec::new() };
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let tree = reading.table(table.into_inner());
@@ -74,20 +78,24 @@ pub(super) fn parse(path: &Path, text: &str) -> (Tree, Vec<Fault>) {
     (Tree::new(), reading.faults)
 }
 
-struct Reading<'t> {
+struct Reading {
     path: String,
-    text: &'t str,
+    /// The index of every line's last byte. Looking a place up must not cost the length of the text.
+    line_ends: Vec<usize>,
     faults: Vec<Fault>,
 }
 
-impl Reading<'_> {
+impl Reading {
     fn place(&self, at: usize) -> Place {
-        Place::File { path: self.path.clone(), line: Some(line_of(self.text.as_bytes(), at)) }
+        let line = 1 + self.line_ends.partition_point(|&end| end < at);
+        Place::File { path: self.path.clone(), line: Some(line) }
     }
 
     fn fault(&mut self, at: usize, text: impl Into<String>) {
-        let place = self.place(at);
-        self.faults.push(Fault::new(place, text));
+        if self.faults.len() < MOST_FAULTS {
+            let place = self.place(at);
+            self.faults.push(Fault::new(place, text));
+        }
     }
 
     /// A recursion, but not a deep one: the parser has refused what is nested deeper than 80.
@@ -134,9 +142,4 @@ impl Reading<'_> {
 /// Keys become paths in the `config` crate, where `a.b` and `a[9999999]` have meanings that nobody here wants.
 pub(super) fn is_plain(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-}
-
-/// The line, from 1, that holds the byte at this index.
-fn line_of(text: &[u8], at: usize) -> usize {
-    1 + text.iter().take(at).filter(|&&byte| byte == b'\n').count()
 }

@@ -63,7 +63,11 @@ pub fn read(folders: &Folders) -> Result<KeyFile, KeyFileError> {
             opened => return text(path, &opened?.0),
         }
     }
-    let path = folders.device_key();
+    read_at(folders.device_key())
+}
+
+/// Reads a key that nobody but its owner, and at most the daemon's group, can read.
+pub fn read_at(path: PathBuf) -> Result<KeyFile, KeyFileError> {
     let (file, facts) = open(&path)?;
     kept_well(&path, &facts)?;
     text(path, &file)

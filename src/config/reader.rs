@@ -17,6 +17,8 @@ use super::file::Tree;
 
 /// A misspelling differs from what was meant by at most so many letters.
 const NEAR: usize = 2;
+/// The most faults, and the most unknown keys, that are told. Nobody mends more before looking again.
+const MOST_FAULTS: usize = 50;
 
 pub(super) struct Reader {
     tree: Tree,
@@ -46,8 +48,10 @@ impl Reader {
 
     /// Something is wrong with the value of this key.
     pub(super) fn fault(&mut self, key: &'static str, text: impl Display) {
-        let place = self.place(key).cloned().unwrap_or(Place::Merged);
-        self.faults.push(Fault::new(place, format!("{key}: {text}")));
+        if self.faults.len() < MOST_FAULTS {
+            let place = self.place(key).cloned().unwrap_or(Place::Merged);
+            self.faults.push(Fault::new(place, format!("{key}: {text}")));
+        }
     }
 
     /// This key is not set, and the value of that other one asks for it.
@@ -181,10 +185,13 @@ impl Reader {
         let mut unknown = Vec::new();
         let asked: Vec<&str> = self.asked.keys().copied().collect();
         leaves("", &self.tree, &mut |key, place| {
+            if unknown.len() == MOST_FAULTS {
+                return;
+            }
             let meant = near_miss(key, &asked).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
             unknown.push(Fault::new(place, format!("{key} is not a key{meant}")));
         });
-        unknown.sort_by_key(ToString::to_string);
+        unknown.sort();
         Findings { faults: self.faults, missing: self.missing, unknown }
     }
 

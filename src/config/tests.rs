@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -210,10 +211,10 @@ fn unknown_keys_alone_leave_it_usable_and_say_what_was_meant() {
     assert_eq!(
         machine.faults(),
         [
-            "$TWINAGENT__REBOOT__GRASE: reboot.grase is not a key; did you mean reboot.grace?",
             "etc/twinagent.toml:2: sesion.keep_alive is not a key; did you mean session.keep_alive?",
             "etc/twinagent.toml:4: reboot.lifetime is not a key; did you mean auth.lifetime?",
             "etc/twinagent.toml:5: x is not a key",
+            "$TWINAGENT__REBOOT__GRASE: reboot.grase is not a key; did you mean reboot.grace?",
         ]
     );
 }
@@ -304,6 +305,17 @@ fn hostile_files_are_refused_soon_and_with_a_line() {
         assert!(faults.len() <= 5 && faults.iter().all(|fault| fault.len() < 400 && !fault.contains('\x07')));
         assert!(start.elapsed() < Duration::from_secs(5), "{shown:?} took {:?}", start.elapsed());
     }
+    let numbered = |before: &str, after: &str| -> String {
+        (0..90_000).flat_map(|number| [before.to_owned(), number.to_string(), after.to_owned()]).collect()
+    };
+    let unknown = numbered("kep", "=1\n");
+    let wrong = format!("methods.disable = [{}]", "\"?\",".repeat(200_000));
+    let odd = numbered("'", "?'=1\n");
+    for text in [unknown, wrong, odd] {
+        let start = Instant::now();
+        assert_eq!(Machine::new().with("etc/twinagent.toml", &text).faults().len(), 50, "{:?}", &text[..20]);
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?} took {:?}", &text[..20], start.elapsed());
+    }
     let with_mark = [b"\xef\xbb\xbf".as_slice(), GOOD.as_bytes()].concat();
     Machine::new().with("etc/twinagent.toml", with_mark).config();
 }
@@ -338,6 +350,26 @@ fn what_is_no_file_is_not_read_as_one() {
         fs::write(crowded.path(&format!("etc/conf.d/{number}.toml")), "").expect("a file");
     }
     assert_eq!(crowded.faults(), ["etc/conf.d: holds more than 256 files"]);
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_a_panic(junk in "\\PC{0,60}", line in 0..40_usize, from in 0..60_usize) {
+        file::parse(Path::new("x"), &junk);
+        // Most of what people break is nearly right, so the reference is broken too.
+        let mut lines: Vec<String> = uncommented(&["#   ", "#"]).lines().map(str::to_owned).collect();
+        let settings: Vec<usize> = (0..lines.len()).filter(|&at| lines[at].contains(" = ")).collect();
+        let broken = &mut lines[settings[line % settings.len()]];
+        let kept: String = broken.chars().take(from).collect();
+        *broken = kept + &junk;
+        let (tree, faults) = file::parse(Path::new("x"), &lines.join("\n"));
+        let mut reader = Reader::new(merge(vec![tree]).expect("merged"));
+        raw::read(&mut reader);
+        let findings = reader.finish();
+        for fault in faults.iter().chain(&findings.faults).chain(&findings.unknown) {
+            prop_assert!(!fault.to_string().contains(char::is_control));
+        }
+    }
 }
 
 /// The lines of the reference that begin as given, uncommented.

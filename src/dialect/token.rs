@@ -51,6 +51,16 @@ impl Claims {
         let exp = now.saturating_add(lifetime).unix_seconds();
         Self { iat, exp, aud: audience.to_owned() }
     }
+
+    /// `iat` for people.
+    pub fn issued(&self) -> Timestamp {
+        Timestamp::from_micros(self.iat.saturating_mul(1_000_000))
+    }
+
+    /// `exp` for people.
+    pub fn expires(&self) -> Timestamp {
+        Timestamp::from_micros(self.exp.saturating_mul(1_000_000))
+    }
 }
 
 /// The key could not sign. A key that was read can; what is left is a failure of the machine's randomness.

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use jsonwebtoken::DecodingKey;
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -36,8 +37,10 @@ fn agrees_with_openssl(folder: &Path, name: &str) {
     let public = shell(folder, &format!("openssl pkey -in {name} -pubout -out public.pem; cat public.pem"));
     assert_eq!(key.public_pem(), String::from_utf8(public).expect("PEM"));
 
-    let now = Timestamp::from_micros(1_800_000_000_000_000);
+    let now = Timestamp::from_micros(4_000_000_000_000_000);
     let token = mint(&key, "my-project", now, Duration::from_secs(600)).expect("a token");
+    #[cfg(feature = "bridge")]
+    the_cloud_believes(&key, token.reveal());
     let (message, signature) = token.reveal().rsplit_once('.').expect("three parts");
     std::fs::write(folder.join("message"), message).expect("a file");
     let (decoding, raw) = match key.algorithm() {
@@ -55,6 +58,20 @@ fn agrees_with_openssl(folder: &Path, name: &str) {
     };
     std::fs::write(folder.join("signature"), signature).expect("a file");
     shell(folder, "openssl dgst -sha256 -verify public.pem -signature signature message");
+}
+
+/// The stand-in cloud reads the public key from the PEM that was registered.
+#[cfg(feature = "bridge")]
+fn the_cloud_believes(key: &Key, token: &str) {
+    let public = key.public_pem();
+    let decoding = match key.algorithm() {
+        Algorithm::ES256 => DecodingKey::from_ec_pem(public.as_bytes()),
+        _ => DecodingKey::from_rsa_pem(public.as_bytes()),
+    };
+    let mut validation = jsonwebtoken::Validation::new(key.algorithm());
+    validation.set_audience(&["my-project"]);
+    let claims = jsonwebtoken::decode::<Claims>(token, &decoding.expect("a public key"), &validation);
+    assert_eq!(claims.expect("a token that holds").claims.aud, "my-project");
 }
 
 /// openssl wants `SEQUENCE { INTEGER r, INTEGER s }`; a JWT has the bare numbers.
@@ -162,6 +179,20 @@ fn a_key_that_is_no_good_is_told_from_one_in_the_wrong_form() {
     refused(": > device.key", &KeyError::Empty, false);
     refused("echo hello > device.key", &KeyError::NotPem, false);
     refused("printf '%s\\n' '-----BEGIN OPENSSH PRIVATE KEY-----' > device.key", &KeyError::OpenSsh, false);
+}
+
+proptest! {
+    #[test]
+    fn no_text_and_no_damage_is_a_panic(junk in prop::collection::vec(any::<u8>(), 0..200), at in 0..200_usize, byte: u8) {
+        let _ = Key::parse(&Secret::new(pem::write("PRIVATE KEY", &junk)));
+        let _ = Key::parse(&Secret::new(pem::write("RSA PRIVATE KEY", &junk)));
+        let _ = Key::parse(&Secret::new(String::from_utf8_lossy(&junk).into_owned()));
+        let (text, _) = generate().expect("a key");
+        let mut damaged = text.reveal().as_bytes().to_vec();
+        let at = at % damaged.len();
+        damaged[at] = byte;
+        let _ = Key::parse(&Secret::new(String::from_utf8_lossy(&damaged).into_owned()));
+    }
 }
 
 #[test]

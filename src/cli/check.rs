@@ -1,0 +1,62 @@
+//! `twinagent check`: everything that is wrong with configuration and key, at once. Starts nothing.
+
+use std::io;
+use std::path::Path;
+
+use super::{Exit, Failure, device_key, output};
+use crate::config::key_file::KeyFileError;
+use crate::config::{Cloud, Config, Fault, Folders, Loaded, load};
+
+pub(super) fn run(folders: &Folders, file: Option<&Path>) -> Result<(), Failure> {
+    let (config, faults) = match load(folders, file) {
+        Ok(Loaded { config, unknown }) => (Some(config), unknown),
+        Err(faults) => (None, [faults.faults, faults.unknown].concat()),
+    };
+    let mut lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
+    let key = match device_key(folders) {
+        Ok((_, key)) => Some(format!("key {:?}", key.algorithm())),
+        Err(failure) => {
+            let words = unchecked(&failure).map(str::to_owned);
+            if words.is_none() {
+                lines.extend(failure.lines());
+            }
+            words
+        }
+    };
+    for line in &lines {
+        output::note(line)?;
+    }
+    match (config, key) {
+        (Some(config), Some(key)) if lines.is_empty() => {
+            Ok(output::print(&format!("configuration is right: {}; {key}\n", says(&config)))?)
+        }
+        _ => Err(Failure::new(Exit::BadConfiguration, anyhow::anyhow!("the configuration is wrong"))),
+    }
+}
+
+/// Not every missing key is a fault: a new device has none, and not everybody may read it.
+fn unchecked(failure: &Failure) -> Option<&'static str> {
+    match failure.cause::<KeyFileError>()? {
+        KeyFileError::Absent(_) => Some("no key yet, `twinagent keygen` makes one"),
+        KeyFileError::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Some("key not checked, only root and the daemon may read it")
+        }
+        _ => None,
+    }
+}
+
+/// The configuration in one line.
+fn says(config: &Config) -> String {
+    match (&config.cloud, &config.device) {
+        (Some(Cloud::IotCore(cloud)), Some(device)) => format!(
+            "device {device} of registry {} ({}, {}) at {}:{}{}",
+            cloud.registry_id,
+            cloud.project_id,
+            cloud.region,
+            cloud.host,
+            cloud.port,
+            if cloud.tls { "" } else { " without TLS" },
+        ),
+        _ => "no cloud is configured, set cloud.kind".to_owned(),
+    }
+}

@@ -1,0 +1,111 @@
+//! `twinagent keygen`: a new key for this device, never in the place of an old one.
+//!
+//! The file appears whole and synced or not at all: a device that loses power here has the key that was registered, or
+//! none.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, fchown};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+
+use super::{Exit, Failure, key_file_failure, output, parse};
+use crate::config::Folders;
+use crate::config::key_file::{self, KeyFileError};
+use crate::dialect::token::generate;
+use crate::host::clock;
+use crate::model::wire::Secret;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Write the private key to FILE instead of keys/device.key
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// If there is a key already, leave it and print its public key
+    #[arg(long)]
+    if_missing: bool,
+}
+
+pub(super) fn run(folders: &Folders, arguments: Arguments) -> Result<(), Failure> {
+    if arguments.if_missing {
+        let found = match &arguments.out {
+            Some(path) => key_file::read_at(path.clone()),
+            None => key_file::read(folders),
+        };
+        match found {
+            Err(KeyFileError::Absent(_)) => {}
+            found => {
+                let (path, key) = parse(found.map_err(key_file_failure)?)?;
+                output::note(&format!("left {} as it is", path.display()))?;
+                return Ok(output::print(&key.public_pem())?);
+            }
+        }
+    }
+    let path = arguments.out.unwrap_or_else(|| folders.device_key());
+    if path == folders.device_key() {
+        make_folder(&folders.configuration, &path)?;
+    }
+    let (text, key) = generate().map_err(|error| Failure::from(anyhow::Error::new(error)))?;
+    match write_new(&path, &text) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(Failure::new(Exit::Failed, anyhow!("{} exists already, and is left as it is", path.display()))
+                .hint("`twinagent pubkey` prints the public key of this device")
+                .hint("for a new key, move the old one away first"));
+        }
+        Err(error) => {
+            let error = anyhow::Error::new(error).context(format!("{} cannot be written", path.display()));
+            return Err(error.into());
+        }
+    }
+    output::note(&format!("made {}", path.display()))?;
+    Ok(output::print(&key.public_pem())?)
+}
+
+/// The group that may read what we make: the daemon's, where we are root and can give it away.
+fn reader() -> Option<u32> {
+    key_file::service_group().filter(|_| rustix::process::geteuid().is_root())
+}
+
+/// Makes the folder of the device's key, closed to everybody but those who may read the key.
+fn make_folder(configuration: &Path, key: &Path) -> anyhow::Result<()> {
+    let folder = key.parent().context("a key is kept in a folder")?;
+    let make = || {
+        fs::create_dir_all(configuration)?;
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            made => made?,
+        }
+        match reader() {
+            Some(group) => {
+                chown(folder, None, Some(group))?;
+                fs::set_permissions(folder, Permissions::from_mode(0o750))
+            }
+            None => Ok(()),
+        }
+    };
+    make().with_context(|| format!("{} cannot be made", folder.display()))
+}
+
+/// Writes the text beside its place, syncs it, and links it there, which fails if the place is taken.
+fn write_new(path: &Path, text: &Secret) -> io::Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    // What a power cut left of an earlier try must not be in the way, and in a container each try has the same id.
+    let beside = folder.join(format!(".twinagent-key.{}.{}", std::process::id(), clock::boot().0.as_nanos()));
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let placed = fill(&file, text).and_then(|()| fs::hard_link(&beside, path));
+    // What is left beside is of no use, whether the link was made or not.
+    let cleared = fs::remove_file(&beside);
+    placed.and(cleared)?;
+    File::open(folder)?.sync_all()
+}
+
+fn fill(mut file: &File, text: &Secret) -> io::Result<()> {
+    file.write_all(text.reveal().as_bytes())?;
+    if let Some(group) = reader() {
+        fchown(file, None, Some(group))?;
+        file.set_permissions(Permissions::from_mode(0o640))?;
+    }
+    file.sync_all()
+}

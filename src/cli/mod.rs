@@ -1,0 +1,89 @@
+//! The command line: what can be asked, and which file answers it.
+//!
+//! Each sub-command is a file with one function that is given its arguments. Man pages and completions come from the
+//! definitions here, so their comments are words for users.
+
+mod check;
+mod exit;
+mod keygen;
+mod output;
+mod pubkey;
+mod token;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::{Exit, Failure};
+
+use crate::config::key_file::{self, KeyFileError};
+use crate::config::{Config, Folders};
+use crate::dialect::token::Key;
+
+/// Device agent: commands and twin state over one MQTT session that is kept for years
+#[derive(Debug, Parser)]
+#[command(name = "twinagent", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Read FILE in place of /etc/twinagent/twinagent.toml; drop-ins and keys stay where they are
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read the configuration and tell everything that is wrong with it, with file and line
+    Check,
+    /// Make a private key (ES256) and print its public key
+    Keygen(keygen::Arguments),
+    /// Print the public key of this device, to be registered with the cloud
+    Pubkey,
+    /// Show the claims of a fresh login token
+    Token(token::Arguments),
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn run(self) -> Result<(), Failure> {
+        let folders = Folders::from_env();
+        let file = self.config.as_deref();
+        match self.command {
+            Command::Check => check::run(&folders, file),
+            Command::Keygen(arguments) => keygen::run(&folders, arguments),
+            Command::Pubkey => pubkey::run(&folders),
+            Command::Token(arguments) => token::run(&folders, file, arguments),
+        }
+    }
+}
+
+/// The configuration, for a command that cannot do without a right one. Unknown keys are `check`'s business.
+fn configuration(folders: &Folders, file: Option<&std::path::Path>) -> Result<Config, Failure> {
+    match crate::config::load(folders, file) {
+        Ok(loaded) => Ok(loaded.config),
+        Err(faults) => Err(Failure::new(Exit::Failed, faults).hint("`twinagent check` tells all that is wrong")),
+    }
+}
+
+/// The device's key and the file it is in.
+fn device_key(folders: &Folders) -> Result<(PathBuf, Key), Failure> {
+    let file = key_file::read(folders).map_err(key_file_failure)?;
+    parse(file)
+}
+
+fn parse(file: key_file::KeyFile) -> Result<(PathBuf, Key), Failure> {
+    match Key::parse(&file.text) {
+        Ok(key) => Ok((file.path, key)),
+        Err(error) => {
+            let hint = error.hint();
+            let error = anyhow::Error::new(error).context(format!("{} cannot be used", file.path.display()));
+            Err(Failure::from(error).hint(hint))
+        }
+    }
+}
+
+fn key_file_failure(error: KeyFileError) -> Failure {
+    let absent = matches!(error, KeyFileError::Absent(_));
+    let failure = Failure::from(anyhow::Error::new(error));
+    if absent { failure.hint("`twinagent keygen` makes one") } else { failure }
+}

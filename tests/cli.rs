@@ -1,0 +1,242 @@
+//! Stories of the command line: the real program, real files, its exit codes and its words.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const GOOD: &str = r#"
+[device]
+id = "gw-1"
+[cloud]
+kind = "iotcore"
+[cloud.iotcore]
+host = "mqtt.example"
+project_id = "my-project"
+region = "us-central1"
+registry_id = "my-registry"
+"#;
+
+/// A configuration folder of the test's own.
+struct Device(TempDir);
+
+impl Device {
+    fn new() -> Self {
+        Self(TempDir::new().expect("a folder"))
+    }
+
+    fn configured(text: &str) -> Self {
+        let device = Self::new();
+        fs::write(device.path("twinagent.toml"), text).expect("a file");
+        device
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twinagent"));
+        command.args(arguments).env_clear().env("CONFIGURATION_DIRECTORY", self.0.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Told {
+        Told::from(self.command(arguments).output().expect("the program runs"), self.0.path())
+    }
+}
+
+/// How it ended and what it said, without the path of the test's folder.
+#[derive(Debug, PartialEq)]
+struct Told {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Told {
+    fn from(output: Output, folder: &Path) -> Self {
+        let text = |bytes| {
+            let text = String::from_utf8(bytes).expect("UTF-8");
+            text.replace(&format!("{}/", folder.display()), "")
+        };
+        Self { code: output.status.code().expect("an exit code"), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+#[test]
+fn check_says_in_one_line_what_is_right() {
+    let device = Device::new();
+    let told = device.run(&["check"]);
+    assert_eq!((told.code, told.err.as_str()), (0, ""));
+    assert_eq!(
+        told.out,
+        "configuration is right: no cloud is configured, set cloud.kind; no key yet, `twinagent keygen` makes one\n"
+    );
+    let device = Device::configured(GOOD);
+    assert_eq!(device.run(&["keygen"]).code, 0);
+    assert_eq!(
+        device.run(&["check"]).out,
+        "configuration is right: device gw-1 of registry my-registry (my-project, us-central1) at mqtt.example:8883; key ES256\n"
+    );
+}
+
+#[test]
+fn check_tells_all_faults_with_file_and_line_and_ends_with_78() {
+    let device = Device::configured("[cloud]\nkind = \"iotcor\"\n[session]\nkeep_alive = \"0s\"\nkep_alive = \"1s\"\n");
+    fs::create_dir(device.path("keys")).expect("a folder");
+    fs::write(device.path("keys/device.key"), "no key").expect("a file");
+    fs::set_permissions(device.path("keys/device.key"), Permissions::from_mode(0o600)).expect("a mode");
+    let told = device.run(&["check"]);
+    assert_eq!(
+        told.err,
+        "twinagent.toml:2: cloud.kind: \"iotcor\" is none of \"iotcore\", \"iothub\", \"mqtt\"\n\
+         twinagent.toml:4: session.keep_alive: 0s is out of bounds: 1s to 19m 37s is expected\n\
+         twinagent.toml:5: session.kep_alive is not a key; did you mean session.keep_alive?\n\
+         keys/device.key cannot be used: it is not PEM: no line `-----BEGIN … PRIVATE KEY-----`\n\
+         hint: move the file away, make a new key with `twinagent keygen` and register its public key\n\
+         twinagent: the configuration is wrong\n"
+    );
+    assert_eq!((told.code, told.out.as_str()), (78, ""));
+}
+
+#[test]
+fn an_unknown_key_alone_fails_the_check() {
+    let told = Device::configured("[session]\nkep_alive = \"1s\"\n").run(&["check"]);
+    assert_eq!(told.code, 78);
+    assert!(told.err.starts_with("twinagent.toml:2: session.kep_alive is not a key"), "{}", told.err);
+}
+
+#[test]
+fn another_file_can_be_checked_and_a_variable_wins() {
+    let device = Device::configured("rubbish");
+    fs::write(device.path("other.toml"), GOOD).expect("a file");
+    let other = device.path("other.toml");
+    let other = other.to_str().expect("UTF-8");
+    for arguments in [["check", "--config", other], ["--config", other, "check"]] {
+        assert_eq!(device.run(&arguments).code, 0);
+    }
+    let mut command = device.command(&["check", "--config", other]);
+    let output = command.env("TWINAGENT__CLOUD__IOTCORE__PORT", "443").output().expect("the program runs");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("mqtt.example:443"), "{output:?}");
+    let output = command.env("TWINAGENT__CLOUD__IOTCORE__PORT", "x").output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(78));
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(err.starts_with("$TWINAGENT__CLOUD__IOTCORE__PORT: cloud.iotcore.port: "), "{err}");
+}
+
+#[test]
+fn a_key_is_made_once_kept_to_its_owner_and_never_replaced() {
+    let device = Device::new();
+    let made = device.run(&["keygen"]);
+    assert_eq!((made.code, made.err.as_str()), (0, "made keys/device.key\n"));
+    assert!(made.out.starts_with("-----BEGIN PUBLIC KEY-----\n") && made.out.ends_with("-----END PUBLIC KEY-----\n"));
+    let key = fs::read(device.path("keys/device.key")).expect("the key");
+    let bits = fs::metadata(device.path("keys/device.key")).expect("the key").permissions().mode() & 0o777;
+    assert!(bits == 0o600 || bits == 0o640, "{bits:o}");
+
+    assert_eq!(device.run(&["pubkey"]), Told { code: 0, out: made.out.clone(), err: String::new() });
+    let again = device.run(&["keygen"]);
+    assert_eq!((again.code, again.out.as_str()), (1, ""));
+    assert!(
+        again.err.starts_with("twinagent: keys/device.key exists already, and is left as it is\nhint: "),
+        "{}",
+        again.err
+    );
+    let kept = device.run(&["keygen", "--if-missing"]);
+    assert_eq!((kept.code, kept.out), (0, made.out));
+    assert_eq!(fs::read(device.path("keys/device.key")).expect("the key"), key);
+    let left: Vec<_> = fs::read_dir(device.path("keys")).expect("a folder").collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
+fn a_key_can_go_elsewhere_and_openssl_reads_it() {
+    let device = Device::new();
+    let path = device.path("mine.pem");
+    let path = path.to_str().expect("UTF-8");
+    let made = device.run(&["keygen", "--out", path]);
+    assert_eq!(made.code, 0);
+    let public = Command::new("openssl").args(["pkey", "-pubout", "-in", path]).output().expect("openssl");
+    assert_eq!(String::from_utf8_lossy(&public.stdout), made.out);
+    assert_eq!(device.run(&["keygen", "--out", path, "--if-missing"]).out, made.out);
+    assert_eq!(device.run(&["keygen", "--out", "/nowhere/at/all.pem"]).code, 1);
+}
+
+#[test]
+fn of_many_who_make_the_key_at_once_one_does() {
+    let device = Device::new();
+    let spawned: Vec<_> = (0..8)
+        .map(|_| device.command(&["keygen"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a process"))
+        .collect();
+    let ended: Vec<_> = spawned.into_iter().map(|child| child.wait_with_output().expect("it ends")).collect();
+    let won: Vec<_> = ended.iter().filter(|output| output.status.success()).collect();
+    assert_eq!(won.len(), 1);
+    assert_eq!(device.run(&["pubkey"]).out.as_bytes(), won[0].stdout);
+}
+
+#[test]
+fn an_existing_key_that_is_bad_is_said_to_be_so_and_left() {
+    let device = Device::new();
+    assert_eq!(device.run(&["keygen"]).code, 0);
+    let key = device.path("keys/device.key");
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).expect("a mode");
+    for arguments in [&["keygen", "--if-missing"][..], &["pubkey"], &["check"]] {
+        let told = device.run(arguments);
+        assert_ne!(told.code, 0);
+        assert!(
+            told.err.contains("the key is open to others (mode 0644") && told.err.contains("chmod 06"),
+            "{}",
+            told.err
+        );
+    }
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("a mode");
+    fs::write(&key, "").expect("emptied");
+    let told = device.run(&["keygen", "--if-missing"]);
+    assert_eq!((told.code, fs::read(&key).expect("the file").len()), (1, 0), "{}", told.err);
+}
+
+#[test]
+fn a_token_is_shown_by_its_claims_and_itself_only_when_asked_for() {
+    let device = Device::configured(&format!("{GOOD}\n[auth]\nlifetime = \"2h\"\n"));
+    assert_eq!(device.run(&["token"]).code, 1, "without a key");
+    assert_eq!(device.run(&["keygen"]).code, 0);
+
+    let told = device.run(&["token"]);
+    assert_eq!(told.code, 0, "{}", told.err);
+    let claims: serde_json::Value = serde_json::from_str(&told.out).expect("JSON");
+    assert_eq!(claims["aud"], "my-project");
+    let number = |name: &str| claims[name].as_i64().expect("a number");
+    assert_eq!(number("exp") - number("iat"), 2 * 60 * 60 + 60);
+    assert!(told.err.contains(", in 2h\n") && !told.out.contains("eyJ") && !told.err.contains("eyJ"), "{}", told.err);
+
+    let raw = device.run(&["token", "--raw"]);
+    assert_eq!((raw.code, raw.err.as_str(), raw.out.lines().count()), (0, "", 1));
+    assert_eq!(raw.out.split('.').count(), 3);
+}
+
+#[test]
+fn without_what_it_needs_a_token_says_so() {
+    let told = Device::new().run(&["token"]);
+    assert_eq!(told.code, 1);
+    assert!(told.err.contains("no cloud is configured") && told.err.contains("\nhint: "), "{}", told.err);
+    let told = Device::configured("x").run(&["token"]);
+    assert!(told.code == 1 && told.err.starts_with("twinagent: twinagent.toml:1: "), "{}", told.err);
+}
+
+#[test]
+fn usage_is_2_help_is_0_and_a_reader_that_goes_away_is_no_failure() {
+    let device = Device::new();
+    for wrong in [&[][..], &["rebot"], &["check", "--what"], &["check", "--config"]] {
+        assert_eq!(device.run(wrong).code, 2, "{wrong:?}");
+    }
+    assert_eq!(device.run(&["--help"]).code, 0);
+    assert_eq!(device.run(&["--version"]).out, format!("twinagent {}\n", env!("CARGO_PKG_VERSION")));
+
+    let mut child =
+        device.command(&["keygen"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
+    drop(child.stdout.take());
+    assert!(child.wait().expect("it ends").success());
+}

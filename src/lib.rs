@@ -17,4 +17,6 @@
 //!
 //! ARCHITECTURE.md has the mental model and the promises.
 
+#[cfg(feature = "bridge")]
+pub mod bridge;
 pub mod model;

@@ -17,6 +17,8 @@
 //!
 //! ARCHITECTURE.md has the mental model and the promises.
 
+#[cfg(feature = "bridge")]
+pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod daemon;

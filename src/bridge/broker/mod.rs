@@ -1,0 +1,231 @@
+//! A small MQTT 3.1.1 broker without opinions: who is connected, and what is on its way to whom.
+//!
+//! It knows no cloud. The rules of a cloud decide who may log in, publish and subscribe, and tell this table what to
+//! do. Faults that tests ask for are applied here, at the last step before the wire.
+
+pub(crate) mod connection;
+mod session;
+pub(crate) mod wire;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::{Packet, PubAck, Publish};
+
+use self::connection::{ConnectionId, Orders};
+pub(crate) use self::session::{Full, Receipt, Session};
+use super::faults::{Fault, Plan};
+
+/// The number that its cloud gave to a client.
+pub(crate) type ClientNumber = u64;
+
+#[derive(Debug, Default)]
+pub(crate) struct Broker {
+    links: HashMap<ConnectionId, ClientNumber>,
+    clients: HashMap<ClientNumber, Client>,
+}
+
+/// A client that is connected, or for which something is kept.
+#[derive(Debug, Default)]
+struct Client {
+    link: Option<(ConnectionId, Orders)>,
+    session: Session,
+    /// The session outlives its connection.
+    kept: bool,
+    plan: Plan,
+    /// Acknowledgements that a fault holds back, for the connection that is open.
+    held: Vec<u16>,
+}
+
+impl Client {
+    fn send(&mut self, packet: Packet) {
+        if self.link.as_ref().is_some_and(|(_, orders)| !orders.send(packet)) {
+            self.link = None;
+        }
+    }
+
+    fn send_raw(&mut self, bytes: Bytes) {
+        if self.link.as_ref().is_some_and(|(_, orders)| !orders.send(wire::Frame::Raw(bytes))) {
+            self.link = None;
+        }
+    }
+
+    fn push(&mut self, messages: Vec<Publish>) {
+        for message in messages {
+            if self.plan.strikes(Fault::CutPublish) {
+                let whole = wire::bytes_of(Packet::Publish(message));
+                self.send_raw(whole.slice(..whole.len() / 2));
+                self.link = None;
+            } else {
+                self.send(Packet::Publish(message));
+            }
+        }
+    }
+}
+
+impl Broker {
+    /// Puts a client on line. An older connection of it is closed. True if a session was there and goes on.
+    pub(crate) fn open(&mut self, id: ConnectionId, number: ClientNumber, orders: Orders, keep: bool) -> bool {
+        let client = self.clients.entry(number).or_default();
+        let present = keep && client.kept;
+        if !present {
+            client.session = Session::default();
+        }
+        client.kept = keep;
+        client.held.clear();
+        client.link = Some((id, orders));
+        self.links.insert(id, number);
+        present
+    }
+
+    /// Sends again what a kept session holds, and then what waited.
+    pub(crate) fn resume(&mut self, number: ClientNumber) {
+        if let Some(client) = self.clients.get_mut(&number) {
+            let again = client.session.resume();
+            client.push(again);
+            let fresh = client.session.ready();
+            client.push(fresh);
+        }
+    }
+
+    /// A connection is over. Its client, if this was the client's newest.
+    pub(crate) fn gone(&mut self, id: ConnectionId) -> Option<ClientNumber> {
+        let number = self.links.remove(&id)?;
+        let client = self.clients.get_mut(&number)?;
+        match &client.link {
+            Some((newest, _)) if *newest != id => return None,
+            _ => client.link = None,
+        }
+        if !client.kept {
+            client.session = Session::default();
+        }
+        if !client.kept && client.plan.is_empty() {
+            self.clients.remove(&number);
+        }
+        Some(number)
+    }
+
+    /// The client of a connection, as long as that is the client's newest and open.
+    pub(crate) fn client_of(&self, id: ConnectionId) -> Option<ClientNumber> {
+        let number = self.links.get(&id).copied()?;
+        (self.connection_of(number)? == id).then_some(number)
+    }
+
+    /// The open connection of a client.
+    pub(crate) fn connection_of(&self, number: ClientNumber) -> Option<ConnectionId> {
+        self.clients.get(&number)?.link.as_ref().map(|(id, _)| *id)
+    }
+
+    /// Clients that are connected.
+    pub(crate) fn connections(&self) -> usize {
+        self.clients.values().filter(|client| client.link.is_some()).count()
+    }
+
+    /// Closes the connection of a client, if it has one. What was sent before still goes out.
+    pub(crate) fn close(&mut self, number: ClientNumber) -> bool {
+        self.clients.get_mut(&number).is_some_and(|client| client.link.take().is_some())
+    }
+
+    /// Closes the connection and drops what is kept.
+    pub(crate) fn forget(&mut self, number: ClientNumber) {
+        if let Some(client) = self.clients.get_mut(&number) {
+            client.link = None;
+            client.kept = false;
+            client.session = Session::default();
+        }
+    }
+
+    /// The session of a client that is connected, or whose session is kept.
+    pub(crate) fn session(&mut self, number: ClientNumber) -> Option<&mut Session> {
+        let client = self.clients.get_mut(&number)?;
+        (client.link.is_some() || client.kept).then_some(&mut client.session)
+    }
+
+    /// Sends a packet that is no application message, at once.
+    pub(crate) fn send(&mut self, number: ClientNumber, packet: Packet) {
+        if let Some(client) = self.clients.get_mut(&number) {
+            client.send(packet);
+        }
+    }
+
+    /// Sends bytes that need not be a packet. False if the client is not connected.
+    pub(crate) fn send_raw(&mut self, number: ClientNumber, bytes: Bytes) -> bool {
+        let Some(client) = self.clients.get_mut(&number) else { return false };
+        client.send_raw(bytes);
+        client.link.is_some()
+    }
+
+    /// Sends an application message through the session. With QoS 1, its packet id if it could leave at once.
+    pub(crate) fn publish(
+        &mut self,
+        number: ClientNumber,
+        message: Publish,
+        receipt: Receipt,
+    ) -> Result<Option<u16>, Full> {
+        let Some(client) = self.clients.get_mut(&number) else { return Ok(None) };
+        client.session.put(message, receipt, client.link.is_some())?;
+        if client.link.is_none() {
+            return Ok(None);
+        }
+        let ready = client.session.ready();
+        let id = ready.last().map(|message| message.pkid);
+        client.push(ready);
+        Ok(id)
+    }
+
+    /// Sends a message of the session again.
+    pub(crate) fn repeat(&mut self, number: ClientNumber, id: u16, version: u64) -> bool {
+        let Some(client) = self.clients.get_mut(&number) else { return false };
+        if client.link.is_none() {
+            return false;
+        }
+        let again = client.session.repeat(id, version);
+        let found = again.is_some();
+        client.push(again.into_iter().collect());
+        found
+    }
+
+    /// A client acknowledged a message.
+    pub(crate) fn settled(&mut self, number: ClientNumber, id: u16) -> Option<Receipt> {
+        let client = self.clients.get_mut(&number)?;
+        let receipt = client.session.settle(id);
+        let ready = client.session.ready();
+        client.push(ready);
+        receipt
+    }
+
+    /// Acknowledges a publish of the client. False if a fault held it back.
+    pub(crate) fn acknowledge(&mut self, number: ClientNumber, message: &Publish) -> bool {
+        let Some(client) = self.clients.get_mut(&number) else { return false };
+        if message.qos == QoS::AtMostOnce {
+            return true;
+        }
+        if client.plan.strikes(Fault::WithholdPubacks) {
+            client.held.push(message.pkid);
+            return false;
+        }
+        client.send(Packet::PubAck(PubAck::new(message.pkid)));
+        true
+    }
+
+    /// Sends the acknowledgements that were held back. How many there were.
+    pub(crate) fn release(&mut self, number: ClientNumber) -> usize {
+        let Some(client) = self.clients.get_mut(&number) else { return 0 };
+        let held = std::mem::take(&mut client.held);
+        for id in &held {
+            client.send(Packet::PubAck(PubAck::new(*id)));
+        }
+        held.len()
+    }
+
+    /// The faults asked for on this client.
+    pub(crate) fn plan(&mut self, number: ClientNumber) -> &mut Plan {
+        &mut self.clients.entry(number).or_default().plan
+    }
+
+    /// Messages to this client that are not acknowledged.
+    pub(crate) fn unsettled(&self, number: ClientNumber) -> usize {
+        self.clients.get(&number).map_or(0, |client| client.session.unsettled())
+    }
+}

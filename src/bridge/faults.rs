@@ -1,0 +1,225 @@
+//! Faults on request: what a test can make the bridge do wrong, per device, for the next times or until taken back.
+//!
+//! A plan only remembers what was asked for; the broker and the login apply it. Nothing here happens by itself.
+
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use super::google::{ApiError, DeviceName};
+use super::owner::Owner;
+
+/// One thing to do wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Take a QoS 1 publish of the device and do not acknowledge it. [`Faults::clear`] sends what was held back, if
+    /// the connection is still the same.
+    WithholdPubacks,
+    /// Neither take a publish of the device nor acknowledge it.
+    LosePublishes,
+    /// Answer a good login so much later. The old connection of the device is closed at once.
+    DelayConnack(Duration),
+    /// Answer a good login with this return code.
+    RefuseLogin(u8),
+    /// Close the connection instead of answering a good login.
+    DropLogin,
+    /// Answer each filter of a SUBSCRIBE with 0x80.
+    RefuseSubscriptions,
+    /// Do not answer a SUBSCRIBE.
+    WithholdSubacks,
+    /// Do not answer a PINGREQ.
+    WithholdPingresps,
+    /// Write half of a PUBLISH to the device, then close the connection.
+    CutPublish,
+}
+
+/// How often a fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    Next(u32),
+    Always,
+}
+
+/// The faults asked for on one device, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Plan(Vec<(Fault, Times)>);
+
+impl Plan {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, fault: Fault, times: Times) {
+        if times != Times::Next(0) {
+            self.0.push((fault, times));
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Whether this fault is to strike now; counts it.
+    pub(crate) fn strikes(&mut self, fault: Fault) -> bool {
+        self.take(|asked| (*asked == fault).then_some(())).is_some()
+    }
+
+    /// The first fault that `pick` takes, if it is to strike now; counts it.
+    pub(crate) fn take<T>(&mut self, pick: impl Fn(&Fault) -> Option<T>) -> Option<T> {
+        let (at, picked) = self.0.iter().enumerate().find_map(|(at, (fault, _))| Some((at, pick(fault)?)))?;
+        match &mut self.0[at].1 {
+            Times::Always => {}
+            Times::Next(1) => drop(self.0.remove(at)),
+            Times::Next(left) => *left -= 1,
+        }
+        Some(picked)
+    }
+}
+
+/// A PUBLISH to a device, as wrong as a test wants it.
+#[derive(Clone, Debug)]
+pub struct RawPublish {
+    /// At most 65 535 bytes; need not be UTF-8, nor one of the device's topics.
+    pub topic: Bytes,
+    pub payload: Bytes,
+    /// 0 to 3, of which 3 is no QoS.
+    pub qos: u8,
+    pub retain: bool,
+    pub dup: bool,
+    /// Written if `qos` is not 0. The bridge counts its own from 1 upwards and ignores PUBACKs it does not wait for.
+    pub packet_id: u16,
+}
+
+impl RawPublish {
+    /// QoS 1, not retained, no duplicate.
+    pub fn new(topic: impl Into<Bytes>, payload: impl Into<Bytes>, packet_id: u16) -> Self {
+        Self { topic: topic.into(), payload: payload.into(), qos: 1, retain: false, dup: false, packet_id }
+    }
+
+    /// The bytes on the wire (MQTT 3.1.1 section 3.3).
+    pub fn to_bytes(&self) -> Bytes {
+        let id_length = if self.qos == 0 { 0 } else { 2 };
+        let mut remaining = 2 + self.topic.len() + id_length + self.payload.len();
+        let mut bytes = BytesMut::with_capacity(remaining + 5);
+        bytes.put_u8(0x30 | u8::from(self.dup) << 3 | (self.qos & 3) << 1 | u8::from(self.retain));
+        loop {
+            let low = u8::try_from(remaining % 128).expect("a remainder of 128 is below 128");
+            remaining /= 128;
+            bytes.put_u8(if remaining == 0 { low } else { low | 0x80 });
+            if remaining == 0 {
+                break;
+            }
+        }
+        bytes.put_u16(u16::try_from(self.topic.len()).unwrap_or(u16::MAX));
+        bytes.extend_from_slice(&self.topic);
+        if self.qos != 0 {
+            bytes.put_u16(self.packet_id);
+        }
+        bytes.extend_from_slice(&self.payload);
+        bytes.freeze()
+    }
+}
+
+/// Asks for faults. Each call fails with `NOT_FOUND` for an unknown device; those that write to the device fail with
+/// `FAILED_PRECONDITION` while it is not connected.
+#[derive(Clone, Debug)]
+pub struct Faults(Owner);
+
+impl Faults {
+    pub(super) fn new(owner: Owner) -> Self {
+        Self(owner)
+    }
+
+    /// Asks for a fault on this device, after those asked for before.
+    pub async fn add(&self, device: &DeviceName, fault: Fault, times: Times) -> Result<(), ApiError> {
+        let device = device.clone();
+        self.0
+            .ask(move |world| {
+                let number = world.google.number_of(&device)?;
+                world.broker.plan(number).add(fault, times);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Takes all faults of this device back and sends the PUBACKs that were withheld; how many there were.
+    pub async fn clear(&self, device: &DeviceName) -> Result<usize, ApiError> {
+        let device = device.clone();
+        self.0
+            .ask(move |world| {
+                let number = world.google.number_of(&device)?;
+                world.broker.plan(number).clear();
+                Ok(world.broker.release(number))
+            })
+            .await
+    }
+
+    /// Closes the connection now. False if there is none.
+    pub async fn close(&self, device: &DeviceName) -> Result<bool, ApiError> {
+        let device = device.clone();
+        self.0.ask(move |world| world.google.number_of(&device).map(|number| world.broker.close(number))).await
+    }
+
+    /// Writes half of a PUBLISH and closes the connection.
+    pub async fn cut(&self, device: &DeviceName) -> Result<(), ApiError> {
+        let whole = RawPublish::new(format!("/devices/{}/commands", device.device), "cut in the middle", 1).to_bytes();
+        self.send(device, whole.slice(..whole.len() / 2)).await?;
+        self.close(device).await.map(drop)
+    }
+
+    /// Closes the connection, if there is one, and drops a kept session with all that it holds.
+    pub async fn forget_session(&self, device: &DeviceName) -> Result<(), ApiError> {
+        let device = device.clone();
+        self.0.ask(move |world| world.google.number_of(&device).map(|number| world.broker.forget(number))).await
+    }
+
+    /// Writes these bytes as they are.
+    pub async fn send(&self, device: &DeviceName, bytes: impl Into<Bytes>) -> Result<(), ApiError> {
+        let device = device.clone();
+        let bytes = bytes.into();
+        self.0
+            .ask(move |world| {
+                let number = world.google.number_of(&device)?;
+                if world.broker.send_raw(number, bytes) { Ok(()) } else { Err(ApiError::not_connected(&device)) }
+            })
+            .await
+    }
+
+    /// Writes these messages in one go, past the session: nothing retries them or waits for their PUBACKs.
+    pub async fn publish(&self, device: &DeviceName, messages: &[RawPublish]) -> Result<(), ApiError> {
+        let bytes: BytesMut = messages.iter().flat_map(|message| message.to_bytes().to_vec()).collect();
+        self.send(device, bytes).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::broker::wire::bytes_of;
+    use rumqttc::mqttbytes::{QoS, v4};
+
+    #[test]
+    fn a_raw_publish_without_faults_is_what_the_codec_writes() {
+        for size in [0, 100, 20_000, 2 * 1024 * 1024 + 1] {
+            let mut packet = v4::Publish::new("a/b", QoS::AtLeastOnce, vec![7; size]);
+            packet.pkid = 10;
+            packet.dup = true;
+            packet.retain = true;
+            let mut raw = RawPublish::new("a/b", vec![7; size], 10);
+            raw.dup = true;
+            raw.retain = true;
+            assert_eq!(raw.to_bytes(), bytes_of(v4::Packet::Publish(packet)), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_fault_strikes_as_often_as_asked_and_the_oldest_first() {
+        let mut plan = Plan::default();
+        plan.add(Fault::RefuseLogin(3), Times::Next(2));
+        plan.add(Fault::RefuseLogin(5), Times::Always);
+        let code = |fault: &Fault| if let Fault::RefuseLogin(code) = fault { Some(*code) } else { None };
+        let codes: Vec<_> = (0..4).filter_map(|_| plan.take(code)).collect();
+        assert_eq!(codes, [3, 3, 5, 5]);
+        assert!(!plan.strikes(Fault::CutPublish));
+    }
+}

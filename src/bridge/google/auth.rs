@@ -1,0 +1,127 @@
+//! Whether a JWT is a good login of a device, checked independently of the code that makes such tokens.
+//!
+//! Rules: cloud.google.com/iot/docs/how-tos/credentials/jwts. `ring` verifies; `jsonwebtoken` only reads the PEM. Its
+//! own `decode` needs a provider that is installed for the whole process, which is not this module's to choose.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm};
+use serde::Deserialize;
+
+use super::device::{Credential, KeyFormat};
+use crate::model::now::Timestamp;
+
+/// The longest life of a token.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Longer than any honest token with an RSA 4096 signature; what is longer is not looked at.
+const LONGEST_TOKEN: usize = 8 * 1024;
+
+/// Why a login is refused. The device learns only "not authorized".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denied {
+    #[error("the password is not a JWT")]
+    NotAToken,
+    #[error("the token is signed with `{0}`; RS256 or ES256 is expected")]
+    Algorithm(String),
+    #[error("no credential of the device fits the token's signature")]
+    Signature,
+    #[error("`{0}` is missing in the token or not a number of seconds")]
+    Missing(&'static str),
+    #[error("`aud` of the token is not the project id")]
+    Audience,
+    #[error("the token expired")]
+    Expired,
+    #[error("the token was issued in the future")]
+    Future,
+    #[error("the token is valid for more than 24 hours")]
+    TooLong,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    aud: Option<serde_json::Value>,
+    iat: Option<serde_json::Value>,
+    exp: Option<serde_json::Value>,
+}
+
+/// Checks a token against the device's credentials; the moment it expires. Skew is allowed on `iat` and on `exp`.
+pub(crate) fn verify(
+    token: &str,
+    credentials: &[Credential],
+    project: &str,
+    now: Timestamp,
+    skew: Duration,
+) -> Result<Timestamp, Denied> {
+    let (message, signature) = token.rsplit_once('.').ok_or(Denied::NotAToken)?;
+    let (header, claims) = message.split_once('.').ok_or(Denied::NotAToken)?;
+    let signature = decode(signature)?;
+    let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| Denied::NotAToken)?;
+    if token.len() > LONGEST_TOKEN {
+        return Err(Denied::NotAToken);
+    }
+    let format = match header.alg.as_str() {
+        "ES256" => KeyFormat::Es256,
+        "RS256" => KeyFormat::Rsa,
+        _ => return Err(Denied::Algorithm(header.alg)),
+    };
+    let fits = credentials
+        .iter()
+        .filter(|credential| credential.public_key.format == format && credential.is_valid_at(now))
+        .filter_map(|credential| Key::read(format, &credential.public_key.key))
+        .any(|key| key.0.verify(message.as_bytes(), &signature).is_ok());
+    if !fits {
+        return Err(Denied::Signature);
+    }
+    let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| Denied::NotAToken)?;
+    if claims.aud.as_ref().and_then(serde_json::Value::as_str) != Some(project) {
+        return Err(Denied::Audience);
+    }
+    let issued = seconds(claims.iat, "iat")?;
+    let expires = seconds(claims.exp, "exp")?;
+    if expires.saturating_add(skew) <= now {
+        return Err(Denied::Expired);
+    }
+    if issued > now.saturating_add(skew) {
+        return Err(Denied::Future);
+    }
+    if expires.since(issued) > LONGEST_LIFE + skew {
+        return Err(Denied::TooLong);
+    }
+    Ok(expires)
+}
+
+/// No padding and no `+` or `/`: RFC 7515 section 2.
+fn decode(part: &str) -> Result<Vec<u8>, Denied> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Denied::NotAToken)
+}
+
+fn seconds(claim: Option<serde_json::Value>, name: &'static str) -> Result<Timestamp, Denied> {
+    let micros = claim.and_then(|value| value.as_i64()).and_then(|seconds| seconds.checked_mul(1_000_000));
+    micros.map(Timestamp::from_micros).ok_or(Denied::Missing(name))
+}
+
+/// A public key that can verify.
+pub(crate) struct Key(UnparsedPublicKey<Vec<u8>>);
+
+impl Key {
+    /// Reads a public key in PEM. `None` if it is none of this format, or is too weak.
+    pub(crate) fn read(format: KeyFormat, pem: &str) -> Option<Self> {
+        let (algorithm, key): (&'static dyn VerificationAlgorithm, _) = match format {
+            KeyFormat::Es256 => (&ECDSA_P256_SHA256_FIXED, DecodingKey::from_ec_pem(pem.as_bytes()).ok()?),
+            KeyFormat::Rsa => (&RSA_PKCS1_2048_8192_SHA256, DecodingKey::from_rsa_pem(pem.as_bytes()).ok()?),
+            KeyFormat::Es256X509 | KeyFormat::RsaX509 => return None,
+        };
+        let bytes = key.try_get_as_bytes().ok()?.to_vec();
+        // An uncompressed point of P-256. ring itself looks at the key only when it verifies.
+        let fits = format != KeyFormat::Es256 || (bytes.len() == 65 && bytes[0] == 4);
+        (fits && pem.contains("PUBLIC KEY")).then(|| Self(UnparsedPublicKey::new(algorithm, bytes)))
+    }
+}

@@ -1,0 +1,350 @@
+//! The device resource: what is kept of a device, how a client writes it, and how it is shown.
+//!
+//! Fields and their names: the discovery document `cloudiot.v1`, schema `Device`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value, json};
+
+use super::auth::Key;
+use super::error::ApiError;
+use super::names::DeviceName;
+use crate::model::now::Timestamp;
+
+/// Credentials of one device (cloud.google.com/iot/docs/quotas).
+const MAX_CREDENTIALS: usize = 3;
+/// Versions of the configuration and states that are kept.
+pub(crate) const MAX_HISTORY: usize = 10;
+/// Metadata: pairs, bytes of a key, of a value, and of all together.
+const MAX_METADATA: (usize, usize, usize, usize) = (500, 128, 32 * 1024, 256 * 1024);
+/// The largest configuration and the largest state, in bytes.
+pub(crate) const MAX_DOCUMENT: usize = 64 * 1024;
+
+/// Bytes that are base64 in JSON. Either alphabet and either padding is read, as JSON of protocol buffers demands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Payload(pub(crate) Bytes);
+
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Payload {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+        const LENIENT: GeneralPurpose = GeneralPurpose::new(
+            &base64::alphabet::STANDARD,
+            GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+        );
+        let text = String::deserialize(input)?.replace('-', "+").replace('_', "/");
+        LENIENT
+            .decode(text)
+            .map(|bytes| Self(bytes.into()))
+            .map_err(|error| serde::de::Error::custom(format!("not base64: {error}")))
+    }
+}
+
+/// How a public key is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum KeyFormat {
+    #[serde(rename = "RSA_PEM")]
+    Rsa,
+    #[serde(rename = "RSA_X509_PEM")]
+    RsaX509,
+    #[serde(rename = "ES256_PEM")]
+    Es256,
+    #[serde(rename = "ES256_X509_PEM")]
+    Es256X509,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct PublicKey {
+    pub(crate) format: KeyFormat,
+    pub(crate) key: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Credential {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expiration_time: Option<Timestamp>,
+    pub(crate) public_key: PublicKey,
+}
+
+impl Credential {
+    /// A key given as PEM: ES256 if it is one, else RSA.
+    fn from_pem(key: &str) -> Self {
+        let format = if Key::read(KeyFormat::Es256, key).is_some() { KeyFormat::Es256 } else { KeyFormat::Rsa };
+        Self { expiration_time: None, public_key: PublicKey { format, key: key.to_owned() } }
+    }
+
+    /// An expired credential is ignored for new logins. The start of 1970 means that it never expires.
+    pub(crate) fn is_valid_at(&self, now: Timestamp) -> bool {
+        self.expiration_time.is_none_or(|end| end > now || end.unix_seconds() == 0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum LogLevel {
+    #[default]
+    #[serde(rename = "LOG_LEVEL_UNSPECIFIED")]
+    Unspecified,
+    None,
+    Error,
+    Info,
+    Debug,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Config {
+    pub(crate) version: Version,
+    pub(crate) cloud_update_time: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) device_ack_time: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub(crate) binary_data: Payload,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct State {
+    pub(crate) update_time: Timestamp,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub(crate) binary_data: Payload,
+}
+
+fn is_empty(payload: &Payload) -> bool {
+    payload.0.is_empty()
+}
+
+/// The number of a configuration. 64-bit numbers are texts in JSON of protocol buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct Version(pub(crate) u64);
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.0.to_string()
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = std::num::ParseIntError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+
+/// What a client may write, and what it may send back to us of what it read, which is ignored.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct DeviceBody {
+    pub(crate) id: String,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) blocked: bool,
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) log_level: LogLevel,
+    pub(crate) gateway_config: Option<Map<String, Value>>,
+    pub(crate) config: Option<ConfigBody>,
+    #[serde(rename = "name")]
+    _name: serde::de::IgnoredAny,
+    #[serde(rename = "numId")]
+    _num_id: serde::de::IgnoredAny,
+    #[serde(rename = "state")]
+    _state: serde::de::IgnoredAny,
+    #[serde(rename = "lastHeartbeatTime")]
+    _last_heartbeat_time: serde::de::IgnoredAny,
+    #[serde(rename = "lastEventTime")]
+    _last_event_time: serde::de::IgnoredAny,
+    #[serde(rename = "lastStateTime")]
+    _last_state_time: serde::de::IgnoredAny,
+    #[serde(rename = "lastConfigAckTime")]
+    _last_config_ack_time: serde::de::IgnoredAny,
+    #[serde(rename = "lastConfigSendTime")]
+    _last_config_send_time: serde::de::IgnoredAny,
+    #[serde(rename = "lastErrorTime")]
+    _last_error_time: serde::de::IgnoredAny,
+    #[serde(rename = "lastErrorStatus")]
+    _last_error_status: serde::de::IgnoredAny,
+}
+
+/// The configuration that a device may be created with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ConfigBody {
+    pub(crate) binary_data: Payload,
+}
+
+impl DeviceBody {
+    /// A device with one credential and nothing else.
+    pub(crate) fn with_key(id: &str, public_key_pem: &str) -> Self {
+        Self { id: id.to_owned(), credentials: vec![Credential::from_pem(public_key_pem)], ..Self::default() }
+    }
+}
+
+/// A device, with all that is kept of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Device {
+    pub(crate) name: DeviceName,
+    pub(crate) num_id: u64,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) blocked: bool,
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) log_level: LogLevel,
+    pub(crate) gateway_config: Option<Map<String, Value>>,
+    pub(crate) last: Last,
+    /// The newest first; never empty.
+    pub(crate) configs: VecDeque<Config>,
+    /// The newest first.
+    pub(crate) states: VecDeque<State>,
+}
+
+/// The last… fields of the resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Last {
+    #[serde(rename = "lastHeartbeatTime", skip_serializing_if = "Option::is_none")]
+    pub(crate) heartbeat: Option<Timestamp>,
+    #[serde(rename = "lastEventTime", skip_serializing_if = "Option::is_none")]
+    pub(crate) event: Option<Timestamp>,
+    #[serde(rename = "lastStateTime", skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<Timestamp>,
+    #[serde(rename = "lastConfigAckTime", skip_serializing_if = "Option::is_none")]
+    pub(crate) config_ack: Option<Timestamp>,
+    #[serde(rename = "lastConfigSendTime", skip_serializing_if = "Option::is_none")]
+    pub(crate) config_send: Option<Timestamp>,
+    #[serde(rename = "lastErrorTime", skip_serializing_if = "Option::is_none")]
+    pub(crate) error_time: Option<Timestamp>,
+    #[serde(rename = "lastErrorStatus", skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<RpcStatus>,
+}
+
+/// `google.rpc.Status`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RpcStatus {
+    pub(crate) code: i32,
+    pub(crate) message: String,
+}
+
+impl Device {
+    pub(crate) fn new(name: DeviceName, num_id: u64, body: DeviceBody, now: Timestamp) -> Result<Self, ApiError> {
+        let binary_data = body.config.map(|config| config.binary_data).unwrap_or_default();
+        check_document(&binary_data.0)?;
+        let first = Config { version: Version(1), cloud_update_time: now, device_ack_time: None, binary_data };
+        let device = Self {
+            name,
+            num_id,
+            credentials: body.credentials,
+            blocked: body.blocked,
+            metadata: body.metadata,
+            log_level: body.log_level,
+            gateway_config: body.gateway_config,
+            last: Last::default(),
+            configs: VecDeque::from([first]),
+            states: VecDeque::new(),
+        };
+        device.check()?;
+        Ok(device)
+    }
+
+    /// Puts the named fields of the body in the place of those of the device.
+    pub(crate) fn patch(&mut self, body: &DeviceBody, mask: &[String]) -> Result<(), ApiError> {
+        let mut next = self.clone();
+        for field in mask {
+            match field.as_str() {
+                "credentials" => next.credentials.clone_from(&body.credentials),
+                "blocked" => next.blocked = body.blocked,
+                "metadata" => next.metadata.clone_from(&body.metadata),
+                "log_level" => next.log_level = body.log_level,
+                "gateway_config" | "gateway_config.gateway_auth_method" => {
+                    next.gateway_config.clone_from(&body.gateway_config);
+                }
+                other => {
+                    return Err(ApiError::invalid(format!(
+                        "The field '{other}' in the update mask cannot be changed: credentials, blocked, metadata, \
+                         log_level and gateway_config can."
+                    )));
+                }
+            }
+        }
+        next.check()?;
+        *self = next;
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), ApiError> {
+        if self.credentials.len() > MAX_CREDENTIALS {
+            return Err(ApiError::invalid(format!("A device can have at most {MAX_CREDENTIALS} credentials.")));
+        }
+        for PublicKey { format, key } in self.credentials.iter().map(|credential| &credential.public_key) {
+            if matches!(format, KeyFormat::RsaX509 | KeyFormat::Es256X509) {
+                return Err(ApiError::invalid("X.509 credentials are not supported here; use RSA_PEM or ES256_PEM."));
+            }
+            if Key::read(*format, key).is_none() {
+                return Err(ApiError::invalid("The public key cannot be read in the format that it is said to have."));
+            }
+        }
+        let (pairs, key, value, all) = MAX_METADATA;
+        let total: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let too_long = self.metadata.iter().any(|(name, text)| name.len() > key || text.len() > value);
+        if self.metadata.len() > pairs || too_long || total > all {
+            return Err(ApiError::invalid(format!(
+                "The metadata is too large: {pairs} pairs, {key} bytes in a key, {value} in a value and {all} in all are allowed."
+            )));
+        }
+        Ok(())
+    }
+
+    /// The newest version.
+    pub(crate) fn config(&self) -> &Config {
+        self.configs.front().expect("a device always has a configuration")
+    }
+
+    /// The resource as a client sees it. Fields at their default are left out, as JSON of protocol buffers does.
+    pub(crate) fn resource(&self) -> Value {
+        let mut resource = serde_json::to_value(&self.last).expect("times and texts are JSON");
+        resource["id"] = json!(self.name.device);
+        resource["name"] = json!(format!("{}/devices/{}", self.name.of(), self.num_id));
+        resource["numId"] = json!(self.num_id.to_string());
+        resource["config"] = json!(self.config());
+        if !self.credentials.is_empty() {
+            resource["credentials"] = json!(self.credentials);
+        }
+        if self.blocked {
+            resource["blocked"] = json!(true);
+        }
+        if !self.metadata.is_empty() {
+            resource["metadata"] = json!(self.metadata);
+        }
+        if self.log_level != LogLevel::default() {
+            resource["logLevel"] = json!(self.log_level);
+        }
+        if let Some(config) = &self.gateway_config {
+            resource["gatewayConfig"] = json!(config);
+        }
+        if let Some(state) = self.states.front() {
+            resource["state"] = json!(state);
+        }
+        resource
+    }
+}
+
+/// Refuses a configuration that is too large.
+pub(crate) fn check_document(bytes: &[u8]) -> Result<(), ApiError> {
+    if bytes.len() > MAX_DOCUMENT {
+        return Err(ApiError::invalid(format!(
+            "The data is too large: {} bytes, of which {MAX_DOCUMENT} are allowed.",
+            bytes.len()
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,363 @@
+//! The management API: registries and devices are created, read, changed and deleted here.
+//!
+//! Each call is checked as a whole before it changes anything. Answers are the JSON that a client gets.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde_json::{Value, json};
+
+use super::device::{Config, Device, DeviceBody, MAX_HISTORY, Payload, Version, check_document};
+use super::registry::{Registry, RegistryBody};
+use super::{ApiError, Canonical, Change, DeviceName, Google, RegistryName};
+use crate::bridge::broker::ClientNumber;
+use crate::model::now::Timestamp;
+
+/// The most resources in one page of a list, and the number if a client names none.
+const PAGE: usize = 500;
+const DEFAULT_PAGE: usize = 100;
+/// The largest command, in bytes of payload, and the longest subfolder, in characters.
+const MAX_COMMAND: usize = 256 * 1024;
+const MAX_SUBFOLDER: usize = 256;
+
+/// What a client asks of a list.
+#[derive(Debug, Default)]
+pub(crate) struct ListOptions {
+    pub(crate) page_size: usize,
+    pub(crate) page_token: String,
+    /// Fields shown besides `id` and `numId`.
+    pub(crate) fields: Vec<String>,
+    /// Only these, by id or by number, if any is named.
+    pub(crate) ids: Vec<String>,
+    pub(crate) numbers: Vec<ClientNumber>,
+    /// Only devices of this gateway type.
+    pub(crate) gateway_type: Option<String>,
+}
+
+/// Reads a field mask: names with commas between, in snake case; camel case is taken as well.
+pub(crate) fn mask(text: &str) -> Vec<String> {
+    let snake = |name: &str| {
+        let mut snake = String::new();
+        for letter in name.trim().chars() {
+            if letter.is_ascii_uppercase() {
+                snake.push('_');
+            }
+            snake.push(letter.to_ascii_lowercase());
+        }
+        snake
+    };
+    text.split(',').map(snake).filter(|name| !name.is_empty()).collect()
+}
+
+/// The fields of a device that a mask may name.
+const FIELDS: [&str; 17] = [
+    "id",
+    "name",
+    "num_id",
+    "credentials",
+    "last_heartbeat_time",
+    "last_event_time",
+    "last_state_time",
+    "last_config_ack_time",
+    "last_config_send_time",
+    "blocked",
+    "last_error_time",
+    "last_error_status",
+    "config",
+    "state",
+    "log_level",
+    "metadata",
+    "gateway_config",
+];
+
+fn camel(snake: &str) -> String {
+    let mut parts = snake.split('_');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |mut camel, part| {
+        camel.push_str(&part[..1].to_ascii_uppercase());
+        camel.push_str(&part[1..]);
+        camel
+    })
+}
+
+/// The named fields of a device; `id` and `numId` always.
+fn shown(device: &Device, fields: &[String]) -> Result<Value, ApiError> {
+    let mut all = device.resource();
+    let mut shown = json!({ "id": all["id"], "numId": all["numId"] });
+    for field in fields {
+        let top = field.split('.').next().unwrap_or_default();
+        if !FIELDS.contains(&top) {
+            return Err(ApiError::invalid(format!("Unknown field '{field}' in the field mask.")));
+        }
+        let name = camel(top);
+        if let Some(value) = all.get_mut(&name) {
+            shown[name] = value.take();
+        }
+    }
+    Ok(shown)
+}
+
+impl Google {
+    // Registries
+
+    pub(crate) fn create_registry(&mut self, name: RegistryName, body: RegistryBody) -> Result<Value, ApiError> {
+        if self.registries.contains_key(&name) {
+            return Err(ApiError::new(Canonical::AlreadyExists, format!("Registry '{name}' already exists.")));
+        }
+        let number = self.free_number();
+        let registry = Registry::new(name.clone(), number, body)?;
+        let resource = registry.resource();
+        self.registries.insert(name, registry);
+        self.changed.insert(Change::Registry(number));
+        Ok(resource)
+    }
+
+    fn registry(&self, name: &RegistryName) -> Result<&Registry, ApiError> {
+        self.registries.get(name).ok_or_else(|| ApiError::not_found("Registry", &name.to_string()))
+    }
+
+    pub(crate) fn get_registry(&self, name: &RegistryName) -> Result<Value, ApiError> {
+        self.registry(name).map(Registry::resource)
+    }
+
+    /// The registries of `projects/{project}/locations/{region}`.
+    pub(crate) fn list_registries(&self, parent: &str, options: &ListOptions) -> Result<Value, ApiError> {
+        let mine = self.registries.values().filter(|registry| registry.name.parent() == parent);
+        let (page, token) = page(mine, |registry| &registry.name.registry, options)?;
+        let list: Vec<Value> = page.into_iter().map(Registry::resource).collect();
+        Ok(listed("deviceRegistries", list, token))
+    }
+
+    pub(crate) fn patch_registry(
+        &mut self,
+        name: &RegistryName,
+        body: &RegistryBody,
+        mask: &[String],
+    ) -> Result<Value, ApiError> {
+        self.registry(name)?;
+        check_update_mask(mask)?;
+        let registry = self.registries.get_mut(name).expect("it was just found");
+        registry.patch(body, mask)?;
+        self.changed.insert(Change::Registry(registry.number));
+        Ok(registry.resource())
+    }
+
+    pub(crate) fn delete_registry(&mut self, name: &RegistryName) -> Result<Value, ApiError> {
+        let number = self.registry(name)?.number;
+        if self.devices_of(name).next().is_some() {
+            return Err(ApiError::new(
+                Canonical::FailedPrecondition,
+                format!("Registry '{name}' is not empty; delete its devices first."),
+            ));
+        }
+        self.registries.remove(name);
+        self.changed.insert(Change::Registry(number));
+        Ok(json!({}))
+    }
+
+    // Devices
+
+    fn devices_of<'a>(&'a self, name: &'a RegistryName) -> impl Iterator<Item = &'a Device> {
+        let first = DeviceName {
+            project: name.project.clone(),
+            region: name.region.clone(),
+            registry: name.registry.clone(),
+            device: String::new(),
+        };
+        self.numbers
+            .range(first..)
+            .take_while(move |(device, _)| device.of() == *name)
+            .filter_map(|(_, number)| self.devices.get(number))
+    }
+
+    /// The number of a device that is named by its id or by its number.
+    pub(crate) fn find(&self, registry: &RegistryName, id: &str) -> Result<ClientNumber, ApiError> {
+        self.registry(registry)?;
+        let missing = || ApiError::not_found("Device", &format!("{registry}/devices/{id}"));
+        if id.starts_with(|first: char| first.is_ascii_digit()) {
+            let number = id.parse().map_err(|_| missing())?;
+            return self.name_of(number).filter(|name| name.of() == *registry).map(|_| number).ok_or_else(missing);
+        }
+        self.number_of(&registry.device(id)?).map_err(|_| missing())
+    }
+
+    pub(crate) fn create_device(
+        &mut self,
+        registry: &RegistryName,
+        body: DeviceBody,
+        now: Timestamp,
+    ) -> Result<Value, ApiError> {
+        self.registry(registry)?;
+        let name = registry.device(&body.id)?;
+        if self.numbers.contains_key(&name) {
+            return Err(ApiError::new(Canonical::AlreadyExists, format!("Device '{name}' already exists.")));
+        }
+        let number = self.free_number();
+        let device = Device::new(name.clone(), number, body, now)?;
+        let resource = device.resource();
+        self.devices.insert(number, device);
+        self.numbers.insert(name, number);
+        self.changed.insert(Change::Device(number));
+        Ok(resource)
+    }
+
+    pub(crate) fn get_device(&self, number: ClientNumber, fields: &[String]) -> Result<Value, ApiError> {
+        let device = self.device(number).expect("the number was just found");
+        if fields.is_empty() { Ok(device.resource()) } else { shown(device, fields) }
+    }
+
+    pub(crate) fn list_devices(&self, registry: &RegistryName, options: &ListOptions) -> Result<Value, ApiError> {
+        self.registry(registry)?;
+        let named = !options.ids.is_empty() || !options.numbers.is_empty();
+        let mine = self
+            .devices_of(registry)
+            .filter(|device| {
+                !named || options.ids.contains(&device.name.device) || options.numbers.contains(&device.num_id)
+            })
+            .filter(|device| {
+                let kind = device.gateway_config.as_ref().and_then(|config| config.get("gatewayType")?.as_str());
+                options.gateway_type.as_deref().is_none_or(|wanted| kind.unwrap_or("NON_GATEWAY") == wanted)
+            });
+        let (page, token) = page(mine, |device| &device.name.device, options)?;
+        let list = page.into_iter().map(|device| shown(device, &options.fields)).collect::<Result<_, _>>()?;
+        Ok(listed("devices", list, token))
+    }
+
+    /// The device as it then is, and whether it is blocked.
+    pub(crate) fn patch_device(
+        &mut self,
+        number: ClientNumber,
+        body: &DeviceBody,
+        mask: &[String],
+    ) -> Result<(Value, bool), ApiError> {
+        check_update_mask(mask)?;
+        let device = self.device_mut(number).expect("the number was just found");
+        device.patch(body, mask)?;
+        Ok((device.resource(), device.blocked))
+    }
+
+    pub(crate) fn delete_device(&mut self, number: ClientNumber) -> Value {
+        if let Some(device) = self.devices.remove(&number) {
+            self.numbers.remove(&device.name);
+            self.state_acks.remove(&number);
+            self.changed.insert(Change::Device(number));
+        }
+        json!({})
+    }
+
+    // Configuration, states, commands
+
+    /// Makes a new version. `expected` 0 takes any; else it must be the newest version.
+    pub(crate) fn set_config(
+        &mut self,
+        number: ClientNumber,
+        expected: u64,
+        data: Payload,
+        now: Timestamp,
+    ) -> Result<Value, ApiError> {
+        check_document(&data.0)?;
+        let device = self.device_mut(number).expect("the number was just found");
+        let newest = device.config().version.0;
+        if expected != 0 && expected != newest {
+            // The status is nowhere written down.
+            return Err(ApiError::new(
+                Canonical::FailedPrecondition,
+                format!("The config version {expected} is not the newest one, which is {newest}."),
+            ));
+        }
+        let config =
+            Config { version: Version(newest + 1), cloud_update_time: now, device_ack_time: None, binary_data: data };
+        let answer = json!(config);
+        device.configs.push_front(config);
+        device.configs.truncate(MAX_HISTORY);
+        Ok(answer)
+    }
+
+    /// The newest `count` versions, all that are kept if it is 0.
+    pub(crate) fn config_versions(&self, number: ClientNumber, count: usize) -> Value {
+        let device = self.device(number).expect("the number was just found");
+        let count = if count == 0 { MAX_HISTORY } else { count };
+        json!({ "deviceConfigs": device.configs.iter().take(count).collect::<Vec<_>>() })
+    }
+
+    /// The newest `count` states, all that are kept if it is 0.
+    pub(crate) fn list_states(&self, number: ClientNumber, count: usize) -> Value {
+        let device = self.device(number).expect("the number was just found");
+        let count = if count == 0 { MAX_HISTORY } else { count };
+        let states: Vec<_> = device.states.iter().take(count).collect();
+        if states.is_empty() { json!({}) } else { json!({ "deviceStates": states }) }
+    }
+
+    /// The states that are kept, the newest first.
+    pub(crate) fn states(&self, number: ClientNumber) -> Vec<(Timestamp, Bytes)> {
+        let states = self.device(number).into_iter().flat_map(|device| &device.states);
+        states.map(|state| (state.update_time, state.binary_data.0.clone())).collect()
+    }
+
+    fn free_number(&self) -> u64 {
+        loop {
+            let mut bytes = [0; 8];
+            SystemRandom::new().fill(&mut bytes).expect("the kernel has random numbers");
+            // 16 digits, as the cloud has them: a client that reads them as floating point numbers is found out.
+            let number = 9_100_000_000_000_001 + u64::from_le_bytes(bytes) % 800_000_000_000_000;
+            if !self.devices.contains_key(&number) {
+                return number;
+            }
+        }
+    }
+}
+
+/// Refuses a command that could not be delivered.
+pub(crate) fn check_command(subfolder: &str, payload: &[u8]) -> Result<(), ApiError> {
+    if payload.len() > MAX_COMMAND {
+        return Err(ApiError::invalid(format!(
+            "The command is too large: {} bytes, of which {MAX_COMMAND} are allowed.",
+            payload.len()
+        )));
+    }
+    if subfolder.chars().count() > MAX_SUBFOLDER || subfolder.contains(['+', '#', '\0']) {
+        return Err(ApiError::invalid(format!(
+            "Invalid subfolder: at most {MAX_SUBFOLDER} characters without + # and NUL are allowed."
+        )));
+    }
+    Ok(())
+}
+
+/// Only what comes soon is worth waiting for: how long a caller waits for the device.
+pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(10);
+
+fn check_update_mask(mask: &[String]) -> Result<(), ApiError> {
+    if mask.is_empty() { Err(ApiError::invalid("The update mask must not be empty.")) } else { Ok(()) }
+}
+
+/// One page, and the token of the next. A token names the last resource of its page, so changes between two pages
+/// neither hide nor repeat others.
+fn page<'a, T>(
+    all: impl Iterator<Item = &'a T>,
+    id: impl Fn(&T) -> &String,
+    options: &ListOptions,
+) -> Result<(Vec<&'a T>, Option<String>), ApiError> {
+    let wrong = || ApiError::invalid("The page token is not one of this list.");
+    let after = URL_SAFE_NO_PAD.decode(&options.page_token).map_err(|_| wrong())?;
+    let after = String::from_utf8(after).map_err(|_| wrong())?;
+    let size = if options.page_size == 0 { DEFAULT_PAGE } else { options.page_size.min(PAGE) };
+    let mut page: Vec<&T> = all.filter(|item| *id(item) > after).take(size + 1).collect();
+    let more = page.len() > size;
+    page.truncate(size);
+    let token = page.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(id(last)));
+    Ok((page, token))
+}
+
+fn listed(name: &str, list: Vec<Value>, token: Option<String>) -> Value {
+    let mut answer = json!({});
+    if !list.is_empty() {
+        answer[name] = Value::Array(list);
+    }
+    if let Some(token) = token {
+        answer["nextPageToken"] = Value::String(token);
+    }
+    answer
+}

@@ -1,0 +1,169 @@
+//! The one task that owns the stand-in's state, and the handle by which everything else reaches it.
+//!
+//! Whoever wants to know or change something sends a question: a function that runs on the state. There are no locks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::broker::ClientNumber;
+use super::broker::connection::{ConnectionId, Heard};
+use super::google::{ApiError, FileChange};
+use super::world::World;
+
+/// Requests that wait for the owner; connections and callers wait when it is full.
+const REQUESTS: usize = 1_024;
+/// Requests taken at once.
+const BATCH: usize = 64;
+/// Changes of this long are written together.
+const SAVE_AFTER: Duration = Duration::from_millis(300);
+
+type Question = Box<dyn FnOnce(&mut World) + Send>;
+
+enum Request {
+    Event(Event),
+    Ask(Question),
+}
+
+/// Something that a connection says.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) id: ConnectionId,
+    pub(crate) heard: Heard,
+}
+
+/// Reaches the owner.
+#[derive(Clone)]
+pub(crate) struct Owner {
+    requests: mpsc::Sender<Request>,
+    connections: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Owner")
+    }
+}
+
+impl Owner {
+    /// The handle, and the task to be spawned. After `stop` it writes what is not written yet, and ends.
+    pub(crate) fn new(
+        world: World,
+        files: mpsc::Sender<Vec<FileChange>>,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (requests, inbox) = mpsc::channel(REQUESTS);
+        (Self { requests, connections: Arc::default() }, run(world, inbox, files, stop))
+    }
+
+    pub(crate) fn new_connection(&self) -> ConnectionId {
+        self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) async fn tell(&self, event: Event) {
+        // After a stop nobody is interested.
+        let _ = self.requests.send(Request::Event(event)).await;
+    }
+
+    /// Runs a function on the state.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut World) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let (answer, answered) = oneshot::channel();
+        let question: Question = Box::new(move |world| {
+            // Whoever asked may be gone.
+            let _ = answer.send(question(world));
+        });
+        self.requests.send(Request::Ask(question)).await.map_err(|_| ApiError::stopped())?;
+        answered.await.map_err(|_| ApiError::stopped())?
+    }
+}
+
+/// What is to be done at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// The token of this connection has expired.
+    Expire(ConnectionId),
+    /// Send this configuration again if it is not acknowledged.
+    RetryConfig { number: ClientNumber, packet: u16, version: u64 },
+    /// Write what has changed.
+    Save,
+}
+
+/// Timers in the order of their times. One that has become pointless is harmless.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    due: BTreeMap<(Instant, u64), Timer>,
+    next: u64,
+}
+
+impl Timers {
+    pub(crate) fn add(&mut self, at: Instant, timer: Timer) {
+        self.due.insert((at, self.next), timer);
+        self.next += 1;
+    }
+
+    fn first(&self) -> Option<Instant> {
+        self.due.keys().next().map(|(at, _)| *at)
+    }
+
+    fn take_due(&mut self, now: Instant) -> Option<Timer> {
+        let entry = self.due.first_entry()?;
+        (entry.key().0 <= now).then(|| entry.remove())
+    }
+}
+
+async fn run(
+    mut world: World,
+    mut inbox: mpsc::Receiver<Request>,
+    files: mpsc::Sender<Vec<FileChange>>,
+    stop: CancellationToken,
+) {
+    let mut requests = Vec::with_capacity(BATCH);
+    let mut save_is_due = false;
+    loop {
+        let due = world.timers.first();
+        let timer = async {
+            match due {
+                Some(at) => sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            count = inbox.recv_many(&mut requests, BATCH) => if count == 0 { break },
+            () = timer => {}
+        }
+        for request in requests.drain(..) {
+            match request {
+                Request::Event(Event { id, heard }) => world.hear(id, heard),
+                Request::Ask(question) => question(&mut world),
+            }
+        }
+        while let Some(timer) = world.timers.take_due(Instant::now()) {
+            if timer != Timer::Save {
+                world.fire(timer);
+                continue;
+            }
+            save_is_due = false;
+            // If the writer is still busy with the last batch, this one waits for the next turn.
+            if let Ok(place) = files.try_reserve() {
+                place.send(world.google.take_changes());
+            }
+        }
+        if world.google.has_changes() && !save_is_due {
+            save_is_due = true;
+            world.timers.add(Instant::now() + SAVE_AFTER, Timer::Save);
+        }
+    }
+    // The writer outlives the owner; if it is gone nothing can be kept.
+    let _ = files.send(world.google.take_changes()).await;
+}

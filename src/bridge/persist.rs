@@ -1,0 +1,81 @@
+//! The files under the data folder that hold registries and devices: read at start, written in the background.
+//!
+//! A file is replaced as a whole, so a reader sees the old or the new one. Nothing is synced: this is a stand-in, and
+//! a power cut may cost it its last second.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::google::{DEVICES, FileChange, Google, REGISTRIES, Settings};
+
+/// The largest file that is read back: a device with full history is below 2 MiB.
+const MAX_FILE: u64 = 8 * 1024 * 1024;
+/// One batch is written while the next is collected.
+const BATCHES: usize = 1;
+
+/// Reads what an earlier run kept; makes the folders.
+pub(crate) fn load(data: &Path, settings: Settings) -> anyhow::Result<Google> {
+    Ok(Google::new(settings, read_all(&data.join(REGISTRIES))?, read_all(&data.join(DEVICES))?))
+}
+
+fn read_all<T: DeserializeOwned>(folder: &Path) -> anyhow::Result<Vec<T>> {
+    let what = || format!("cannot read the folder {}", folder.display());
+    fs::create_dir_all(folder).with_context(what)?;
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).with_context(what)? {
+        let path = entry.with_context(what)?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            all.push(read(&path).with_context(|| {
+                format!("cannot read {}; remove the file if it is of no use any more", path.display())
+            })?);
+        }
+    }
+    Ok(all)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    if fs::metadata(path)?.len() > MAX_FILE {
+        bail!("larger than {MAX_FILE} bytes");
+    }
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// Writes batches until their sender is gone. A file that cannot be written is reported and left as it was.
+pub(crate) fn writer(data: PathBuf) -> (mpsc::Sender<Vec<FileChange>>, impl Future<Output = ()> + Send) {
+    let (sender, mut batches) = mpsc::channel::<Vec<FileChange>>(BATCHES);
+    let write = async move {
+        while let Some(batch) = batches.recv().await {
+            let data = data.clone();
+            let written = tokio::task::spawn_blocking(move || {
+                for change in batch {
+                    if let Err(error) = apply(&data, &change) {
+                        tracing::error!(file = change.path, "not kept: {error}");
+                    }
+                }
+            });
+            if let Err(error) = written.await {
+                tracing::error!("files not kept: {error}");
+            }
+        }
+    };
+    (sender, write)
+}
+
+fn apply(data: &Path, change: &FileChange) -> std::io::Result<()> {
+    let path = data.join(&change.path);
+    match &change.content {
+        Some(content) => {
+            let new = path.with_extension("new");
+            fs::write(&new, content)?;
+            fs::rename(&new, &path)
+        }
+        None => match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+    }
+}

@@ -1,0 +1,319 @@
+//! The state of the stand-in, and what happens to it: logins, packets, timers, commands.
+//!
+//! It joins the broker, which has no rules, with the cloud, which has no connections. A second cloud is a second
+//! branch at the login and at each packet.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::{Connect, Packet, Publish, SubAck, Subscribe, SubscribeReasonCode, UnsubAck};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::broker::connection::{ConnectionId, End, Heard, Orders};
+use super::broker::wire::Frame;
+use super::broker::{Broker, ClientNumber, Receipt};
+use super::faults::Fault;
+use super::google::{
+    ApiError, Canonical, DeviceName, Feed, Google, Payload, Published, Violation, command_topic, config_topic,
+};
+use super::owner::{Timer, Timers};
+use super::taps::{StateChange, Taps, Telemetry};
+use crate::model::now::Timestamp;
+
+/// An un-acknowledged configuration is sent again after this time.
+const CONFIG_RETRY: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) broker: Broker,
+    pub(crate) google: Google,
+    pub(crate) taps: Taps,
+    pub(crate) timers: Timers,
+    logins: HashMap<ClientNumber, u64>,
+}
+
+/// The wall clock.
+pub(crate) fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+impl World {
+    pub(crate) fn new(google: Google, taps: Taps) -> Self {
+        Self { broker: Broker::default(), google, taps, timers: Timers::default(), logins: HashMap::new() }
+    }
+
+    /// A connection says something.
+    pub(crate) fn hear(&mut self, id: ConnectionId, heard: Heard) {
+        match heard {
+            Heard::Login(connect, orders) => self.login(id, &connect, orders),
+            Heard::Packets(packets) => {
+                for packet in packets {
+                    // A packet may have ended the connection; what was read behind it is not looked at.
+                    let Some(number) = self.broker.client_of(id) else { return };
+                    if let Err(violation) = self.packet(number, packet) {
+                        self.violated(number, violation);
+                    }
+                }
+            }
+            Heard::Gone(end) => {
+                if let Some(number) = self.broker.gone(id) {
+                    let device = self.google.name_of(number).map(ToString::to_string);
+                    match end {
+                        End::Ours | End::Eof => tracing::info!(device, "disconnected: {end}"),
+                        _ => tracing::warn!(device, "disconnected: {end}"),
+                    }
+                } else {
+                    tracing::debug!("connection without login ended: {end}");
+                }
+            }
+        }
+    }
+
+    /// A timer is due.
+    pub(crate) fn fire(&mut self, timer: Timer) {
+        match timer {
+            Timer::Expire(id) => {
+                if let Some(number) = self.broker.client_of(id) {
+                    self.violated(
+                        number,
+                        Violation::new(Canonical::Unauthenticated, "mqtt: SERVER: The authorization token expired."),
+                    );
+                }
+            }
+            Timer::RetryConfig { number, packet, version } => {
+                // A newer version has a timer of its own and replaces this one.
+                let newest = self.google.config_version(number) == Some(version);
+                if newest && self.broker.repeat(number, packet, version) {
+                    self.timers.add(Instant::now() + CONFIG_RETRY, timer);
+                }
+            }
+            Timer::Save => {}
+        }
+    }
+
+    fn login(&mut self, id: ConnectionId, connect: &Connect, orders: Orders) {
+        let admitted = match self.google.login(connect, wall()) {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                tracing::warn!(client = connect.client_id, "login refused: {}", refused.why);
+                if let Some(code) = refused.code {
+                    orders.send(connack(false, code));
+                }
+                return;
+            }
+        };
+        let number = admitted.number;
+        let plan = self.broker.plan(number);
+        if plan.strikes(Fault::DropLogin) {
+            return;
+        }
+        let code = plan.take(|fault| if let Fault::RefuseLogin(code) = fault { Some(*code) } else { None });
+        if let Some(code) = code {
+            orders.send(connack(false, code));
+            return;
+        }
+        let delay = plan.take(|fault| if let Fault::DelayConnack(time) = fault { Some(*time) } else { None });
+        if let Some(time) = delay {
+            orders.pause(time);
+        }
+        if self.broker.connection_of(number).is_some() {
+            let reason = "SERVER: The connection was closed because there is another active connection with the same \
+                          device ID.";
+            self.violated(number, Violation::new(Canonical::AlreadyExists, reason));
+        }
+        let settings = self.google.settings();
+        let keep = settings.sessions && !connect.clean_session;
+        *self.logins.entry(number).or_default() += 1;
+        let present = self.broker.open(id, number, orders, keep);
+        self.broker.send_raw(number, connack_bytes(present, 0));
+        self.broker.resume(number);
+        if !settings.sessions {
+            let left = admitted.expires.saturating_add(settings.skew).since(wall());
+            self.timers.add(Instant::now() + left, Timer::Expire(id));
+        }
+        tracing::info!(client = connect.client_id, session_present = present, "connected");
+    }
+
+    fn packet(&mut self, number: ClientNumber, packet: Packet) -> Result<(), Violation> {
+        match packet {
+            Packet::Publish(message) => self.published(number, &message)?,
+            Packet::PubAck(ack) => match self.broker.settled(number, ack.pkid) {
+                Some(Receipt::Caller(caller)) => {
+                    // The caller may have given up.
+                    let _ = caller.send(());
+                }
+                Some(Receipt::Version(version)) => self.google.config_acknowledged(number, version, wall()),
+                Some(Receipt::Nobody) | None => {}
+            },
+            Packet::Subscribe(subscribe) => self.subscribed(number, &subscribe)?,
+            Packet::Unsubscribe(unsubscribe) => {
+                if let Some(session) = self.broker.session(number) {
+                    unsubscribe.topics.iter().for_each(|filter| session.unsubscribe(filter));
+                }
+                self.broker.send(number, Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid)));
+            }
+            Packet::PingReq => {
+                self.google.heartbeat(number, wall());
+                if !self.broker.plan(number).strikes(Fault::WithholdPingresps) {
+                    self.broker.send(number, Packet::PingResp);
+                }
+            }
+            Packet::Disconnect => {
+                self.broker.close(number);
+            }
+            _ => return Err(Violation::new(Canonical::InvalidArgument, "mqtt: unexpected packet")),
+        }
+        Ok(())
+    }
+
+    fn published(&mut self, number: ClientNumber, message: &Publish) -> Result<(), Violation> {
+        if self.broker.plan(number).strikes(Fault::LosePublishes) {
+            return Ok(());
+        }
+        let time = wall();
+        let published = self.google.published(number, message, time, Instant::now())?;
+        let device = self.google.name_of(number).expect("its message was just judged").clone();
+        let payload = Bytes::copy_from_slice(&message.payload);
+        match published {
+            Published::State => {
+                // Nobody need be listening.
+                let _ = self.taps.states.send(StateChange { device, payload, time });
+                if self.broker.acknowledge(number, message) {
+                    self.google.state_acknowledged(number, Instant::now());
+                }
+            }
+            Published::Event { subfolder } => {
+                if self.taps.telemetry(number, Telemetry { device, subfolder, payload, time }) {
+                    self.broker.acknowledge(number, message);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn subscribed(&mut self, number: ClientNumber, subscribe: &Subscribe) -> Result<(), Violation> {
+        let mut codes = Vec::new();
+        let mut wants_config = false;
+        let refused = self.broker.plan(number).strikes(Fault::RefuseSubscriptions);
+        for filter in &subscribe.filters {
+            let feed = self.google.feed(number, &filter.path);
+            if feed.is_none() && !self.google.settings().sessions {
+                let text = format!("mqtt: the filter '{}' is not one of the device's", filter.path);
+                return Err(Violation::new(Canonical::InvalidArgument, text));
+            }
+            codes.push(match (feed, self.broker.session(number)) {
+                (Some(feed), Some(session)) if !refused => {
+                    let qos = if filter.qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+                    session.subscribe(filter.path.clone(), qos);
+                    wants_config |= feed == Feed::Config;
+                    SubscribeReasonCode::Success(qos)
+                }
+                _ => SubscribeReasonCode::Failure,
+            });
+        }
+        if self.broker.plan(number).strikes(Fault::WithholdSubacks) {
+            return Ok(());
+        }
+        self.broker.send(number, Packet::SubAck(SubAck::new(subscribe.pkid, codes)));
+        if wants_config {
+            self.send_config(number, true);
+        }
+        Ok(())
+    }
+
+    /// Sends the newest configuration to a device that is subscribed to it.
+    ///
+    /// With kept sessions it is what such brokers make of it: a retained message, which cannot be empty.
+    fn send_config(&mut self, number: ClientNumber, subscribing: bool) {
+        let Some(name) = self.google.name_of(number) else { return };
+        let topic = config_topic(name);
+        let Some(qos) = self.broker.session(number).and_then(|session| session.granted(&topic)) else { return };
+        let Some((version, payload)) = self.google.config_to_send(number, wall()) else { return };
+        let sessions = self.google.settings().sessions;
+        if sessions && payload.is_empty() && subscribing {
+            return;
+        }
+        let mut message = Publish::from_bytes(topic, qos, payload);
+        message.retain = sessions && subscribing;
+        // No room: the device gets this version when it subscribes again.
+        if let Ok(Some(packet)) = self.broker.publish(number, message, Receipt::Version(version)) {
+            let timer = Timer::RetryConfig { number, packet, version };
+            if packet != 0 && !sessions {
+                self.timers.add(Instant::now() + CONFIG_RETRY, timer);
+            }
+        }
+    }
+
+    /// Makes a new version of the configuration and sends it.
+    pub(crate) fn set_config(
+        &mut self,
+        number: ClientNumber,
+        expected: u64,
+        data: Payload,
+    ) -> Result<serde_json::Value, ApiError> {
+        let answer = self.google.set_config(number, expected, data, wall())?;
+        self.send_config(number, false);
+        Ok(answer)
+    }
+
+    /// Sends a command. The receiver is told at the device's PUBACK; it fails when that cannot come any more.
+    pub(crate) fn send_command(
+        &mut self,
+        number: ClientNumber,
+        subfolder: &str,
+        payload: Bytes,
+    ) -> Result<oneshot::Receiver<()>, ApiError> {
+        let name = self.google.name_of(number).ok_or_else(|| ApiError::not_found("Device", &number.to_string()))?;
+        let filter = Feed::Commands.filter(name);
+        let granted = self.broker.session(number).and_then(|session| session.granted(&filter));
+        let Some(qos) = granted else {
+            return Err(ApiError::new(
+                Canonical::FailedPrecondition,
+                format!("Device '{}' is not subscribed to the commands topic.", name.device),
+            ));
+        };
+        let message = Publish::from_bytes(command_topic(name, subfolder), qos, payload);
+        let (settled, receipt) = oneshot::channel();
+        let kept = self.broker.connection_of(number).is_none();
+        let (settled, waiting) = if kept { (None, Some(settled)) } else { (Some(settled), None) };
+        self.broker
+            .publish(number, message, settled.map_or(Receipt::Nobody, Receipt::Caller))
+            .map_err(|_| ApiError::new(Canonical::ResourceExhausted, "Too many commands wait for this device."))?;
+        if let Some(waiting) = waiting {
+            // Queued for a device that is away: that is all that a broker with sessions can promise.
+            let _ = waiting.send(());
+        }
+        Ok(receipt)
+    }
+
+    /// Whether a command for this device would be taken.
+    pub(crate) fn takes_commands(&mut self, number: ClientNumber) -> bool {
+        let Some(filter) = self.google.name_of(number).map(|name| Feed::Commands.filter(name)) else { return false };
+        self.broker.session(number).is_some_and(|session| session.granted(&filter).is_some())
+    }
+
+    /// Logins of this device that were taken.
+    pub(crate) fn logins(&self, number: ClientNumber) -> u64 {
+        self.logins.get(&number).copied().unwrap_or(0)
+    }
+
+    /// Ends the connection of a device for a reason that it can be asked for later.
+    pub(crate) fn violated(&mut self, number: ClientNumber, violation: Violation) {
+        let device: Option<&DeviceName> = self.google.name_of(number);
+        tracing::warn!(device = device.map(ToString::to_string), "connection closed: {}", violation.message);
+        self.google.violated(number, violation, wall());
+        self.broker.close(number);
+    }
+}
+
+fn connack_bytes(session_present: bool, code: u8) -> Bytes {
+    Bytes::copy_from_slice(&[0x20, 2, u8::from(session_present), code])
+}
+
+fn connack(session_present: bool, code: u8) -> Frame {
+    Frame::Raw(connack_bytes(session_present, code))
+}

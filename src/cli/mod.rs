@@ -8,6 +8,7 @@ mod exit;
 mod keygen;
 mod output;
 mod pubkey;
+pub mod run;
 mod token;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub use exit::{Exit, Failure};
 use crate::config::key_file::{self, KeyFileError};
 use crate::config::{Config, Folders};
 use crate::dialect::token::Key;
+use crate::handler;
 
 /// Device agent: commands and twin state over one MQTT session that is kept for years
 #[derive(Debug, Parser)]
@@ -33,6 +35,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the daemon in the foreground, until SIGTERM; what the unit starts
+    Run,
     /// Read the configuration and tell everything that is wrong with it, with file and line
     Check,
     /// Make a private key (ES256) and print its public key
@@ -49,6 +53,7 @@ impl Cli {
         let folders = Folders::from_env();
         let file = self.config.as_deref();
         match self.command {
+            Command::Run => run::run(&folders, file, handler::built_in()),
             Command::Check => check::run(&folders, file),
             Command::Keygen(arguments) => keygen::run(&folders, arguments),
             Command::Pubkey => pubkey::run(&folders),

@@ -1,0 +1,61 @@
+//! `twinagent run`: the daemon, in the foreground, until SIGTERM or SIGINT.
+//!
+//! A configuration that is wrong does not end it: a device that stops to answer because of a typing error is one that
+//! somebody has to drive to.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Exit, Failure};
+use crate::config::{Config, Folders, load};
+use crate::daemon::{self, Parts};
+use crate::handler::Handler;
+use crate::store::LockError;
+
+/// Runs the daemon with these handlers. Returns when it was told to stop and has stopped.
+pub fn run(folders: &Folders, file: Option<&Path>, handlers: Vec<Arc<dyn Handler>>) -> Result<(), Failure> {
+    let parts = Parts { config: configuration(folders, file), folders: folders.clone(), handlers };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot start")?;
+    match runtime.block_on(live(parts)) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let is_held = matches!(error.downcast_ref(), Some(LockError::Held { .. }));
+            if is_held { Err(Failure::new(Exit::Held, error)) } else { Err(error.into()) }
+        }
+    }
+}
+
+async fn live(parts: Parts) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    daemon::run(parts, stop).await
+}
+
+/// The configuration; if it is wrong, that of a device that was not configured, and every fault in the log.
+fn configuration(folders: &Folders, file: Option<&Path>) -> Config {
+    match load(folders, file) {
+        Ok(loaded) => {
+            for unknown in loaded.unknown {
+                tracing::warn!("{unknown}");
+            }
+            loaded.config
+        }
+        Err(faults) => {
+            for fault in faults.faults.iter().chain(&faults.unknown) {
+                tracing::error!("{fault}");
+            }
+            tracing::error!("the configuration is wrong, so no connection is made; hint: mend it, then restart");
+            Config::default()
+        }
+    }
+}

@@ -110,12 +110,7 @@ fn kept_well(path: &Path, facts: &Metadata) -> Result<(), KeyFileError> {
     if us.may_trust(facts.uid(), facts.gid(), mode) {
         return Ok(());
     }
-    let name = quoted(path);
-    let mend = match us {
-        Us { user: 0, service_group: Some(_), .. } => format!("chown root:{GROUP} {name} && chmod 0640 {name}"),
-        Us { user, .. } if facts.uid() == user || facts.uid() == 0 => format!("chmod 0600 {name}"),
-        Us { user, .. } => format!("chown {user} {name} && chmod 0600 {name}"),
-    };
+    let mend = us.mend(path, facts.uid());
     let found = format!("mode {mode:04o}, owner {}, group {}", facts.uid(), facts.gid());
     Err(KeyFileError::TooOpen { path: path.to_owned(), found, mend })
 }
@@ -133,6 +128,16 @@ impl Us {
         let own = owner == self.user || owner == 0;
         let shared = owner == 0 && (group == self.group || Some(group) == self.service_group);
         own && (mode & BEYOND_OWNER == 0 || shared && mode & BEYOND_GROUP_READS == 0)
+    }
+
+    /// The command that closes the file to all who should not have it, and leaves it open to us.
+    fn mend(&self, path: &Path, owner: u32) -> String {
+        let name = quoted(path);
+        match self.service_group {
+            Some(_) if self.user == 0 || owner == 0 => format!("chown root:{GROUP} {name} && chmod 0640 {name}"),
+            _ if owner == self.user => format!("chmod 0600 {name}"),
+            _ => format!("chown {} {name} && chmod 0600 {name}", self.user),
+        }
     }
 }
 
@@ -191,6 +196,19 @@ mod tests {
         ] {
             assert_eq!(us.may_trust(owner, group, mode), fits, "{mode:04o} {owner}:{group} for {}", us.user);
         }
+    }
+
+    #[test]
+    fn what_mends_a_key_leaves_it_to_the_one_who_asked() {
+        let key = Path::new("/k");
+        let root = |service_group| Us { user: 0, group: 0, service_group };
+        let daemon = |service_group| Us { user: 991, group: SERVICE, service_group };
+        assert_eq!(root(Some(SERVICE)).mend(key, 1000), "chown root:twinagent /k && chmod 0640 /k");
+        assert_eq!(root(None).mend(key, 0), "chmod 0600 /k");
+        assert_eq!(root(None).mend(key, 1000), "chown 0 /k && chmod 0600 /k");
+        assert_eq!(daemon(Some(SERVICE)).mend(key, 0), "chown root:twinagent /k && chmod 0640 /k");
+        assert_eq!(daemon(Some(SERVICE)).mend(key, 991), "chmod 0600 /k");
+        assert_eq!(daemon(None).mend(key, 0), "chown 991 /k && chmod 0600 /k");
     }
 
     #[test]

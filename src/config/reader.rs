@@ -195,8 +195,10 @@ impl Reader {
         Findings { faults: self.faults, missing: self.missing, unknown }
     }
 
+    /// Removes the value of a key from the tree, and remembers where it stood.
     fn take(&mut self, key: &'static str) -> Option<ValueKind> {
-        let value = remove(&mut self.tree, key).unwrap_or_else(|(section, value)| {
+        let value = remove(&mut self.tree, key).unwrap_or_else(|(below, value)| {
+            let section = key.strip_suffix(below).unwrap_or(key).trim_end_matches('.');
             let text = format!("{section} is a section: [{section}] with its keys below is expected");
             self.faults.push(Fault::new(place_of(&value), text));
             None
@@ -223,12 +225,12 @@ impl Reader {
     }
 }
 
-/// Takes the value at a path out of a tree. The error is what stands where a section should.
+/// Takes the value at a path out of a tree. The error is what stands where a section should, and the path below it.
 fn remove<'k>(table: &mut Tree, path: &'k str) -> Result<Option<Value>, (&'k str, Value)> {
     let Some((section, rest)) = path.split_once('.') else { return Ok(table.remove(path)) };
     match table.get_mut(section).map(|value| &mut value.kind) {
         Some(ValueKind::Table(inner)) => remove(inner, rest),
-        Some(_) => table.remove(section).map_or(Ok(None), |value| Err((section, value))),
+        Some(_) => table.remove(section).map_or(Ok(None), |value| Err((rest, value))),
         None => Ok(None),
     }
 }

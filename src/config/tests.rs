@@ -222,7 +222,7 @@ fn unknown_keys_alone_leave_it_usable_and_say_what_was_meant() {
 #[test]
 fn a_section_is_a_section_and_a_key_is_a_key() {
     let machine = Machine::new()
-        .with("etc/twinagent.toml", "session = 5\n[auth.lifetime]\nx = 1\n")
+        .with("etc/twinagent.toml", "session = 5\n[auth.lifetime]\nx = 1\n[cloud]\niotcore = true\n")
         .variable("TWINAGENT__REBOOT", "now")
         .variable("TWINAGENT__METHODS__DISABLE", "echo")
         .variable("TWINAGENT____X", "1")
@@ -248,7 +248,13 @@ fn a_section_is_a_section_and_a_key_is_a_key() {
         "{faults:#?}"
     );
     assert!(faults.iter().any(|fault| fault.starts_with("$TWINAGENT____X: is not the name of a key")), "{faults:#?}");
-    assert_eq!(faults.len(), 6, "{faults:#?}");
+    assert!(
+        faults.contains(
+            &"etc/twinagent.toml:5: cloud.iotcore is a section: [cloud.iotcore] with its keys below is expected".into()
+        ),
+        "{faults:#?}"
+    );
+    assert_eq!(faults.len(), 7, "{faults:#?}");
 }
 
 #[test]

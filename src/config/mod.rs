@@ -38,6 +38,13 @@ pub struct Config {
     pub methods: Methods,
 }
 
+/// What holds where no file says otherwise: not configured.
+impl Default for Config {
+    fn default() -> Self {
+        raw::read(&mut Reader::new(Tree::default()))
+    }
+}
+
 /// The one cloud of this daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cloud {

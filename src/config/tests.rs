@@ -1,5 +1,7 @@
 //! Stories of configurations: real folders, real files, and what a person is told.
 
+#![expect(clippy::disallowed_methods, reason = "what a hostile file may cost is measured")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

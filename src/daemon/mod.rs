@@ -150,8 +150,8 @@ impl Daemon {
         let mut inputs = vec![Input::Begin];
         let mut is_ready = false;
         loop {
-            self.narrator.hear(&inputs);
             let now = clock::now(self.boot_id);
+            self.narrator.hear(&inputs, now.boot);
             let effects = self.agent.handle(&now, std::mem::take(&mut inputs));
             let records = effects.iter().filter_map(|effect| match effect {
                 Effect::Record(record) => Some(record.clone()),
@@ -166,7 +166,7 @@ impl Daemon {
                 }
             }
             for effect in effects {
-                self.narrator.tell(&effect);
+                self.narrator.tell(&effect, now.boot);
                 if let Effect::Exit = effect {
                     return Ok(End::Stopped);
                 }

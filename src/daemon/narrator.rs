@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::model::agent::{Effect, Input};
 use crate::model::cloud::Inbound;
+use crate::model::now::BootInstant;
 use crate::model::record::Record;
 use crate::model::wire::Reason;
 
@@ -16,22 +17,22 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Narrator {
-    window: Option<tokio::time::Instant>,
+    window: Option<BootInstant>,
     told: u32,
     untold: u32,
 }
 
 impl Narrator {
-    pub(super) fn hear(&mut self, inputs: &[Input]) {
+    pub(super) fn hear(&mut self, inputs: &[Input], now: BootInstant) {
         for input in inputs {
             match input {
                 Input::Online { session_kept } => tracing::info!(session_kept, "connected"),
                 Input::Offline(Reason::Planned) => tracing::info!("disconnected as planned"),
                 Input::Offline(reason) => tracing::warn!("not connected: {reason}; hint: {}", reason.hint()),
-                Input::Cloud(Inbound::Malformed { status, why, .. }, _) if self.may_tell() => {
+                Input::Cloud(Inbound::Malformed { status, why, .. }, _) if self.may_tell(now) => {
                     tracing::warn!(%status, "not a command: {why}");
                 }
-                Input::Cloud(Inbound::Dropped { why }, _) if self.may_tell() => {
+                Input::Cloud(Inbound::Dropped { why }, _) if self.may_tell(now) => {
                     tracing::warn!("a message was dropped: {why}");
                 }
                 Input::Stop => tracing::info!("stopping"),
@@ -40,7 +41,7 @@ impl Narrator {
         }
     }
 
-    pub(super) fn tell(&mut self, effect: &Effect) {
+    pub(super) fn tell(&mut self, effect: &Effect, now: BootInstant) {
         match effect {
             Effect::Record(Record::Accepted { key, method, .. }) => {
                 tracing::info!(id = %key.id, %method, "command accepted");
@@ -49,7 +50,7 @@ impl Narrator {
                 tracing::info!(id = %key.id, status = %outcome.status, "command finished");
             }
             Effect::Record(Record::Boot { id, .. }) => tracing::info!(boot = %id, "a new boot"),
-            Effect::Refused { id, method, status, why } if self.may_tell() => {
+            Effect::Refused { id, method, status, why } if self.may_tell(now) => {
                 tracing::warn!(%id, %method, %status, "command refused: {why}");
             }
             Effect::Status(sentence) => tracing::debug!("{sentence}"),
@@ -58,9 +59,8 @@ impl Narrator {
     }
 
     /// Whether one more line about bad input may be written in this minute.
-    fn may_tell(&mut self) -> bool {
-        let now = tokio::time::Instant::now();
-        if self.window.is_none_or(|start| now.duration_since(start) >= MINUTE) {
+    fn may_tell(&mut self, now: BootInstant) -> bool {
+        if self.window.is_none_or(|start| now.since(start) >= MINUTE) {
             if self.untold > 0 {
                 tracing::warn!("{} more messages like these in the last minute", self.untold);
             }

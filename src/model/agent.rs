@@ -126,8 +126,9 @@ pub struct Agent {
 impl Agent {
     /// The agent after a start, from the durable half that the journal holds. `seed` is its only randomness.
     ///
-    /// `unusable`: the journal cannot be used, and why; then nothing that needs it is taken on.
-    pub fn new(settings: Settings, durable: Durable, unusable: Option<String>, seed: u64, now: &Now) -> Self {
+    /// `trouble`: why the journal cannot be written; then nothing that needs it is taken on until
+    /// [`Input::JournalHealed`].
+    pub fn new(settings: Settings, durable: Durable, trouble: Option<String>, seed: u64, now: &Now) -> Self {
         let (limits, unconfigured) = match settings.cloud {
             Ok(limits) => (limits, None),
             Err(why) => (NO_CLOUD, Some(why)),
@@ -150,7 +151,7 @@ impl Agent {
             outbox: Outbox::new(limits, now.boot),
             runs: Runs::default(),
             pending: None,
-            journal: unusable.map_or(Journal::Sound, |why| Journal::Unusable { why }),
+            journal: Journal::new(trouble),
             stopping: None,
             minted: 0,
             sentence: String::new(),

@@ -113,11 +113,18 @@ pub struct Timestamp(jiff::Timestamp);
 impl Timestamp {
     /// Microseconds since 1970; beyond what the calendar holds it is the first or last moment of it.
     pub fn from_micros(micros: i64) -> Self {
-        Self(jiff::Timestamp::from_microsecond(micros).unwrap_or(if micros < 0 {
-            jiff::Timestamp::MIN
-        } else {
-            jiff::Timestamp::MAX
-        }))
+        let end = if micros < 0 { Self::first() } else { Self::last() };
+        jiff::Timestamp::from_microsecond(micros).map_or(end, Self)
+    }
+
+    /// The first moment of the calendar, 9999 BC.
+    fn first() -> Self {
+        Self(jiff::Timestamp::MIN)
+    }
+
+    /// The last moment of the calendar, in 9999, that is a whole number of microseconds.
+    fn last() -> Self {
+        Self::from_micros(jiff::Timestamp::MAX.as_microsecond())
     }
 
     /// Whole seconds since 1970, as in the claims of a JWT.
@@ -136,7 +143,7 @@ impl Timestamp {
         SignedDuration::try_from(time)
             .ok()
             .and_then(|time| self.0.checked_add(time).ok())
-            .map_or(Self(jiff::Timestamp::MAX), Self::to_the_microsecond)
+            .map_or(Self::last(), Self::to_the_microsecond)
     }
 
     /// `self - time`, at least the first moment of the calendar.
@@ -145,12 +152,12 @@ impl Timestamp {
         SignedDuration::try_from(time)
             .ok()
             .and_then(|time| self.0.checked_sub(time).ok())
-            .map_or(Self(jiff::Timestamp::MIN), Self::to_the_microsecond)
+            .map_or(Self::first(), Self::to_the_microsecond)
     }
 
     /// What is read back from a record must equal what was written, so nothing finer than its text is kept.
     fn to_the_microsecond(exact: jiff::Timestamp) -> Self {
-        exact.round(Unit::Microsecond).map_or(Self(exact), Self)
+        exact.round(Unit::Microsecond).map_or(Self::last(), Self)
     }
 }
 
@@ -222,6 +229,9 @@ mod tests {
     fn arithmetic_stops_at_the_ends_of_the_calendar() {
         let last = Timestamp::from_micros(i64::MAX);
         assert_eq!(last.saturating_add(Duration::MAX), last);
+        for end in [last, Timestamp::from_micros(i64::MIN)] {
+            assert_eq!(end.to_string().parse(), Ok(end), "an end of the calendar is read back as it was");
+        }
         assert_eq!(
             Timestamp::from_micros(i64::MIN).saturating_sub(Duration::from_secs(1)),
             Timestamp::from_micros(i64::MIN)

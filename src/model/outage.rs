@@ -12,13 +12,16 @@ use super::record::Record;
 pub enum Journal {
     #[default]
     Sound,
-    /// It cannot be written for now. `ended`: outcomes that must be on disk before anybody is told.
+    /// It cannot be written. `ended`: outcomes that must be on disk before anybody is told.
     Broken { why: String, ended: Vec<Record> },
-    /// What is there cannot be used, and it is left as it is until somebody decides.
-    Unusable { why: String },
 }
 
 impl Journal {
+    /// A journal with this trouble, if there is one.
+    pub fn new(trouble: Option<String>) -> Self {
+        trouble.map_or(Self::Sound, |why| Self::Broken { why, ended: Vec::new() })
+    }
+
     pub fn is_sound(&self) -> bool {
         matches!(self, Self::Sound)
     }
@@ -27,7 +30,7 @@ impl Journal {
     pub fn trouble(&self) -> Option<&str> {
         match self {
             Self::Sound => None,
-            Self::Broken { why, .. } | Self::Unusable { why } => Some(why),
+            Self::Broken { why, .. } => Some(why),
         }
     }
 }
@@ -46,7 +49,7 @@ impl Agent {
             // Nobody may be told of an outcome that a loss of power could change.
             (Journal::Broken { ended, .. }, Record::Finished { .. }) => ended.push(record),
             // What was never promised to anybody is known in memory, and written when the journal is made anew.
-            (Journal::Broken { .. } | Journal::Unusable { .. }, _) => {
+            (Journal::Broken { .. }, _) => {
                 self.durable.apply(&record);
                 self.durable.settle();
             }

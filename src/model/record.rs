@@ -3,6 +3,8 @@
 //! A member may be added with a default; anything else is a new [`FORMAT`], and an older agent will leave such a journal
 //! alone.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,7 +17,7 @@ use super::reboot::boots::Boots;
 pub const FORMAT: u32 = 1;
 
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Record {
     /// The daemon found itself on a boot that it had not seen.
@@ -87,6 +89,21 @@ pub enum Told {
     /// The 202.
     Accepted,
     Outcome,
+}
+
+/// Payloads stay out of it, as they stay out of the log.
+impl fmt::Debug for Record {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boot { id, .. } => write!(out, "Boot({id})"),
+            Self::Boots { .. } => out.write_str("Boots"),
+            Self::Accepted { key, method, started, .. } => write!(out, "Accepted({key} {method}, started {started})"),
+            Self::Started { key, .. } => write!(out, "Started({key})"),
+            Self::Finished { key, outcome, .. } => write!(out, "Finished({key} {})", outcome.status),
+            Self::Told { key, what } => write!(out, "Told({key} {what:?})"),
+            Self::Desired { digest, status, .. } => write!(out, "Desired({digest} {status})"),
+        }
+    }
 }
 
 impl Record {

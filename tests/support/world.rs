@@ -349,7 +349,7 @@ impl World {
     }
 
     fn step(&mut self, effect: &Effect) -> Went {
-        if matches!(effect, Effect::Record(_) | Effect::Status(_)) {
+        if matches!(effect, Effect::Record(_) | Effect::Status(_) | Effect::Refused { .. }) {
             return Went::On;
         }
         if self.is_over() {
@@ -404,7 +404,7 @@ impl World {
                 self.fault.power = true;
                 return Went::Down;
             }
-            Effect::Record(_) | Effect::Status(_) | Effect::Exit => {}
+            Effect::Record(_) | Effect::Status(_) | Effect::Refused { .. } | Effect::Exit => {}
         }
         Went::On
     }

@@ -6,11 +6,11 @@
 use std::fmt;
 
 use jsonwebtoken::{Algorithm, EncodingKey};
-use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RsaKeyPair};
 
 use super::der::{self, Elements};
 use super::pem;
+use super::provider::randomness;
 use crate::model::wire::Secret;
 
 /// The least size of an RSA key, in bytes of its modulus: 2048 bits, as RFC 7518 3.3 asks.
@@ -99,7 +99,7 @@ impl KeyError {
 
 /// Makes a new P-256 key. Returns its text, PKCS#8 PEM, too.
 pub fn generate() -> Result<(Secret, Key), KeyError> {
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &randomness())
         .map_err(|_| KeyError::Refused("the machine has no randomness to give".to_owned()))?;
     let text = Secret::new(pem::write("PRIVATE KEY", pkcs8.as_ref()));
     let key = Key::elliptic(pkcs8.as_ref())?;
@@ -142,7 +142,7 @@ impl Key {
     }
 
     fn elliptic(pkcs8: &[u8]) -> Result<Self, KeyError> {
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &SystemRandom::new())
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &randomness())
             .map_err(|error| KeyError::Refused(error.to_string()))?;
         let parameters = der::element(der::OBJECT_ID, P256);
         Ok(Self {

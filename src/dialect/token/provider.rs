@@ -26,10 +26,16 @@ pub fn install() {
     let _ = RING.install_default();
 }
 
+/// The kernel's randomness, for keys and for signatures that need it.
+#[expect(clippy::disallowed_methods, reason = "keys and signatures are made of it")]
+pub(super) fn randomness() -> SystemRandom {
+    SystemRandom::new()
+}
+
 fn signer(algorithm: Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     match (algorithm, key.family()) {
         (Algorithm::ES256, AlgorithmFamily::Ec) => {
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_bytes(), &SystemRandom::new())
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_bytes(), &randomness())
                 .map(|key| Box::new(Es256(key)) as Box<dyn JwtSigner>)
                 .map_err(|_| ErrorKind::InvalidEcdsaKey.into())
         }
@@ -54,7 +60,7 @@ struct Es256(EcdsaKeyPair);
 
 impl Signer<Vec<u8>> for Es256 {
     fn try_sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, Error> {
-        let signature = self.0.sign(&SystemRandom::new(), message).map_err(|_| Error::new())?;
+        let signature = self.0.sign(&randomness(), message).map_err(|_| Error::new())?;
         Ok(signature.as_ref().to_vec())
     }
 }
@@ -70,7 +76,7 @@ struct Rs256(RsaKeyPair);
 impl Signer<Vec<u8>> for Rs256 {
     fn try_sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, Error> {
         let mut signature = vec![0; self.0.public().modulus_len()];
-        self.0.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).map_err(|_| Error::new())?;
+        self.0.sign(&RSA_PKCS1_SHA256, &randomness(), message, &mut signature).map_err(|_| Error::new())?;
         Ok(signature)
     }
 }

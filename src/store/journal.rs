@@ -76,17 +76,17 @@ pub enum OpenError {
     TooLarge { path: PathBuf, length: u64 },
     #[error("{}: a link, folder, pipe or device instead of a file; hint: move it away", path.display())]
     NotAFile { path: PathBuf },
-    #[error("{}: {doing} failed; hint: check the owner of the file and the health of this disk", path.display())]
-    Io { path: PathBuf, doing: &'static str, source: io::Error },
+    #[error("{}: {doing} failed: {error}; hint: check the owner of the file and the health of this disk", path.display())]
+    Io { path: PathBuf, doing: &'static str, error: io::Error },
 }
 
 /// Something could not be put on disk.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{}: {doing} failed; hint: check the free space and the health of this disk", path.display())]
+#[error("{}: {doing} failed: {error}; hint: check the free space and the health of this disk", path.display())]
 pub struct StoreError {
     path: PathBuf,
     doing: &'static str,
-    source: Arc<io::Error>,
+    error: Arc<io::Error>,
 }
 
 impl Journal {
@@ -217,8 +217,8 @@ impl Journal {
 }
 
 impl StoreError {
-    fn new(path: &Path, doing: &'static str, source: io::Error) -> Self {
-        Self { path: path.to_owned(), doing, source: Arc::new(source) }
+    fn new(path: &Path, doing: &'static str, error: io::Error) -> Self {
+        Self { path: path.to_owned(), doing, error: Arc::new(error) }
     }
 }
 
@@ -238,14 +238,14 @@ fn find(folder: &File, path: &Path) -> Result<Option<(File, io::Result<()>)>, Op
         Ok(found) => Ok(Some(found)),
         Err(Errno::NOENT) => Ok(None),
         Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => Err(OpenError::NotAFile { path: path.to_owned() }),
-        Err(errno) => Err(OpenError::Io { path: path.to_owned(), doing: "opening it", source: errno.into() }),
+        Err(errno) => Err(OpenError::Io { path: path.to_owned(), doing: "opening it", error: errno.into() }),
     }
 }
 
 /// Its length, and what of it can be believed.
 fn read(file: &File, path: &Path) -> Result<(u64, Scan), OpenError> {
     let path = || path.to_owned();
-    let failed = |source| OpenError::Io { path: path(), doing: "reading it", source };
+    let failed = |error| OpenError::Io { path: path(), doing: "reading it", error };
     let found = file.metadata().map_err(failed)?;
     if !found.is_file() {
         return Err(OpenError::NotAFile { path: path() });

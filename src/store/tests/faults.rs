@@ -3,6 +3,7 @@
 //! Mounting needs root, and strace must be installed; without them these stories fail and say so.
 
 use std::env;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::{accepted, accepted_with, boot, finished, told};
 use crate::model::record::Record;
 use crate::store::{Journal, StateDir, scan};
 
-fn open(path: &Path) -> (Journal, Vec<Record>) {
+pub(super) fn open(path: &Path) -> (Journal, Vec<Record>) {
     Journal::open(&StateDir::lock(path).expect("the lock")).expect("a journal")
 }
 
@@ -150,7 +151,7 @@ fn a_read_only_disk_still_tells_what_was_done() {
 const STATE: &str = "TWINAGENT_TEST_STATE";
 
 /// The system calls by which the store touches its disk.
-const CALLS: [&str; 6] = ["openat", "write", "pwrite64", "fdatasync", "fsync", "renameat"];
+pub(super) const CALLS: [&str; 6] = ["openat", "write", "pwrite64", "fdatasync", "fsync", "renameat"];
 
 enum Step {
     Append(Vec<Record>),
@@ -169,7 +170,7 @@ fn script() -> Vec<Step> {
     ]
 }
 
-fn all_records() -> Vec<Record> {
+pub(super) fn all_records() -> Vec<Record> {
     let records = |step| match step {
         Step::Append(batch) => batch,
         Step::Rewrite => Vec::new(),
@@ -177,77 +178,119 @@ fn all_records() -> Vec<Record> {
     script().into_iter().flat_map(records).collect()
 }
 
-/// A daemon that is refused its folder or journal is started again.
-fn open_or_again(path: &Path) -> (Journal, Vec<Record>) {
-    let open = || Journal::open(&StateDir::lock(path).ok()?).ok();
-    open().or_else(open).expect("at most one call fails")
+/// Performs the script and survives one failing call. Says which failures it noticed, and how many records must survive
+/// from then on.
+struct Performer<'a> {
+    path: &'a Path,
+    words: &'a mut dyn Write,
+    /// So many records are known to be on disk.
+    synced: usize,
 }
 
-fn heal(journal: &mut Journal, known: &[Record]) {
-    if journal.rewrite(known).is_err() {
-        journal.rewrite(known).expect("at most one call fails");
+impl<'a> Performer<'a> {
+    fn new(path: &'a Path, words: &'a mut dyn Write) -> Self {
+        Self { path, words, synced: 0 }
     }
-    assert!(journal.fault().is_none());
-}
 
-/// Performs the script, tells how many records must survive from here on, and survives one failing call.
-fn perform(path: &Path, must_survive: &mut dyn Write) {
-    let (mut journal, mut known) = open_or_again(path);
-    if known == all_records() {
-        return;
+    fn survives(&mut self, records: usize) {
+        self.synced = records;
+        self.say(format_args!("survives {records}"));
     }
-    assert_eq!(known, []);
-    if journal.fault().is_some() {
-        heal(&mut journal, &known);
+
+    fn say(&mut self, words: fmt::Arguments<'_>) {
+        writeln!(self.words, "{words}").expect("somebody listens");
     }
-    for step in script() {
-        match step {
-            Step::Append(batch) => {
-                if journal.append(&batch).is_err() {
-                    assert!(journal.append(&batch).is_err() && journal.fault().is_some(), "broken until rewritten");
-                    assert!(known.starts_with(&found(path)), "something refused is on disk");
-                    heal(&mut journal, &known);
-                    journal.append(&batch).expect("at most one call fails");
-                }
-                let synced = batch.iter().any(Record::must_be_synced);
-                known.extend(batch);
-                if synced {
-                    writeln!(must_survive, "survives {}", known.len()).expect("a pipe");
-                }
-            }
-            Step::Rewrite => {
-                if journal.rewrite(&known).is_err() && journal.fault().is_some() {
-                    heal(&mut journal, &known);
-                }
-            }
+
+    /// A daemon that is refused its folder or journal is started again.
+    fn open(&mut self) -> (Journal, Vec<Record>) {
+        let open = |path| Journal::open(&StateDir::lock(path).ok()?).ok();
+        let (journal, records) = open(self.path).unwrap_or_else(|| {
+            self.say(format_args!("noticed"));
+            open(self.path).expect("at most one call fails")
+        });
+        if journal.fault().is_some() {
+            self.say(format_args!("noticed"));
+        }
+        (journal, records)
+    }
+
+    fn append(&mut self, journal: &mut Journal, known: &[Record], batch: &[Record]) {
+        if let Err(error) = journal.append(batch) {
+            self.say(format_args!("noticed"));
+            assert!(journal.append(batch).is_err() && journal.fault().is_some(), "broken until rewritten");
+            let sound = if error.to_string().contains("syncing it") { self.synced } else { known.len() };
+            assert_eq!(found(self.path), known[..sound], "what a restart would find after: {error}");
+            self.rewrite(journal, known);
+            journal.append(batch).expect("at most one call fails");
         }
     }
-    drop(journal);
-    assert_eq!(open_or_again(path).1, known);
+
+    fn rewrite(&mut self, journal: &mut Journal, known: &[Record]) {
+        let mut done = journal.rewrite(known);
+        if done.is_err() {
+            self.say(format_args!("noticed"));
+            if journal.fault().is_some() {
+                done = journal.rewrite(known);
+            }
+        }
+        assert!(journal.fault().is_none(), "at most one call fails");
+        if done.is_ok() {
+            self.survives(known.len());
+        }
+    }
+
+    fn perform(&mut self) {
+        let (mut journal, mut known) = self.open();
+        if known == all_records() {
+            return;
+        }
+        assert_eq!(known, []);
+        if journal.fault().is_some() {
+            self.rewrite(&mut journal, &known);
+        }
+        for step in script() {
+            match step {
+                Step::Append(batch) => {
+                    self.append(&mut journal, &known, &batch);
+                    let synced = batch.iter().any(Record::must_be_synced);
+                    known.extend(batch);
+                    if synced {
+                        self.survives(known.len());
+                    }
+                }
+                Step::Rewrite => self.rewrite(&mut journal, &known),
+            }
+        }
+        drop(journal);
+        assert_eq!(self.open().1, known);
+    }
 }
 
 /// By itself this is the story of a sound disk; strace runs it with one that is not.
 #[test]
 fn the_script_ends_with_all_its_records() {
-    match env::var_os(STATE) {
-        Some(path) => perform(Path::new(&path), &mut io::stdout()),
-        None => perform(&tempfile::tempdir().expect("a folder").path().join("state"), &mut io::sink()),
+    if let Some(path) = env::var_os(STATE) {
+        return Performer::new(Path::new(&path), &mut io::stdout()).perform();
     }
+    let above = tempfile::tempdir().expect("a folder");
+    let mut words = Vec::new();
+    Performer::new(&above.path().join("state"), &mut words).perform();
+    assert!(!String::from_utf8_lossy(&words).contains("noticed"));
 }
 
-struct Traced {
+pub(super) struct Traced {
     output: Output,
     calls: String,
 }
 
 impl Traced {
-    /// Runs the script in this folder, with this expression of strace's, which sees only calls that concern the folder.
-    fn run(path: &Path, expression: &str) -> Self {
-        let log = path.with_extension("strace");
+    /// Runs the script in this folder, with these expressions of strace's, which sees only calls that concern the folder.
+    pub(super) fn run(path: &Path, log: &Path, expressions: &[&str]) -> Self {
         let output = Command::new("strace")
             .args(["-f", "-qq", "-o"])
-            .arg(&log)
-            .args(["-e", &format!("trace={},ftruncate,unlinkat", CALLS.join(",")), "-e", expression])
+            .arg(log)
+            .args(["-e", &format!("trace={},ftruncate,unlinkat", CALLS.join(","))])
+            .args(expressions.iter().flat_map(|expression| ["-e", expression]))
             .args(
                 ["", "journal", "journal.draft"]
                     .map(|name| format!("-P{}", path.join(name).display().to_string().trim_end_matches('/'))),
@@ -268,11 +311,19 @@ impl Traced {
         self.calls.contains("(INJECTED)")
     }
 
-    /// The last number that the script told.
-    fn must_survive(&self) -> usize {
-        let told = String::from_utf8_lossy(&self.output.stdout);
-        let last = told.lines().rev().find_map(|line| line.split_once("survives ")?.1.parse().ok());
+    fn has_noticed(&self) -> bool {
+        String::from_utf8_lossy(&self.output.stdout).contains("noticed")
+    }
+
+    /// The last number that the script said.
+    pub(super) fn must_survive(&self) -> usize {
+        let words = String::from_utf8_lossy(&self.output.stdout);
+        let last = words.lines().rev().find_map(|line| line.split_once("survives ")?.1.parse().ok());
         last.unwrap_or(0)
+    }
+
+    pub(super) fn is_success(&self) -> bool {
+        self.output.status.success()
     }
 
     fn assert_success(&self, case: &str) {
@@ -286,7 +337,7 @@ impl Traced {
 fn a_batch_costs_one_write_and_at_most_one_sync_and_opening_writes_nothing() {
     let above = tempfile::tempdir().expect("a folder");
     let path = above.path().join("state");
-    let run = Traced::run(&path, "signal=none");
+    let run = Traced::run(&path, &above.path().join("strace"), &[]);
     run.assert_success("a sound disk");
     let batches: Vec<_> = script()
         .into_iter()
@@ -297,7 +348,7 @@ fn a_batch_costs_one_write_and_at_most_one_sync_and_opening_writes_nothing() {
     assert_eq!(run.count("fdatasync"), synced + 1, "the one more is the second opening's:\n{}", run.calls);
     assert_eq!((run.count("fsync"), run.count("renameat")), (4, 2), "a new journal and a rewrite:\n{}", run.calls);
 
-    let again = Traced::run(&path, "signal=none");
+    let again = Traced::run(&path, &above.path().join("strace"), &[]);
     again.assert_success("a sound disk");
     for call in ["write", "pwrite64", "fsync", "ftruncate", "renameat"] {
         assert_eq!(again.count(call), 0, "{call}:\n{}", again.calls);
@@ -312,8 +363,10 @@ fn any_one_call_may_fail() {
         for number in 1.. {
             let above = tempfile::tempdir().expect("a folder");
             let case = format!("{call} number {number} fails");
-            let run = Traced::run(&above.path().join("state"), &format!("inject={call}:error=EIO:when={number}"));
+            let failing = format!("inject={call}:error=EIO:when={number}");
+            let run = Traced::run(&above.path().join("state"), &above.path().join("strace"), &[&failing]);
             run.assert_success(&case);
+            assert_eq!(run.has_noticed(), run.is_injected(), "{case}: {}", run.calls);
             if !run.is_injected() {
                 assert!(number > 1, "{call} was never called");
                 break;
@@ -328,8 +381,9 @@ fn any_call_may_be_the_last_one() {
         for number in 1.. {
             let above = tempfile::tempdir().expect("a folder");
             let path = above.path().join("state");
-            let run = Traced::run(&path, &format!("inject={call}:signal=KILL:when={number}"));
-            if run.output.status.success() {
+            let deadly = format!("inject={call}:signal=KILL:when={number}");
+            let run = Traced::run(&path, &above.path().join("strace"), &[&deadly]);
+            if run.is_success() {
                 assert!(number > 1, "{call} was never called");
                 break;
             }

@@ -1,8 +1,10 @@
-//! Stories about the store: `lines` on bytes alone, `files` on real files, `faults` on disks that fail.
+//! Stories about the store: `lines` on bytes alone, `files` on real files, `faults` on disks that fail,
+//! `power` on a disk that loses its power.
 
 mod faults;
 mod files;
 mod lines;
+mod power;
 
 use serde_json::{Value, json};
 

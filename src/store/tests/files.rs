@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{accepted, boot, finished, told};
+use super::{accepted, boot, finished, open, told};
 use crate::model::record::Record;
 use crate::store::journal::{GROWTH, MAX_LENGTH};
 use crate::store::{Journal, LockError, OpenError, StateDir};
@@ -18,10 +18,6 @@ fn state() -> (TempDir, PathBuf) {
     let above = tempfile::tempdir().expect("a folder");
     let path = above.path().join("state");
     (above, path)
-}
-
-fn open(path: &Path) -> (Journal, Vec<Record>) {
-    Journal::open(&StateDir::lock(path).expect("the lock")).expect("a journal")
 }
 
 fn open_error(path: &Path) -> OpenError {

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::faults::{CALLS, Traced, all_records, open};
+use super::open;
+use super::script::{CALLS, Traced, all_records};
 
 /// An ext4 file system in a file.
 struct Disk(TempDir);
@@ -66,14 +67,14 @@ fn cut_at(disk: &Disk, expressions: &[&str]) -> Option<(usize, usize)> {
     disk.mount();
     let state = disk.mounted().join("state");
     let run = Traced::run(&state, &disk.0.path().join("strace"), expressions);
-    let ended = run.is_success();
+    let killed = run.was_killed("on a disk that will lose its power");
     disk.cut_power();
     let left = left(&state);
     if state.exists() {
         fs::remove_dir_all(&state).expect("the folder");
     }
     disk.unmount();
-    (!ended).then_some((left, run.must_survive()))
+    killed.then_some((left, run.must_survive()))
 }
 
 fn left(state: &Path) -> usize {

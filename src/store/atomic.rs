@@ -14,7 +14,7 @@ use rustix::io::Errno;
 pub(super) struct Unfinished {
     /// What could not be done.
     pub(super) doing: &'static str,
-    pub(super) source: io::Error,
+    pub(super) error: io::Error,
     /// The name leads to the new file already, but that may not be on disk: neither content can be relied on.
     pub(super) renamed: bool,
 }
@@ -26,13 +26,13 @@ pub(super) fn replace(folder: &File, name: &str, bytes: &[u8]) -> Result<File, U
     let written = write_draft(folder, &draft, bytes).and_then(|file| {
         renameat(folder, &draft, folder, name).map_err(|errno| Unfinished {
             doing: "renaming the draft",
-            source: errno.into(),
+            error: errno.into(),
             renamed: false,
         })?;
         Ok(file)
     });
     let file = written.inspect_err(|_| discard_draft(folder, name))?;
-    sync_folder(folder).map_err(|source| Unfinished { doing: "syncing the folder", source, renamed: true })?;
+    sync_folder(folder).map_err(|error| Unfinished { doing: "syncing the folder", error, renamed: true })?;
     Ok(file)
 }
 
@@ -51,7 +51,7 @@ fn draft_of(name: &str) -> String {
 }
 
 fn write_draft(folder: &File, draft: &str, bytes: &[u8]) -> Result<File, Unfinished> {
-    let failed = |doing| move |source| Unfinished { doing, source, renamed: false };
+    let failed = |doing| move |error| Unfinished { doing, error, renamed: false };
     let mut file = openat(
         folder,
         draft,

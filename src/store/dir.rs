@@ -37,12 +37,18 @@ pub enum LockError {
     Held { path: PathBuf, pid: Option<u32> },
     #[error("{}: {why}; hint: the state folder must be a folder (no link) that only its owner and group can write to", path.display())]
     Unfit { path: PathBuf, why: &'static str },
-    #[error("{}: {doing} failed; hint: the folder above it must exist and this user must be allowed to write there", path.display())]
-    Io { path: PathBuf, doing: &'static str, source: io::Error },
+    #[error("{}: {doing} failed: {error}; hint: the folder above it must exist and this user must be allowed to write there", path.display())]
+    Io { path: PathBuf, doing: &'static str, error: io::Error },
 }
 
 fn with_pid(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+impl LockError {
+    fn io(path: &Path, doing: &'static str, error: impl Into<io::Error>) -> Self {
+        Self::Io { path: path.to_owned(), doing, error: error.into() }
+    }
 }
 
 impl StateDir {
@@ -50,32 +56,23 @@ impl StateDir {
     pub fn lock(path: &Path) -> Result<Self, LockError> {
         // A trailing slash would make the kernel follow a link in spite of O_NOFOLLOW.
         let path: PathBuf = path.components().collect();
-        let failed = |doing| {
-            let path = path.clone();
-            move |errno: Errno| LockError::Io { path, doing, source: errno.into() }
-        };
         make(&path)?;
-        let folder =
-            openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-                .map(File::from)
-                .map_err(|errno| match errno {
-                    Errno::NOTDIR | Errno::LOOP => {
-                        LockError::Unfit { path: path.clone(), why: "this is a link or no folder" }
-                    }
-                    _ => failed("opening it")(errno),
-                })?;
-        let found = folder.metadata().map_err(|source| LockError::Io {
-            path: path.clone(),
-            doing: "reading its mode",
-            source,
-        })?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = match openat(CWD, &path, flags, Mode::empty()) {
+            Ok(folder) => File::from(folder),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return Err(LockError::Unfit { path, why: "this is a link or no folder" });
+            }
+            Err(errno) => return Err(LockError::io(&path, "opening it", errno)),
+        };
+        let found = folder.metadata().map_err(|error| LockError::io(&path, "reading its mode", error))?;
         if found.mode() & 0o002 != 0 {
             return Err(LockError::Unfit { path, why: "everybody can write here" });
         }
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { path, folder: Arc::new(Folder(folder)) }),
             Err(Errno::WOULDBLOCK) => Err(LockError::Held { pid: holder(found.dev(), found.ino()), path }),
-            Err(errno) => Err(failed("locking it")(errno)),
+            Err(errno) => Err(LockError::io(&path, "locking it", errno)),
         }
     }
 
@@ -105,20 +102,15 @@ impl Drop for Folder {
 
 fn make(path: &Path) -> Result<(), LockError> {
     match mkdirat(CWD, path, Mode::RWXU | Mode::RGRP | Mode::XGRP) {
-        Err(Errno::EXIST) => return Ok(()),
-        Err(errno) => return Err(LockError::Io { path: path.to_owned(), doing: "making it", source: errno.into() }),
         Ok(()) => {}
+        Err(Errno::EXIST) => return Ok(()),
+        Err(errno) => return Err(LockError::io(path, "making it", errno)),
     }
     // Else a loss of power could take the folder away together with everything that was synced inside it.
-    let above = match path.parent() {
-        Some(above) if !above.as_os_str().is_empty() => above,
-        _ => Path::new("."),
-    };
-    File::open(above).and_then(|above| atomic::sync_folder(&above)).map_err(|source| LockError::Io {
-        path: path.to_owned(),
-        doing: "syncing the folder above it",
-        source,
-    })
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(above)
+        .and_then(|above| atomic::sync_folder(&above))
+        .map_err(|error| LockError::io(path, "syncing the folder above it", error))
 }
 
 /// Who holds the lock on this inode, by `proc_locks(5)`: `1: FLOCK ADVISORY WRITE 812 fd:01:1234 0 EOF`.

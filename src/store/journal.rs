@@ -30,8 +30,8 @@ pub(super) const MAX_LENGTH: u64 = 128 << 20;
 
 /// How far a journal may grow beyond twice its snapshot before it is rewritten.
 ///
-/// Twice: then all rewrites together write no more than the appends did. 256 KiB more: some hundred commands pass
-/// between two rewrites of a small ledger, and reading it at start still takes milliseconds.
+/// Twice: then a rewrite of a ledger that no longer grows writes less than was appended since the last one. 256 KiB more:
+/// some hundred commands pass between two rewrites of a small ledger, and reading it at start still takes milliseconds.
 pub(super) const GROWTH: u64 = 256 << 10;
 
 /// The open journal.
@@ -76,17 +76,17 @@ pub enum OpenError {
     TooLarge { path: PathBuf, length: u64 },
     #[error("{}: a link, folder, pipe or device instead of a file; hint: move it away", path.display())]
     NotAFile { path: PathBuf },
-    #[error("{}: {doing} failed; hint: check the owner of the file and the health of this disk", path.display())]
-    Io { path: PathBuf, doing: &'static str, source: io::Error },
+    #[error("{}: {doing} failed: {error}; hint: check the owner of the file and the health of this disk", path.display())]
+    Io { path: PathBuf, doing: &'static str, error: io::Error },
 }
 
 /// Something could not be put on disk.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{}: {doing} failed; hint: check the free space and the health of this disk", path.display())]
+#[error("{}: {doing} failed: {error}; hint: check the free space and the health of this disk", path.display())]
 pub struct StoreError {
     path: PathBuf,
     doing: &'static str,
-    source: Arc<io::Error>,
+    error: Arc<io::Error>,
 }
 
 impl Journal {
@@ -95,6 +95,8 @@ impl Journal {
     /// All that is read is on disk before it is returned: a daemon that was killed between write and sync must not act
     /// on what it left in the page cache. A torn tail is cut off. A journal that can be read but neither written nor
     /// synced comes back with a [`fault`](Self::fault), so that the device still knows what it has done.
+    ///
+    /// Once for each folder: two open journals would overwrite each other.
     pub fn open(dir: &StateDir) -> Result<(Self, Vec<Record>), OpenError> {
         let path = dir.path().join(NAME);
         let folder = dir.folder();
@@ -114,7 +116,7 @@ impl Journal {
         };
         let (length, scan) = read(&file, &journal.path)?;
         let settled = writable
-            .map_err(|source| StoreError::new(&journal.path, "opening it for writing", source))
+            .map_err(|error| StoreError::new(&journal.path, "opening it for writing", error))
             .and_then(|()| settle(&file, &journal.path, length, scan.whole));
         journal.state = settled.map_or_else(State::Broken, |()| State::Ready(file));
         journal.starts_with(scan.snapshot, scan.whole);
@@ -142,19 +144,19 @@ impl Journal {
 
         let ended = if grown > MAX_LENGTH {
             Err((self.accepted, "growing it", io::ErrorKind::FileTooLarge.into()))
-        } else if let Err(source) = file.write_all_at(&bytes, self.accepted) {
-            Err((self.accepted, "writing to it", source))
-        } else if sync && let Err(source) = file.sync_data() {
+        } else if let Err(error) = file.write_all_at(&bytes, self.accepted) {
+            Err((self.accepted, "writing to it", error))
+        } else if sync && let Err(error) = file.sync_data() {
             // What was accepted without a sync may be gone now as well.
-            Err((self.synced, "syncing it", source))
+            Err((self.synced, "syncing it", error))
         } else {
             Ok(())
         };
-        if let Err((keep, doing, source)) = ended {
+        if let Err((keep, doing, error)) = ended {
             // So that a restart before the rewrite does not find what was refused. If it fails, it may; the model can
             // live with both.
             let _ = file.set_len(keep);
-            let fault = StoreError::new(&self.path, doing, source);
+            let fault = StoreError::new(&self.path, doing, error);
             self.state = State::Broken(fault.clone());
             return Err(fault);
         }
@@ -173,7 +175,7 @@ impl Journal {
         let bytes = lines::snapshot(snapshot);
         let length = bytes.len() as u64;
         let replaced = if length > MAX_LENGTH {
-            Err(Unfinished { doing: "rewriting it", source: io::ErrorKind::FileTooLarge.into(), renamed: false })
+            Err(Unfinished { doing: "rewriting it", error: io::ErrorKind::FileTooLarge.into(), renamed: false })
         } else {
             atomic::replace(&self.folder, NAME, &bytes)
         };
@@ -183,8 +185,8 @@ impl Journal {
                 self.starts_with(length, length);
                 Ok(())
             }
-            Err(Unfinished { doing, source, renamed }) => {
-                let fault = StoreError::new(&self.path, doing, source);
+            Err(Unfinished { doing, error, renamed }) => {
+                let fault = StoreError::new(&self.path, doing, error);
                 if renamed || self.fault().is_some() {
                     self.state = State::Broken(fault.clone());
                 }
@@ -217,8 +219,8 @@ impl Journal {
 }
 
 impl StoreError {
-    fn new(path: &Path, doing: &'static str, source: io::Error) -> Self {
-        Self { path: path.to_owned(), doing, source: Arc::new(source) }
+    fn new(path: &Path, doing: &'static str, error: io::Error) -> Self {
+        Self { path: path.to_owned(), doing, error: Arc::new(error) }
     }
 }
 
@@ -238,14 +240,14 @@ fn find(folder: &File, path: &Path) -> Result<Option<(File, io::Result<()>)>, Op
         Ok(found) => Ok(Some(found)),
         Err(Errno::NOENT) => Ok(None),
         Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => Err(OpenError::NotAFile { path: path.to_owned() }),
-        Err(errno) => Err(OpenError::Io { path: path.to_owned(), doing: "opening it", source: errno.into() }),
+        Err(errno) => Err(OpenError::Io { path: path.to_owned(), doing: "opening it", error: errno.into() }),
     }
 }
 
 /// Its length, and what of it can be believed.
 fn read(file: &File, path: &Path) -> Result<(u64, Scan), OpenError> {
     let path = || path.to_owned();
-    let failed = |source| OpenError::Io { path: path(), doing: "reading it", source };
+    let failed = |error| OpenError::Io { path: path(), doing: "reading it", error };
     let found = file.metadata().map_err(failed)?;
     if !found.is_file() {
         return Err(OpenError::NotAFile { path: path() });
@@ -265,7 +267,7 @@ fn read(file: &File, path: &Path) -> Result<(u64, Scan), OpenError> {
 
 /// Cuts a torn tail off and makes sure that what was read is on disk.
 fn settle(file: &File, path: &Path, length: u64, whole: u64) -> Result<(), StoreError> {
-    let failed = |doing| move |source| StoreError::new(path, doing, source);
+    let failed = |doing| move |error| StoreError::new(path, doing, error);
     if whole == length {
         return file.sync_data().map_err(failed("syncing what was found"));
     }

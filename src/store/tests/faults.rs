@@ -2,27 +2,17 @@
 //!
 //! Mounting needs root, and strace must be installed; without them these stories fail and say so.
 
-use std::env;
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{accepted, accepted_with, boot, finished, told};
+use super::script::{CALLS, Step, Traced, all_records, script};
+use super::{accepted, accepted_with, finished, found, open, told};
 use crate::model::record::Record;
-use crate::store::{Journal, StateDir, scan};
-
-fn open(path: &Path) -> (Journal, Vec<Record>) {
-    Journal::open(&StateDir::lock(path).expect("the lock")).expect("a journal")
-}
-
-/// What a restart would find now.
-fn found(path: &Path) -> Vec<Record> {
-    scan(&fs::read(path.join("journal")).expect("the journal")).expect("a sound journal").records
-}
 
 /// A small file system of its own; unmounted at the end.
 struct Tmpfs(TempDir);
@@ -146,147 +136,11 @@ fn a_read_only_disk_still_tells_what_was_done() {
     assert_eq!(open(&path).1, [accepted(1), finished(1)]);
 }
 
-/// Names the state folder to a run of this test program under strace.
-const STATE: &str = "TWINAGENT_TEST_STATE";
-
-/// The system calls by which the store touches its disk.
-const CALLS: [&str; 6] = ["openat", "write", "pwrite64", "fdatasync", "fsync", "renameat"];
-
-enum Step {
-    Append(Vec<Record>),
-    Rewrite,
-}
-
-fn script() -> Vec<Step> {
-    vec![
-        Step::Append(vec![boot()]),
-        Step::Append(vec![accepted(1)]),
-        Step::Append(vec![told(1)]),
-        Step::Append(vec![finished(1), accepted(2)]),
-        Step::Rewrite,
-        Step::Append(vec![told(2)]),
-        Step::Append(vec![finished(2)]),
-    ]
-}
-
-fn all_records() -> Vec<Record> {
-    let records = |step| match step {
-        Step::Append(batch) => batch,
-        Step::Rewrite => Vec::new(),
-    };
-    script().into_iter().flat_map(records).collect()
-}
-
-/// A daemon that is refused its folder or journal is started again.
-fn open_or_again(path: &Path) -> (Journal, Vec<Record>) {
-    let open = || Journal::open(&StateDir::lock(path).ok()?).ok();
-    open().or_else(open).expect("at most one call fails")
-}
-
-fn heal(journal: &mut Journal, known: &[Record]) {
-    if journal.rewrite(known).is_err() {
-        journal.rewrite(known).expect("at most one call fails");
-    }
-    assert!(journal.fault().is_none());
-}
-
-/// Performs the script, tells how many records must survive from here on, and survives one failing call.
-fn perform(path: &Path, must_survive: &mut dyn Write) {
-    let (mut journal, mut known) = open_or_again(path);
-    if known == all_records() {
-        return;
-    }
-    assert_eq!(known, []);
-    if journal.fault().is_some() {
-        heal(&mut journal, &known);
-    }
-    for step in script() {
-        match step {
-            Step::Append(batch) => {
-                if journal.append(&batch).is_err() {
-                    assert!(journal.append(&batch).is_err() && journal.fault().is_some(), "broken until rewritten");
-                    assert!(known.starts_with(&found(path)), "something refused is on disk");
-                    heal(&mut journal, &known);
-                    journal.append(&batch).expect("at most one call fails");
-                }
-                let synced = batch.iter().any(Record::must_be_synced);
-                known.extend(batch);
-                if synced {
-                    writeln!(must_survive, "survives {}", known.len()).expect("a pipe");
-                }
-            }
-            Step::Rewrite => {
-                if journal.rewrite(&known).is_err() && journal.fault().is_some() {
-                    heal(&mut journal, &known);
-                }
-            }
-        }
-    }
-    drop(journal);
-    assert_eq!(open_or_again(path).1, known);
-}
-
-/// By itself this is the story of a sound disk; strace runs it with one that is not.
-#[test]
-fn the_script_ends_with_all_its_records() {
-    match env::var_os(STATE) {
-        Some(path) => perform(Path::new(&path), &mut io::stdout()),
-        None => perform(&tempfile::tempdir().expect("a folder").path().join("state"), &mut io::sink()),
-    }
-}
-
-struct Traced {
-    output: Output,
-    calls: String,
-}
-
-impl Traced {
-    /// Runs the script in this folder, with this expression of strace's, which sees only calls that concern the folder.
-    fn run(path: &Path, expression: &str) -> Self {
-        let log = path.with_extension("strace");
-        let output = Command::new("strace")
-            .args(["-f", "-qq", "-o"])
-            .arg(&log)
-            .args(["-e", &format!("trace={},ftruncate,unlinkat", CALLS.join(",")), "-e", expression])
-            .args(
-                ["", "journal", "journal.draft"]
-                    .map(|name| format!("-P{}", path.join(name).display().to_string().trim_end_matches('/'))),
-            )
-            .arg(env::current_exe().expect("this program"))
-            .args(["--exact", "store::tests::faults::the_script_ends_with_all_its_records", "--nocapture"])
-            .env(STATE, path)
-            .output()
-            .expect("strace is installed");
-        Self { output, calls: fs::read_to_string(log).expect("the log of strace") }
-    }
-
-    fn count(&self, call: &str) -> usize {
-        self.calls.lines().filter(|line| line.contains(&format!(" {call}("))).count()
-    }
-
-    fn is_injected(&self) -> bool {
-        self.calls.contains("(INJECTED)")
-    }
-
-    /// The last number that the script told.
-    fn must_survive(&self) -> usize {
-        let told = String::from_utf8_lossy(&self.output.stdout);
-        let last = told.lines().rev().find_map(|line| line.split_once("survives ")?.1.parse().ok());
-        last.unwrap_or(0)
-    }
-
-    fn assert_success(&self, case: &str) {
-        let Output { status, stdout, stderr } = &self.output;
-        let (stdout, stderr) = (String::from_utf8_lossy(stdout), String::from_utf8_lossy(stderr));
-        assert!(status.success(), "{case}: {status}\n{stdout}\n{stderr}\n{}", self.calls);
-    }
-}
-
 #[test]
 fn a_batch_costs_one_write_and_at_most_one_sync_and_opening_writes_nothing() {
     let above = tempfile::tempdir().expect("a folder");
     let path = above.path().join("state");
-    let run = Traced::run(&path, "signal=none");
+    let run = Traced::run(&path, &above.path().join("strace"), &[]);
     run.assert_success("a sound disk");
     let batches: Vec<_> = script()
         .into_iter()
@@ -297,7 +151,7 @@ fn a_batch_costs_one_write_and_at_most_one_sync_and_opening_writes_nothing() {
     assert_eq!(run.count("fdatasync"), synced + 1, "the one more is the second opening's:\n{}", run.calls);
     assert_eq!((run.count("fsync"), run.count("renameat")), (4, 2), "a new journal and a rewrite:\n{}", run.calls);
 
-    let again = Traced::run(&path, "signal=none");
+    let again = Traced::run(&path, &above.path().join("strace"), &[]);
     again.assert_success("a sound disk");
     for call in ["write", "pwrite64", "fsync", "ftruncate", "renameat"] {
         assert_eq!(again.count(call), 0, "{call}:\n{}", again.calls);
@@ -312,8 +166,10 @@ fn any_one_call_may_fail() {
         for number in 1.. {
             let above = tempfile::tempdir().expect("a folder");
             let case = format!("{call} number {number} fails");
-            let run = Traced::run(&above.path().join("state"), &format!("inject={call}:error=EIO:when={number}"));
+            let failing = format!("inject={call}:error=EIO:when={number}");
+            let run = Traced::run(&above.path().join("state"), &above.path().join("strace"), &[&failing]);
             run.assert_success(&case);
+            assert_eq!(run.has_noticed(), run.is_injected(), "{case}: {}", run.calls);
             if !run.is_injected() {
                 assert!(number > 1, "{call} was never called");
                 break;
@@ -328,13 +184,14 @@ fn any_call_may_be_the_last_one() {
         for number in 1.. {
             let above = tempfile::tempdir().expect("a folder");
             let path = above.path().join("state");
-            let run = Traced::run(&path, &format!("inject={call}:signal=KILL:when={number}"));
-            if run.output.status.success() {
+            let case = format!("killed at {call} number {number}");
+            let deadly = format!("inject={call}:signal=KILL:when={number}");
+            let run = Traced::run(&path, &above.path().join("strace"), &[&deadly]);
+            if !run.was_killed(&case) {
                 assert!(number > 1, "{call} was never called");
                 break;
             }
             let records = open(&path).1;
-            let case = format!("killed at {call} number {number}");
             assert!(all_records().starts_with(&records), "{case}");
             assert!(records.len() >= run.must_survive(), "{case}: {} records left\n{}", records.len(), run.calls);
         }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{accepted, boot, finished, told};
+use super::{accepted, boot, finished, open, told};
 use crate::model::record::Record;
 use crate::store::journal::{GROWTH, MAX_LENGTH};
 use crate::store::{Journal, LockError, OpenError, StateDir};
@@ -18,10 +18,6 @@ fn state() -> (TempDir, PathBuf) {
     let above = tempfile::tempdir().expect("a folder");
     let path = above.path().join("state");
     (above, path)
-}
-
-fn open(path: &Path) -> (Journal, Vec<Record>) {
-    Journal::open(&StateDir::lock(path).expect("the lock")).expect("a journal")
 }
 
 fn open_error(path: &Path) -> OpenError {
@@ -207,13 +203,23 @@ fn a_second_opener_is_told_who_holds_the_folder() {
     drop(dir);
     assert!(held(&path).is_some(), "an open journal still needs the lock");
 
-    // A handler that outlives us must not keep the folder locked.
-    let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
     drop(journal);
+    StateDir::lock(&path).expect("nobody holds it any more");
+}
+
+#[test]
+fn what_a_child_inherited_does_not_keep_the_folder_locked() {
+    let (_above, path) = state();
+    let dir = StateDir::lock(&path).expect("the lock");
+    // Like the copy that a child has until its exec closes it; and a real child, which has none.
+    let copy = rustix::io::dup(&**dir.folder()).expect("a descriptor");
+    let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
+    drop(dir);
     let again = StateDir::lock(&path);
     child.kill().expect("our child");
     child.wait().expect("our child");
     again.expect("nobody holds it any more");
+    drop(copy);
 }
 
 #[test]

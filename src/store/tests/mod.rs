@@ -1,8 +1,14 @@
-//! Stories about the store: `lines` on bytes alone, `files` on real files, `faults` on disks that fail.
+//! Stories about the store: `lines` on bytes alone, `files` on real files, `faults` on disks that fail,
+//! `power` on a disk that loses its power; `script` is what the last two run.
 
 mod faults;
 mod files;
 mod lines;
+mod power;
+mod script;
+
+use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -10,6 +16,7 @@ use crate::model::command::{CommandId, DeviceId, Key, Method, Outcome, Status};
 use crate::model::digest::Digest;
 use crate::model::now::{BootId, Timestamp};
 use crate::model::record::{Record, Told};
+use crate::store::{Journal, StateDir, scan};
 
 const BOOT: &str = "7c1a0f0e-3c5b-4d0a-9c41-2f4f5b8e8a10";
 
@@ -55,4 +62,13 @@ fn finished(number: u32) -> Record {
 
 fn told(number: u32) -> Record {
     Record::Told { key: key(number), what: Told::Outcome }
+}
+
+fn open(path: &Path) -> (Journal, Vec<Record>) {
+    Journal::open(&StateDir::lock(path).expect("the lock")).expect("a journal")
+}
+
+/// What a restart would find now.
+fn found(path: &Path) -> Vec<Record> {
+    scan(&fs::read(path.join("journal")).expect("the journal")).expect("a sound journal").records
 }

@@ -115,7 +115,6 @@ fn every_promise_holds_whenever_the_process_or_the_power_goes() {
             }
         }
     }
-    println!("{tried} worlds");
     assert!(tried > 2_000, "only {tried} worlds were tried");
 }
 

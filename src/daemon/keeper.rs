@@ -16,11 +16,10 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// But never later than this: space may come back at any time.
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
-/// What the journal held when it was opened.
-pub(super) enum Opened {
-    Records(Vec<Record>),
-    /// It is left as it is; the text says why, and what to do.
-    Unusable(String),
+/// What the journal held when it was opened, and why it cannot be written if it cannot.
+pub(super) struct Opened {
+    pub(super) records: Vec<Record>,
+    pub(super) trouble: Option<String>,
 }
 
 pub(super) struct Keeper {
@@ -51,14 +50,16 @@ impl Keeper {
             let state = state.clone();
             off_the_loop(move || Journal::open(&state)).await?
         };
-        let (journal, opened) = match opened {
-            Ok((journal, records)) => (State::Sound(journal), Opened::Records(records)),
-            Err(error @ OpenError::Io { .. }) => {
-                (State::Unread { retry: BootInstant::default() }, Opened::Unusable(error.to_string()))
-            }
-            Err(error) => (State::Unusable, Opened::Unusable(error.to_string())),
+        let now = BootInstant::default();
+        let (journal, records, trouble) = match opened {
+            Ok((journal, records)) => match journal.fault().map(ToString::to_string) {
+                None => (State::Sound(journal), records, None),
+                trouble => (State::Broken { journal, retry: now }, records, trouble),
+            },
+            Err(error @ OpenError::Io { .. }) => (State::Unread { retry: now }, Vec::new(), Some(error.to_string())),
+            Err(error) => (State::Unusable, Vec::new(), Some(error.to_string())),
         };
-        Ok((Self { state, journal, wait: FIRST_RETRY }, opened))
+        Ok((Self { state, journal, wait: FIRST_RETRY }, Opened { records, trouble }))
     }
 
     /// Appends records, on disk if one of them must be. The inner error is for people; then none of them counts.
@@ -95,6 +96,11 @@ impl Keeper {
             Ok(()) => {
                 self.journal = State::Sound(journal);
                 self.wait = FIRST_RETRY;
+                Ok(())
+            }
+            // Making a sound journal small may fail and leave it as it was.
+            Err(_) if journal.fault().is_none() => {
+                self.journal = State::Sound(journal);
                 Ok(())
             }
             Err(error) => {

@@ -28,7 +28,7 @@ use crate::model::now::{BootId, BootInstant, Now};
 use crate::model::reboot::{Mode, Policy};
 use crate::model::twin::About;
 use crate::store::StateDir;
-use keeper::{Keeper, Opened};
+use keeper::Keeper;
 use narrator::Narrator;
 use session::Session;
 use workers::Workers;
@@ -111,13 +111,10 @@ impl Watchdog {
 impl Daemon {
     async fn new(parts: &Parts, state: Arc<StateDir>, started: &Now) -> anyhow::Result<Self> {
         let (keeper, opened) = Keeper::open(state).await?;
-        let (durable, unusable) = match opened {
-            Opened::Records(records) => (Durable::replay(&records), None),
-            Opened::Unusable(why) => {
-                tracing::error!("{why}; commands that need the journal are refused until then");
-                (Durable::default(), Some(why))
-            }
-        };
+        if let Some(trouble) = &opened.trouble {
+            tracing::error!("{trouble}; commands that need the journal are refused until then");
+        }
+        let durable = Durable::replay(&opened.records);
         let session = Session::new(&parts.config, parts.folders.clone());
         let workers = Workers::new(&parts.handlers);
         let Config { auth, session: timing, .. } = &parts.config;
@@ -136,7 +133,7 @@ impl Daemon {
         let boot_id = started.boot_id;
         Ok(Self {
             boot_id,
-            agent: Agent::new(settings, durable, unusable, seed()?, &clock::now(boot_id)),
+            agent: Agent::new(settings, durable, opened.trouble, seed()?, &clock::now(boot_id)),
             keeper,
             session,
             workers,

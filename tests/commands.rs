@@ -1,0 +1,159 @@
+//! Stories of commands: from the cloud over the wire to a handler, and the answer all the way back.
+#![cfg(feature = "bridge")]
+
+#[path = "support/count.rs"]
+mod count;
+#[path = "support/device.rs"]
+mod device;
+
+use bytes::Bytes;
+use device::{Device, PATIENCE, Setup};
+use serde_json::json;
+use twinagent::bridge::RawPublish;
+
+const ROADS: [&str; 2] = ["state", "events"];
+
+#[tokio::test]
+async fn a_command_is_answered_on_the_road_that_was_chosen() {
+    for answers in ROADS {
+        let mut device = Device::online(Setup { answers, tls: true, ..Setup::default() }).await;
+        device.send("echo/e-1", r#"{"hello":["world"]}"#).await;
+        assert_eq!(device.answer("e-1", 200).await["payload"], json!({ "hello": ["world"] }), "{answers}");
+        device.send("count/c-1", "").await;
+        assert_eq!(device.answer("c-1", 200).await["payload"], json!({ "counted": "c-1" }), "{answers}");
+        device.send("", r#"{"method":"count","id":"c-2"}"#).await;
+        device.answer("c-2", 200).await;
+        device.send("count", r#"{"anything":1}"#).await;
+        device.stop().await;
+        assert_eq!(device.counted().values().copied().collect::<Vec<_>>(), [1, 1, 1], "{answers}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_command_a_thousand_times_runs_once_and_has_one_answer() {
+    for answers in ROADS {
+        let mut device = Device::online(Setup { answers, ..Setup::default() }).await;
+        // In one write, so that the daemon reads many of them in one batch.
+        let burst: Vec<RawPublish> =
+            (1..=1_000).map(|id| RawPublish::new("/devices/gw-1/commands/count/once", "", id)).collect();
+        for burst in burst.chunks(250) {
+            device.bridge.faults().publish(&device.name, burst).await.expect("a burst");
+        }
+        let first = device.answer("once", 200).await;
+        // Over a reconnect, a restart, and a crash.
+        device.cloud.disconnect(&device.name).await.expect("a connection");
+        device.wait_until_ready().await;
+        device.send("count/once", "").await;
+        device.stop().await;
+        device.start();
+        device.wait_until_ready().await;
+        device.send("count/once", "").await;
+        device.crash().await;
+        device.start();
+        device.wait_until_ready().await;
+        device.send("count/once", "").await;
+        device.send("count/last", "").await;
+        device.answer("last", 200).await;
+        assert_eq!(device.counted(), [("once".to_owned(), 1), ("last".to_owned(), 1)].into(), "{answers}");
+        let answers_to_it = device.answers_to("once");
+        assert!(answers_to_it.iter().all(|answer| answer["payload"] == first["payload"]), "{answers_to_it:?}");
+        assert!(answers_to_it.iter().all(|answer| answer["status"] == 200), "{answers_to_it:?}");
+        device.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_without_an_id_runs_once_though_it_is_delivered_twice() {
+    let mut device = Device::online(Setup { answers: "events", ..Setup::default() }).await;
+    for _ in 0..3 {
+        device.send("count", r#"{"n":1}"#).await;
+    }
+    device.send("count", r#"{"n":2}"#).await;
+    device.send("count/last", "").await;
+    device.answer("last", 200).await;
+    assert_eq!(device.counted().len(), 3, "{:?}", device.counted());
+    assert!(device.counted().values().all(|times| *times == 1), "{:?}", device.counted());
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn bad_input_has_a_clear_answer_and_the_next_command_works() {
+    for answers in ROADS {
+        let mut device = Device::online(Setup { answers, ..Setup::default() }).await;
+        let nested = "[".repeat(100_000);
+        let cases = [
+            ("count/b-1", "{", 400, "not JSON"),
+            ("count/b-2", &nested, 400, "recursion limit"),
+            ("count/b-3", r#"{"a":1,"a":2}"#, 400, "stands twice"),
+            ("nonsense/b-4", "", 404, "unknown method"),
+            ("", r#"{"method":"../../bin/sh","id":"b-5"}"#, 400, "not a method name"),
+            ("", r#"{"method":"count","id":"b-6","expiresAt":"2001-01-01T00:00:00Z"}"#, 410, "expired"),
+            ("", r#"{"id":"b-7"}"#, 400, "`method`: is missing"),
+            ("rebootDevice/b-8", "", 503, "only simulate"),
+            ("rebootDevice/b-9", r#"{"delay":"30s"}"#, 422, "not understood by this version"),
+            ("rebootDevice/b-10", r#"{"dealy":"30s"}"#, 422, "did you mean `delay`"),
+            ("cancelReboot/b-11", "", 409, "no reboot waits"),
+        ];
+        for (subfolder, payload, status, why) in cases {
+            device.send(subfolder, payload).await;
+            let id = subfolder.split('/').nth(1).map_or_else(
+                || serde_json::from_str::<serde_json::Value>(payload).expect("JSON")["id"].as_str().map(str::to_owned),
+                |id| Some(id.to_owned()),
+            );
+            let answer = device.answer(&id.expect("an id"), status).await;
+            let text = answer["payload"]["error"].as_str().expect("a reason").to_owned();
+            assert!(text.contains(why), "{answers}: {subfolder}: {text}");
+        }
+        device.send("count/same", r#"{"n":1}"#).await;
+        device.answer("same", 200).await;
+        device.send("count/same", r#"{"n":2}"#).await;
+        if answers == "events" {
+            device.answer("same", 409).await;
+        } else {
+            device.twin(|twin| twin["commands"]["same"]["conflict"]["status"] == 409).await;
+        }
+        // Neither answered nor run, and nothing is lost by it.
+        for (subfolder, payload) in [("../../bin/sh", ""), ("echo/a/b", ""), ("", ""), ("", "[]")] {
+            device.send(subfolder, payload).await;
+        }
+        device.send("count/good", "").await;
+        device.answer("good", 200).await;
+        assert_eq!(device.counted(), [("same".to_owned(), 1), ("good".to_owned(), 1)].into(), "{answers}");
+        device.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_broker_must_not_send_is_dropped_or_ends_the_connection_and_the_next_command_works() {
+    let mut device = Device::online(Setup { answers: "events", ..Setup::default() }).await;
+    let faults = device.bridge.faults();
+    let retained = RawPublish { retain: true, ..RawPublish::new("/devices/gw-1/commands/count/r", "", 7) };
+    let foreign = RawPublish::new("/devices/gw-2/commands/count/f", "", 8);
+    let large = RawPublish::new("/devices/gw-1/commands/count/l", vec![b' '; 257 * 1_024], 9);
+    faults.publish(&device.name, &[retained, foreign, large]).await.expect("messages");
+    device.answer("l", 413).await;
+    device.send("count/after", "").await;
+    device.answer("after", 200).await;
+
+    let undecodable = RawPublish::new(&b"/devices/gw-1/commands/\xff\xfe"[..], "", 9);
+    let huge = RawPublish::new("/devices/gw-1/commands/count/h", vec![b' '; 2 * 1_024 * 1_024], 10);
+    let second_qos = RawPublish { qos: 2, ..RawPublish::new("/devices/gw-1/commands/count/q", "", 11) };
+    let garbage = Bytes::from_static(&[0xff; 16]);
+    for (round, bytes) in [undecodable.to_bytes(), huge.to_bytes(), second_qos.to_bytes(), garbage].into_iter().enumerate()
+    {
+        let logins = device.cloud.logins(&device.name).await.expect("the device");
+        faults.send(&device.name, bytes).await.expect("bytes");
+        let again = async {
+            while device.cloud.logins(&device.name).await.expect("the device") == logins {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, again).await.expect("a new connection after what cannot be decoded");
+        device.wait_until_ready().await;
+        let id = format!("next-{round}");
+        device.send(&format!("count/{id}"), "").await;
+        device.answer(&id, 200).await;
+    }
+    assert_eq!(device.counted().len(), 5, "{:?}", device.counted());
+    device.stop().await;
+}

@@ -1,0 +1,44 @@
+//! `count`: a recorded method for tests. Each run appends the id of its command to a file, in one write, so that a
+//! test can see what ran how often, whatever was killed when.
+
+use std::fs::OpenOptions;
+use std::future::ready;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+use twinagent::handler::{Handler, Running};
+use twinagent::model::command::{Class, Command, Method, MethodSpec, Outcome, Status};
+
+/// Without a file it counts nothing and only answers, for the bench.
+pub(crate) struct Count {
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Handler for Count {
+    fn spec(&self) -> MethodSpec {
+        MethodSpec {
+            name: Method::parse("count").expect("`count` is a method name"),
+            harmless: false,
+            class: Class::Parallel(64),
+            time_limit: Duration::from_secs(10),
+            output_limit: 1_024,
+        }
+    }
+
+    fn run(&self, command: &Command) -> Running {
+        let counted = match &self.file {
+            None => Ok(()),
+            Some(file) => OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(file)
+                .and_then(|mut file| file.write_all(format!("{}\n", command.key.id).as_bytes())),
+        };
+        Box::pin(ready(match counted {
+            Ok(()) => Outcome::new(Status::DONE, json!({ "counted": command.key.id })),
+            Err(error) => Outcome::failed(Status::FAILED, error.to_string()),
+        }))
+    }
+}

@@ -1,0 +1,271 @@
+//! One device and its cloud, as a story needs them: folders, key, configuration, the stand-in cloud, the daemon.
+//!
+//! The daemon runs in the test's own runtime; killing it is for the tests that start it as a process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::{broadcast, oneshot};
+use tokio::task::JoinHandle;
+use twinagent::bridge::{Bridge, Cloud, DeviceName, Options, StateChange, Telemetry};
+use twinagent::config::{Folders, load};
+use twinagent::daemon::{self, Parts};
+use twinagent::dialect::token;
+use twinagent::handler::built_in;
+
+use super::count::Count;
+
+/// How long a story waits for what must come; far more than it takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a story wants to be different.
+pub(crate) struct Setup {
+    /// `events` or `state`.
+    pub(crate) answers: &'static str,
+    /// Kept sessions, as EMQX has them.
+    pub(crate) sessions: bool,
+    pub(crate) tls: bool,
+    pub(crate) event_topic: bool,
+    /// How long the bridge tolerates an expired token.
+    pub(crate) skew: Duration,
+    pub(crate) rest: bool,
+    /// More lines of `twinagent.toml`.
+    pub(crate) config: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            answers: "state",
+            sessions: false,
+            tls: false,
+            event_topic: true,
+            skew: Duration::from_secs(600),
+            rest: false,
+            config: "",
+        }
+    }
+}
+
+pub(crate) struct Device {
+    pub(crate) bridge: Bridge,
+    pub(crate) cloud: Cloud,
+    pub(crate) name: DeviceName,
+    pub(crate) public_key: String,
+    folder: TempDir,
+    daemon: Option<Daemon>,
+    answers: broadcast::Receiver<Telemetry>,
+    states: broadcast::Receiver<StateChange>,
+    /// The final answers so far: by id, in the order in which they came.
+    heard: HashMap<String, Vec<Value>>,
+}
+
+struct Daemon {
+    task: JoinHandle<anyhow::Result<()>>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Device {
+    /// A device that is registered and configured, and whose daemon does not run yet.
+    pub(crate) async fn new(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for this test");
+        let any = || Some("127.0.0.1:0".to_owned());
+        let bridge = Bridge::start(Options {
+            mqtt: any().filter(|_| !setup.tls),
+            mqtts: any().filter(|_| setup.tls),
+            http: any().filter(|_| setup.rest),
+            sessions: setup.sessions,
+            skew: setup.skew,
+            ..Options::new(folder.path().join("cloud"))
+        })
+        .await
+        .expect("the stand-in cloud starts");
+        let cloud = bridge.cloud();
+        let registry = cloud
+            .create_registry("my-project", "us-central1", "my-registry", setup.event_topic)
+            .await
+            .expect("a registry");
+        let (key, public) = token::generate().expect("a key");
+        let public_key = public.public_pem();
+        let name = cloud.create_device(&registry, "gw-1", &public_key).await.expect("a device");
+
+        for part in ["etc/keys", "state", "run"] {
+            std::fs::create_dir_all(folder.path().join(part)).expect("a folder for this test");
+        }
+        write(&folder.path().join("etc/keys/device.key"), key.reveal());
+        let port = bridge.addresses().mqtt.or(bridge.addresses().mqtts).expect("a listener").port();
+        let tls = if setup.tls { format!("ca_file = \"{}\"", bridge.ca_file().display()) } else { "tls = false".into() };
+        let config = format!(
+            "device.id = \"gw-1\"\n\
+             [cloud]\nkind = \"iotcore\"\n\
+             [cloud.iotcore]\nhost = \"localhost\"\nport = {port}\n{tls}\n\
+             project_id = \"my-project\"\nregion = \"us-central1\"\nregistry_id = \"my-registry\"\n\
+             answers = \"{}\"\nclean_session = {}\n\
+             {}",
+            setup.answers, !setup.sessions, setup.config,
+        );
+        write(&folder.path().join("etc/twinagent.toml"), &config);
+        let answers = cloud.telemetry().await.expect("a tap");
+        let states = cloud.state_changes().await.expect("a tap");
+        Self { bridge, cloud, name, public_key, folder, daemon: None, answers, states, heard: HashMap::new() }
+    }
+
+    /// A device whose daemon is connected.
+    pub(crate) async fn online(setup: Setup) -> Self {
+        let mut device = Self::new(setup).await;
+        device.start();
+        device.wait_until_ready().await;
+        device
+    }
+
+    pub(crate) fn path(&self, rest: &str) -> PathBuf {
+        self.folder.path().join(rest)
+    }
+
+    pub(crate) fn folders(&self) -> Folders {
+        Folders {
+            vendor: self.path("usr"),
+            configuration: self.path("etc"),
+            volatile: self.path("volatile"),
+            state: self.path("state"),
+            runtime: self.path("run"),
+            credentials: None,
+            variables: BTreeMap::new(),
+        }
+    }
+
+    // === The daemon
+
+    pub(crate) fn start(&mut self) {
+        let folders = self.folders();
+        let loaded = load(&folders, None).expect("a right configuration");
+        assert!(loaded.unknown.is_empty(), "{:?}", loaded.unknown);
+        let mut handlers = built_in();
+        handlers.push(Arc::new(Count { file: Some(self.path("counted")) }));
+        let parts = Parts { config: loaded.config, folders, handlers };
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(daemon::run(parts, async move {
+            let _ = stopped.await;
+        }));
+        self.daemon = Some(Daemon { task, stop });
+    }
+
+    /// Stops the daemon as systemd would.
+    pub(crate) async fn stop(&mut self) {
+        let Daemon { task, stop } = self.daemon.take().expect("the daemon runs");
+        stop.send(()).expect("the daemon waits for it");
+        let ended = tokio::time::timeout(PATIENCE, task).await.expect("the daemon stops");
+        ended.expect("no panic").expect("no error");
+    }
+
+    /// Ends the daemon as a crash would.
+    pub(crate) async fn crash(&mut self) {
+        let Daemon { task, .. } = self.daemon.take().expect("the daemon runs");
+        task.abort();
+        assert!(task.await.is_err_and(|error| error.is_cancelled()), "the daemon ran until it was ended");
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.daemon.as_ref().is_some_and(|daemon| !daemon.task.is_finished())
+    }
+
+    pub(crate) async fn wait_until_ready(&self) {
+        self.cloud.wait_until_ready(&self.name, PATIENCE).await.expect("the device connects");
+    }
+
+    // === The caller in the cloud
+
+    /// Sends a command; returns when the device has acknowledged it.
+    pub(crate) async fn send(&self, subfolder: &str, payload: &str) {
+        self.cloud.send_command(&self.name, subfolder, payload.to_owned()).await.expect("an acknowledged command");
+    }
+
+    /// The next answer with this status to the command with this id, on the road that the setup chose.
+    pub(crate) async fn answer(&mut self, id: &str, status: u16) -> Value {
+        let fits = |answer: &Value| answer["status"] == status;
+        loop {
+            if let Some(answer) = self.heard.get(id).and_then(|answers| answers.iter().find(|answer| fits(answer))) {
+                return answer.clone();
+            }
+            let before = self.heard.clone();
+            tokio::time::timeout(PATIENCE, self.hear())
+                .await
+                .unwrap_or_else(|_| panic!("no answer {status} to {id}; heard so far: {before:#?}"));
+        }
+    }
+
+    /// All answers to this command so far.
+    pub(crate) fn answers_to(&self, id: &str) -> Vec<Value> {
+        self.heard.get(id).cloned().unwrap_or_default()
+    }
+
+    /// The reported document, once it is as `fits` wants it.
+    pub(crate) async fn twin(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
+        let wait = async {
+            loop {
+                let states = self.cloud.states(&self.name).await.expect("states");
+                if let Some((_, newest)) = states.first() {
+                    let document: Value = serde_json::from_slice(newest).expect("a JSON document");
+                    if fits(&document) {
+                        return document;
+                    }
+                }
+                self.hear().await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(document) => document,
+            Err(_) => panic!("the reported document is not as it should be: {:?}", self.cloud.states(&self.name).await),
+        }
+    }
+
+    /// Takes the next answer or document that arrives.
+    async fn hear(&mut self) {
+        let mut note = |id: String, answer: Value| {
+            let answers = self.heard.entry(id).or_default();
+            if answers.last() != Some(&answer) {
+                answers.push(answer);
+            }
+        };
+        tokio::select! {
+            event = self.answers.recv() => {
+                let event = event.expect("no event is missed");
+                assert_eq!(event.subfolder, "responses");
+                let answer: Value = serde_json::from_slice(&event.payload).expect("a JSON answer");
+                note(answer["id"].as_str().expect("an id").to_owned(), answer.clone());
+            }
+            state = self.states.recv() => {
+                let state = state.expect("no state is missed");
+                let document: Value = serde_json::from_slice(&state.payload).expect("a JSON document");
+                for (id, answer) in document["commands"].as_object().into_iter().flatten() {
+                    note(id.clone(), answer.clone());
+                }
+            }
+        }
+    }
+
+    /// How often each command ran.
+    pub(crate) fn counted(&self) -> HashMap<String, usize> {
+        counted(&self.path("counted"))
+    }
+}
+
+/// How often each id stands in the file of `count`.
+pub(crate) fn counted(file: &Path) -> HashMap<String, usize> {
+    let mut counted = HashMap::new();
+    for line in std::fs::read_to_string(file).unwrap_or_default().lines() {
+        *counted.entry(line.to_owned()).or_default() += 1;
+    }
+    counted
+}
+
+fn write(path: &Path, text: &str) {
+    use std::io::Write as _;
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path).expect("a new file");
+    file.write_all(text.as_bytes()).expect("a written file");
+}

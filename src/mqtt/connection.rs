@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use rumqttc::mqttbytes::v4::{self, Codec, Publish};
 use tokio::select;
@@ -27,6 +28,13 @@ pub(super) type Wire = Framed<dial::Stream, Codec>;
 /// The most that MQTT can frame (section 2.2.3). What we may send is checked before it comes here.
 const FRAME_MAX: usize = 268_435_455;
 
+/// A buffer that grew beyond this is given back once it is empty: a device that got one large message should not hold its memory
+/// for years.
+const BUFFER_KEPT: usize = 64 * 1024;
+
+/// No connection takes longer to open, whatever was ordered; it keeps the sum of times in range.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// For the DISCONNECT to be written and the broker to hang up. Leaving must not take longer than a stop of the daemon may.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -42,13 +50,14 @@ pub(super) async fn run(order: Order, mut asks: Receiver<Ask>, events: Sender<Ev
 
 /// From the order to the last SUBACK, all under one time limit.
 async fn open(order: &Order, asks: &mut Receiver<Ask>) -> Result<(Wire, Session), Reason> {
-    let deadline = Instant::now() + order.connect_timeout;
+    let deadline = Instant::now() + order.connect_timeout.min(DAY);
     let timed_out = |stage| Reason::TimedOut { stage, seconds: seconds(order.connect_timeout) };
     let mut stage = "";
+    let dialled = dial::open(&order.endpoint, packets::keep_alive(&order.login), &mut stage);
     let stream = select! {
         biased;
         _ = called_off(asks) => return Err(Reason::Planned),
-        stream = timeout_at(deadline, dial::open(&order.endpoint, order.login.keep_alive, &mut stage)) => stream,
+        stream = timeout_at(deadline, dialled) => stream,
     }
     .map_err(|_| timed_out(stage))??;
 
@@ -100,6 +109,8 @@ struct Connection {
     unwritten: Vec<MessageId>,
     /// The stream holds bytes that may not have left, in our buffer or in that of TLS.
     unflushed: bool,
+    /// The write buffer has grown beyond [`BUFFER_KEPT`].
+    swollen: bool,
     pulse: Pulse,
 }
 
@@ -121,7 +132,8 @@ impl Connection {
             backlog: VecDeque::new(),
             unwritten: Vec::new(),
             unflushed: false,
-            pulse: Pulse::new(order.login.keep_alive, Instant::now()),
+            swollen: false,
+            pulse: Pulse::new(packets::keep_alive(&order.login), Instant::now()),
         }
     }
 
@@ -177,8 +189,10 @@ impl Connection {
 
     /// Gives the daemon what was read, as long as it has room.
     fn hand_over(&mut self) -> Result<(), Reason> {
-        while !self.backlog.is_empty() && self.received.has_room() && self.events.capacity() > self.spare {
-            let Some(publish) = self.backlog.pop_front() else { break };
+        while self.received.has_room()
+            && self.events.capacity() > self.spare
+            && let Some(publish) = self.backlog.pop_front()
+        {
             let (packet, id) = packets::received(publish)?;
             let delivery = self.received.number(id);
             self.tell(Event::Received(delivery, packet));
@@ -212,6 +226,7 @@ impl Connection {
         // readiness to wait for.
         Pin::new(&mut self.wire).start_send(packet).map_err(packets::reason)?;
         self.unflushed = true;
+        self.swollen |= self.wire.write_buffer().len() > BUFFER_KEPT;
         self.pulse.queued(Instant::now());
         Ok(())
     }
@@ -233,6 +248,9 @@ impl Connection {
             }
             Io::Flushed => {
                 self.pulse.flushed(now);
+                if std::mem::take(&mut self.swollen) {
+                    *self.wire.write_buffer_mut() = BytesMut::new();
+                }
                 self.settle_written();
                 Ok(())
             }
@@ -249,7 +267,12 @@ impl Connection {
 
     fn take(&mut self, packet: v4::Packet) -> Result<(), Reason> {
         match packet {
-            v4::Packet::Publish(publish) => self.backlog.push_back(publish),
+            v4::Packet::Publish(publish) => {
+                if publish.payload.len() > BUFFER_KEPT && self.wire.read_buffer().is_empty() {
+                    *self.wire.read_buffer_mut() = BytesMut::new();
+                }
+                self.backlog.push_back(publish);
+            }
             v4::Packet::PubAck(ack) => {
                 let message = self.sent.settle(ack.pkid);
                 let nothing = || Reason::Protocol(format!("PUBACK for packet id {}, which is not in flight", ack.pkid));

@@ -99,7 +99,7 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
 /// No waiting to fill packets, and an end of its own for TCP to what our pings do not see: the wait for a daemon that does not
 /// read. It is longer than theirs, so that a dead link is named as one where they can see it.
 fn tune(tcp: &TcpStream, keep_alive: Duration) -> rustix::io::Result<()> {
-    let patience = (keep_alive * 2).max(Duration::from_secs(2));
+    let patience = keep_alive * 2;
     sockopt::set_tcp_nodelay(tcp, true)?;
     sockopt::set_socket_keepalive(tcp, true)?;
     // Linux takes at most 32767 seconds (MAX_TCP_KEEPIDLE).

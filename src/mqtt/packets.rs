@@ -3,6 +3,7 @@
 //! No I/O. The codec's own `Debug` of a login shows the password: never print one.
 
 use std::io;
+use std::time::Duration;
 
 use rumqttc::mqttbytes::v4::{self, Connect, LastWill, Publish, Subscribe, SubscribeFilter, SubscribeReasonCode};
 use rumqttc::mqttbytes::{Error, QoS};
@@ -30,7 +31,7 @@ pub(super) fn connect(login: &Login) -> Result<v4::Packet, Reason> {
         return Err(Reason::NoLogin(format!("the will's topic {fault}")));
     }
     let mut connect = Connect::new(&*login.client_id);
-    connect.keep_alive = u16::try_from(login.keep_alive.as_secs()).unwrap_or(u16::MAX).max(1);
+    connect.keep_alive = seconds(login);
     connect.clean_session = login.clean;
     connect.last_will = login.will.as_ref().map(|will| LastWill {
         topic: will.topic.clone(),
@@ -41,6 +42,15 @@ pub(super) fn connect(login: &Login) -> Result<v4::Packet, Reason> {
     // Onto the wire, and nowhere else.
     connect.set_login(&*login.username, login.password.reveal());
     Ok(v4::Packet::Connect(connect))
+}
+
+/// The keep-alive as the broker is told it. 0 would mean that nobody watches the link, so it counts as 1.
+pub(super) fn keep_alive(login: &Login) -> Duration {
+    Duration::from_secs(seconds(login).into())
+}
+
+fn seconds(login: &Login) -> u16 {
+    u16::try_from(login.keep_alive.as_secs()).unwrap_or(u16::MAX).max(1)
 }
 
 /// One SUBSCRIBE with all filters.

@@ -33,9 +33,7 @@ pub(super) enum Beat {
 }
 
 impl Pulse {
-    /// Less than a second of keep-alive counts as one second: the wire knows whole seconds, and 0 means never.
     pub(super) fn new(keep_alive: Duration, now: Instant) -> Self {
-        let keep_alive = keep_alive.max(Duration::from_secs(1));
         Self { keep_alive, sent: now, received: now, pinged: None, stuck: None, listening: true }
     }
 

@@ -9,7 +9,7 @@ use twinagent::mqtt::{Ask, Event, Link, Order, Refused, connect};
 
 use crate::broker::{
     Broker, CONNECT, DISCONNECT, GRANTED, SUBSCRIBE, WELCOME, acknowledge, id, length, listen, message, next, online,
-    order, packet, publish,
+    order, packet, publish, received,
 };
 
 /// The reason, once everything that came before it is read.
@@ -220,11 +220,15 @@ async fn what_mqtt_does_not_allow_ends_it_after_what_came_before() {
 #[tokio::test]
 async fn leaving_writes_all_that_was_asked_before_and_then_says_so() {
     let (mut link, mut broker) = online(|_| ()).await;
+    broker.send(&[publish(2, b"commands/a", 1, b""), publish(2, b"commands/a", 2, b"")].concat()).await;
+    let (acked, _not_acked) = (received(&mut link).await.0, received(&mut link).await.0);
+    link.ask(Ask::Ack(acked)).expect("taken");
     link.ask(Ask::Publish(id(1), message(Qos::AtLeastOnce, "one"))).expect("taken");
     link.ask(Ask::Publish(id(2), message(Qos::AtMostOnce, "two"))).expect("taken");
     link.ask(Ask::Disconnect).expect("taken");
     assert_eq!(broker.publish().await.1, b"one");
     broker.expect(0x30).await;
+    assert_eq!(broker.puback().await, 1);
     broker.expect(DISCONNECT).await;
     assert_eq!(broker.read().await, None);
     drop(broker);

@@ -181,6 +181,34 @@ async fn a_packet_of_just_the_limit_is_taken() {
 }
 
 #[tokio::test]
+async fn large_and_small_messages_keep_their_order_both_ways() {
+    let (mut link, mut broker) = online(|_| ()).await;
+    let sizes = [250_000, 10, 70_000, 0, 200_000, 1];
+    for round in 0..3 {
+        let bytes: Vec<_> = sizes.iter().map(|size| publish(0, b"commands/a", 0, &vec![round; *size])).collect();
+        // Beside each other: the kernel does not hold all of it.
+        let all = bytes.concat();
+        let receiving = async {
+            for size in sizes {
+                assert_eq!(received(&mut link).await.1.payload, vec![round; size]);
+            }
+        };
+        tokio::join!(broker.send(&all), receiving);
+    }
+    for round in 0..3 {
+        for (number, size) in (0..).zip(sizes) {
+            link.ask(Ask::Publish(id(number), message(Qos::AtLeastOnce, vec![round; size]))).expect("taken");
+        }
+        for (number, size) in (0..).zip(sizes) {
+            let (packet, payload) = broker.publish().await;
+            assert_eq!(payload, vec![round; size]);
+            broker.send(&acknowledge(packet)).await;
+            assert_eq!(next(&mut link).await, Event::Settled(id(number)));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_daemon_that_takes_nothing_stops_the_reading_and_not_the_pings() {
     const COUNT: u16 = 500;
     let (mut link, mut broker) = online(|order| order.login.keep_alive = Duration::from_secs(1)).await;

@@ -67,6 +67,7 @@ async fn a_link_on_which_we_only_send_is_noticed_too() {
     let begun = Instant::now();
     let mut number = 0;
     let ended = loop {
+        assert!(begun.elapsed() < KEEP_ALIVE * 4, "not noticed");
         // Telemetry every 100 ms, so there is always something sent within the keep-alive.
         let _ = link.ask(Ask::Publish(id(number), message(Qos::AtMostOnce, "x")));
         number += 1;

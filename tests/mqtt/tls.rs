@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use twinagent::model::wire::Reason;
+use twinagent::model::wire::{Qos, Reason};
 use twinagent::mqtt::{Ask, Event, Order, connect, tls};
 
-use crate::broker::{DISCONNECT, GRANTED, WELCOME, next, order};
+use crate::broker::{DISCONNECT, GRANTED, WELCOME, id, message, next, order, publish};
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -92,6 +92,15 @@ async fn a_trusted_broker_by_name_and_by_address() {
         packet(&mut stream).await;
         stream.write_all(GRANTED).await.expect("written");
         assert_eq!(next(&mut link).await, Event::Online { session_kept: false });
+
+        // More than TLS itself buffers: what it holds back must not be taken for written.
+        let large = message(Qos::AtMostOnce, vec![7; 250_000]);
+        link.ask(Ask::Publish(id(1), large)).expect("taken");
+        let expected = publish(0, b"events", 0, &vec![7; 250_000]);
+        let mut bytes = vec![0; expected.len()];
+        stream.read_exact(&mut bytes).await.expect("the whole packet");
+        assert!(bytes == expected);
+        assert_eq!(next(&mut link).await, Event::Settled(id(1)));
 
         link.ask(Ask::Disconnect).expect("taken");
         assert_eq!(packet(&mut stream).await, DISCONNECT);

@@ -124,7 +124,8 @@ impl Timestamp {
 
     /// The last moment of the calendar, in 9999, that is a whole number of microseconds.
     fn last() -> Self {
-        Self::from_micros(jiff::Timestamp::MAX.as_microsecond())
+        let micros = jiff::Timestamp::MAX.as_microsecond();
+        Self(jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
     }
 
     /// Whole seconds since 1970, as in the claims of a JWT.

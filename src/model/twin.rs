@@ -111,16 +111,17 @@ impl Commands {
         }
         for place in answers.places.iter() {
             let id = place.answer.id.as_str();
+            let mut member = member_of_place(place);
             // A refusal must not hide what became of the command whose id it names.
-            let has_room = match self.members.get_mut(id) {
-                Some(member) => {
-                    member["conflict"] = member_of_place(place);
-                    self.bytes += place_bytes(place);
-                    true
-                }
-                None => self.has_room_for(id, member_of_place(place)),
-            };
-            if has_room {
+            let named = self.members.remove(id).or_else(|| {
+                let (_, entry) = durable.ledger.told().find(|(_, entry)| entry.key.id == place.answer.id)?;
+                Some(member_of_entry(entry, entry.outcome()?))
+            });
+            if let Some(mut named) = named {
+                named["conflict"] = member;
+                member = named;
+            }
+            if self.has_room_for(id, member) {
                 self.places.push(place.id);
             } else {
                 self.more = true;
@@ -159,10 +160,6 @@ fn member_of_entry(entry: &Entry, outcome: &Outcome) -> Value {
 fn member_of_place(place: &Place) -> Value {
     let Answer { method, status, payload, .. } = &place.answer;
     member(method.as_ref(), &Outcome::new(*status, payload.clone()), place.received, place.time)
-}
-
-fn place_bytes(place: &Place) -> usize {
-    member_of_place(place).to_string().len()
 }
 
 fn member(method: Option<&Method>, outcome: &Outcome, received: Timestamp, time: Timestamp) -> Value {

@@ -18,7 +18,7 @@ use twinagent::daemon::{self, Parts};
 use twinagent::dialect::token;
 use twinagent::handler::built_in;
 
-use super::count::Count;
+use crate::count::Count;
 
 /// How long a story waits for what must come; far more than it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,9 +56,10 @@ pub(crate) struct Device {
     pub(crate) bridge: Bridge,
     pub(crate) cloud: Cloud,
     pub(crate) name: DeviceName,
-    pub(crate) public_key: String,
     folder: TempDir,
     daemon: Option<Daemon>,
+    /// Logins that were waited for.
+    logins: u64,
     answers: broadcast::Receiver<Telemetry>,
     states: broadcast::Receiver<StateChange>,
     /// The final answers so far: by id, in the order in which they came.
@@ -91,15 +92,15 @@ impl Device {
             .await
             .expect("a registry");
         let (key, public) = token::generate().expect("a key");
-        let public_key = public.public_pem();
-        let name = cloud.create_device(&registry, "gw-1", &public_key).await.expect("a device");
+        let name = cloud.create_device(&registry, "gw-1", &public.public_pem()).await.expect("a device");
 
         for part in ["etc/keys", "state", "run"] {
             std::fs::create_dir_all(folder.path().join(part)).expect("a folder for this test");
         }
         write(&folder.path().join("etc/keys/device.key"), key.reveal());
         let port = bridge.addresses().mqtt.or(bridge.addresses().mqtts).expect("a listener").port();
-        let tls = if setup.tls { format!("ca_file = \"{}\"", bridge.ca_file().display()) } else { "tls = false".into() };
+        let tls =
+            if setup.tls { format!("ca_file = \"{}\"", bridge.ca_file().display()) } else { "tls = false".into() };
         let config = format!(
             "device.id = \"gw-1\"\n\
              [cloud]\nkind = \"iotcore\"\n\
@@ -112,7 +113,7 @@ impl Device {
         write(&folder.path().join("etc/twinagent.toml"), &config);
         let answers = cloud.telemetry().await.expect("a tap");
         let states = cloud.state_changes().await.expect("a tap");
-        Self { bridge, cloud, name, public_key, folder, daemon: None, answers, states, heard: HashMap::new() }
+        Self { bridge, cloud, name, folder, daemon: None, logins: 0, answers, states, heard: HashMap::new() }
     }
 
     /// A device whose daemon is connected.
@@ -170,12 +171,16 @@ impl Device {
         assert!(task.await.is_err_and(|error| error.is_cancelled()), "the daemon ran until it was ended");
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.daemon.as_ref().is_some_and(|daemon| !daemon.task.is_finished())
-    }
-
-    pub(crate) async fn wait_until_ready(&self) {
-        self.cloud.wait_until_ready(&self.name, PATIENCE).await.expect("the device connects");
+    /// Waits for a login that was not waited for before, and until a command would arrive.
+    pub(crate) async fn wait_until_ready(&mut self) {
+        let again = async {
+            while self.cloud.logins(&self.name).await.expect("the device") == self.logins {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, again).await.expect("the device logs in");
+        self.logins = self.cloud.logins(&self.name).await.expect("the device");
+        self.cloud.wait_until_ready(&self.name, PATIENCE).await.expect("the device subscribes");
     }
 
     // === The caller in the cloud
@@ -220,7 +225,10 @@ impl Device {
         };
         match tokio::time::timeout(PATIENCE, wait).await {
             Ok(document) => document,
-            Err(_) => panic!("the reported document is not as it should be: {:?}", self.cloud.states(&self.name).await),
+            Err(_) => {
+                let newest = self.cloud.states(&self.name).await.expect("states").into_iter().next();
+                panic!("the reported document is not as it should be: {newest:?}")
+            }
         }
     }
 

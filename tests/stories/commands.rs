@@ -1,13 +1,7 @@
 //! Stories of commands: from the cloud over the wire to a handler, and the answer all the way back.
-#![cfg(feature = "bridge")]
 
-#[path = "support/count.rs"]
-mod count;
-#[path = "support/device.rs"]
-mod device;
-
+use crate::device::{Device, Setup};
 use bytes::Bytes;
-use device::{Device, PATIENCE, Setup};
 use serde_json::json;
 use twinagent::bridge::RawPublish;
 
@@ -55,9 +49,11 @@ async fn the_same_command_a_thousand_times_runs_once_and_has_one_answer() {
         device.send("count/last", "").await;
         device.answer("last", 200).await;
         assert_eq!(device.counted(), [("once".to_owned(), 1), ("last".to_owned(), 1)].into(), "{answers}");
-        let answers_to_it = device.answers_to("once");
-        assert!(answers_to_it.iter().all(|answer| answer["payload"] == first["payload"]), "{answers_to_it:?}");
-        assert!(answers_to_it.iter().all(|answer| answer["status"] == 200), "{answers_to_it:?}");
+        // Those that came while it ran may have been told 202; every other answer is the first one.
+        let mut told = device.answers_to("once");
+        told.retain(|answer| answer["status"] != 202);
+        assert!(told.iter().all(|answer| answer["payload"] == first["payload"]), "{told:?}");
+        assert!(told.iter().all(|answer| answer["status"] == 200), "{told:?}");
         device.stop().await;
     }
 }
@@ -83,7 +79,7 @@ async fn bad_input_has_a_clear_answer_and_the_next_command_works() {
         let nested = "[".repeat(100_000);
         let cases = [
             ("count/b-1", "{", 400, "not JSON"),
-            ("count/b-2", &nested, 400, "recursion limit"),
+            ("count/b-2", nested.as_str(), 400, "recursion limit"),
             ("count/b-3", r#"{"a":1,"a":2}"#, 400, "stands twice"),
             ("nonsense/b-4", "", 404, "unknown method"),
             ("", r#"{"method":"../../bin/sh","id":"b-5"}"#, 400, "not a method name"),
@@ -94,13 +90,11 @@ async fn bad_input_has_a_clear_answer_and_the_next_command_works() {
             ("rebootDevice/b-10", r#"{"dealy":"30s"}"#, 422, "did you mean `delay`"),
             ("cancelReboot/b-11", "", 409, "no reboot waits"),
         ];
-        for (subfolder, payload, status, why) in cases {
+        for (subfolder, payload, ..) in &cases {
             device.send(subfolder, payload).await;
-            let id = subfolder.split('/').nth(1).map_or_else(
-                || serde_json::from_str::<serde_json::Value>(payload).expect("JSON")["id"].as_str().map(str::to_owned),
-                |id| Some(id.to_owned()),
-            );
-            let answer = device.answer(&id.expect("an id"), status).await;
+        }
+        for (case, (subfolder, _, status, why)) in cases.iter().enumerate() {
+            let answer = device.answer(&format!("b-{}", case + 1), *status).await;
             let text = answer["payload"]["error"].as_str().expect("a reason").to_owned();
             assert!(text.contains(why), "{answers}: {subfolder}: {text}");
         }
@@ -139,16 +133,10 @@ async fn what_a_broker_must_not_send_is_dropped_or_ends_the_connection_and_the_n
     let huge = RawPublish::new("/devices/gw-1/commands/count/h", vec![b' '; 2 * 1_024 * 1_024], 10);
     let second_qos = RawPublish { qos: 2, ..RawPublish::new("/devices/gw-1/commands/count/q", "", 11) };
     let garbage = Bytes::from_static(&[0xff; 16]);
-    for (round, bytes) in [undecodable.to_bytes(), huge.to_bytes(), second_qos.to_bytes(), garbage].into_iter().enumerate()
+    for (round, bytes) in
+        [undecodable.to_bytes(), huge.to_bytes(), second_qos.to_bytes(), garbage].into_iter().enumerate()
     {
-        let logins = device.cloud.logins(&device.name).await.expect("the device");
         faults.send(&device.name, bytes).await.expect("bytes");
-        let again = async {
-            while device.cloud.logins(&device.name).await.expect("the device") == logins {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, again).await.expect("a new connection after what cannot be decoded");
         device.wait_until_ready().await;
         let id = format!("next-{round}");
         device.send(&format!("count/{id}"), "").await;

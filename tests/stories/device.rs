@@ -223,13 +223,11 @@ impl Device {
                 self.hear().await;
             }
         };
-        match tokio::time::timeout(PATIENCE, wait).await {
-            Ok(document) => document,
-            Err(_) => {
-                let newest = self.cloud.states(&self.name).await.expect("states").into_iter().next();
-                panic!("the reported document is not as it should be: {newest:?}")
-            }
+        if let Ok(document) = tokio::time::timeout(PATIENCE, wait).await {
+            return document;
         }
+        let newest = self.cloud.states(&self.name).await.expect("states").into_iter().next();
+        panic!("the reported document is not as it should be: {newest:?}")
     }
 
     /// Takes the next answer or document that arrives.

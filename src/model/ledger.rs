@@ -1,7 +1,7 @@
 //! The ledger: which commands were taken on, how far each has run, and what of it the cloud has been told.
 //!
 //! It changes by records alone, so that reading the journal gives the same ledger again. It decides nothing: whether a
-//! command may start or must be told is asked of it by the agent. Every change goes through [`Ledger::put`], which is
+//! command may start or must be told is asked of it by the agent. Every change goes through `Ledger::put`, which is
 //! what makes a batch that could not be written undoable.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -116,6 +116,9 @@ impl Daemon {
         }
         let durable = Durable::replay(&opened.records);
         let session = Session::new(&parts.config, parts.folders.clone());
+        if let Err(missing) = session.limits() {
+            tracing::warn!("not configured, so no connection is made: {missing}");
+        }
         let workers = Workers::new(&parts.handlers);
         let Config { auth, session: timing, .. } = &parts.config;
         let settings = Settings {

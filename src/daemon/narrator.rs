@@ -46,6 +46,9 @@ impl Narrator {
             Effect::Record(Record::Accepted { key, method, .. }) => {
                 tracing::info!(id = %key.id, %method, "command accepted");
             }
+            Effect::Record(Record::Started { key, until, .. }) => {
+                tracing::info!(id = %key.id, simulated = until.is_some(), "command started");
+            }
             Effect::Record(Record::Finished { key, outcome, .. }) => {
                 tracing::info!(id = %key.id, status = %outcome.status, "command finished");
             }

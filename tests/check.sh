@@ -83,8 +83,12 @@ has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 debian_packages() {
     local missing=()
     has cc || missing+=(gcc libc6-dev)
+    has c++ || missing+=(g++)
+    has curl || missing+=(curl)
+    has mkfs.ext4 || missing+=(e2fsprogs)
     has mosquitto || missing+=(mosquitto)
     has openssl || missing+=(openssl)
+    has perl || missing+=(perl)
     has shellcheck || missing+=(shellcheck)
     has strace || missing+=(strace)
     has_venv || missing+=(python3-venv)
@@ -166,6 +170,12 @@ scripts() {
     shellcheck "${found[@]}"
 }
 
+# Fuzzing needs another compiler; that the targets still compile does not.
+fuzz_targets() {
+    cargo fmt --check --manifest-path fuzz/Cargo.toml &&
+        bounded 15m cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
+}
+
 long_runs() {
     TWINAGENT_TEST_LONG=1 PROPTEST_CASES=10000 cargo test --locked --all-features --no-fail-fast
 }
@@ -188,6 +198,7 @@ if [ "$mode" != quick ]; then
     step "oldest Rust" msrv
     step "dependencies" dependencies
     step "shell scripts" scripts
+    step "fuzz targets" fuzz_targets
 fi
 step "tests, all features" bounded 25m cargo test --locked --all-features --no-fail-fast
 if [ "$mode" != quick ]; then

@@ -57,6 +57,8 @@ pub struct Options {
     pub skew: Duration,
     /// The least time between the PUBACK of a state and the next state.
     pub state_interval: Duration,
+    /// A configuration that is not acknowledged is sent again after this time.
+    pub config_retry: Duration,
     /// The longest silence of a device, whatever its keep-alive.
     pub idle: Duration,
     /// How long a command waits for the device's PUBACK.
@@ -79,6 +81,7 @@ impl Options {
             sessions: false,
             skew: Duration::from_secs(10 * 60),
             state_interval: Duration::from_secs(1),
+            config_retry: Duration::from_secs(10),
             idle: Duration::from_secs(20 * 60),
             command_limit: google::COMMAND_LIMIT,
             event_log: false,
@@ -107,6 +110,8 @@ pub struct Bridge {
     stop_owner: CancellationToken,
     listeners: JoinSet<()>,
     keepers: JoinSet<()>,
+    /// Held until all files are written.
+    _lock: std::fs::File,
 }
 
 impl Bridge {
@@ -126,9 +131,14 @@ impl Bridge {
         }
         std::fs::create_dir_all(&options.data)
             .with_context(|| format!("cannot make the data folder {}", options.data.display()))?;
+        let settings = Settings {
+            sessions: options.sessions,
+            skew: options.skew,
+            state_interval: options.state_interval,
+            config_retry: options.config_retry,
+        };
+        let lock = persist::lock(&options.data)?;
         let identity = tls::Identity::load_or_make(&options.data, &options.names)?;
-        let settings =
-            Settings { sessions: options.sessions, skew: options.skew, state_interval: options.state_interval };
         let google = persist::load(&options.data, settings)?;
 
         let mut keepers = JoinSet::new();
@@ -156,6 +166,7 @@ impl Bridge {
             stop_owner,
             listeners,
             keepers,
+            _lock: lock,
         })
     }
 

@@ -22,8 +22,8 @@ use super::world::World;
 const REQUESTS: usize = 1_024;
 /// Requests taken at once.
 const BATCH: usize = 64;
-/// Changes of this long are written together.
-const SAVE_AFTER: Duration = Duration::from_millis(300);
+/// Changes are collected for so long and then written together.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
 
 type Question = Box<dyn FnOnce(&mut World) + Send>;
 
@@ -33,7 +33,6 @@ enum Request {
 }
 
 /// Something that a connection says.
-#[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) id: ConnectionId,
     pub(crate) heard: Heard,
@@ -101,18 +100,29 @@ pub(crate) enum Timer {
 /// Timers in the order of their times. One that has become pointless is harmless.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    due: BTreeMap<(Instant, u64), Timer>,
+    due: BTreeMap<TimerKey, Timer>,
     next: u64,
 }
 
+/// Names a timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimerKey(Instant, u64);
+
 impl Timers {
-    pub(crate) fn add(&mut self, at: Instant, timer: Timer) {
-        self.due.insert((at, self.next), timer);
+    pub(crate) fn add(&mut self, at: Instant, timer: Timer) -> TimerKey {
+        let key = TimerKey(at, self.next);
         self.next += 1;
+        self.due.insert(key, timer);
+        key
+    }
+
+    /// Takes a timer back. One that has fired already is gone anyway.
+    pub(crate) fn cancel(&mut self, key: TimerKey) {
+        self.due.remove(&key);
     }
 
     fn first(&self) -> Option<Instant> {
-        self.due.keys().next().map(|(at, _)| *at)
+        self.due.keys().next().map(|key| key.0)
     }
 
     fn take_due(&mut self, now: Instant) -> Option<Timer> {

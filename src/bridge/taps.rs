@@ -2,6 +2,7 @@
 //!
 //! Nothing waits here: a tap that is not read loses the oldest, an event log that cannot keep up refuses.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
@@ -22,7 +23,7 @@ const TAP: usize = 16_384;
 const LOG: usize = 4_096;
 
 /// A telemetry event that was taken from a device.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Telemetry {
     pub device: DeviceName,
     /// What followed `events/` in the topic; empty if nothing did.
@@ -32,11 +33,25 @@ pub struct Telemetry {
 }
 
 /// A state that was taken from a device.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StateChange {
     pub device: DeviceName,
     pub payload: Bytes,
     pub time: Timestamp,
+}
+
+/// Payloads may hold anything, so they are never printed.
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, subfolder, payload, time } = self;
+        write!(out, "Telemetry({device} {subfolder:?} {} bytes {time})", payload.len())
+    }
+}
+
+impl fmt::Debug for StateChange {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "StateChange({} {} bytes {})", self.device, self.payload.len(), self.time)
+    }
 }
 
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! branch at the login and at each packet.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
@@ -19,12 +19,9 @@ use super::faults::Fault;
 use super::google::{
     ApiError, Canonical, DeviceName, Feed, Google, Payload, Published, Violation, command_topic, config_topic,
 };
-use super::owner::{Timer, Timers};
+use super::owner::{Timer, TimerKey, Timers};
 use super::taps::{StateChange, Taps, Telemetry};
 use crate::model::now::Timestamp;
-
-/// An un-acknowledged configuration is sent again after this time.
-const CONFIG_RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -33,6 +30,8 @@ pub(crate) struct World {
     pub(crate) taps: Taps,
     pub(crate) timers: Timers,
     logins: HashMap<ClientNumber, u64>,
+    /// When the token of each connection expires.
+    expiries: HashMap<ConnectionId, TimerKey>,
 }
 
 /// The wall clock.
@@ -43,7 +42,14 @@ pub(crate) fn wall() -> Timestamp {
 
 impl World {
     pub(crate) fn new(google: Google, taps: Taps) -> Self {
-        Self { broker: Broker::default(), google, taps, timers: Timers::default(), logins: HashMap::new() }
+        Self {
+            broker: Broker::default(),
+            google,
+            taps,
+            timers: Timers::default(),
+            logins: HashMap::new(),
+            expiries: HashMap::new(),
+        }
     }
 
     /// A connection says something.
@@ -60,6 +66,9 @@ impl World {
                 }
             }
             Heard::Gone(end) => {
+                if let Some(key) = self.expiries.remove(&id) {
+                    self.timers.cancel(key);
+                }
                 if let Some(number) = self.broker.gone(id) {
                     let device = self.google.name_of(number).map(ToString::to_string);
                     match end {
@@ -88,7 +97,7 @@ impl World {
                 // A newer version has a timer of its own and replaces this one.
                 let newest = self.google.config_version(number) == Some(version);
                 if newest && self.broker.repeat(number, packet, version) {
-                    self.timers.add(Instant::now() + CONFIG_RETRY, timer);
+                    self.timers.add(Instant::now() + self.google.settings().config_retry, timer);
                 }
             }
             Timer::Save => {}
@@ -133,7 +142,7 @@ impl World {
         self.broker.resume(number);
         if !settings.sessions {
             let left = admitted.expires.saturating_add(settings.skew).since(wall());
-            self.timers.add(Instant::now() + left, Timer::Expire(id));
+            self.expiries.insert(id, self.timers.add(Instant::now() + left, Timer::Expire(id)));
         }
         tracing::info!(client = connect.client_id, session_present = present, "connected");
     }
@@ -243,7 +252,7 @@ impl World {
         if let Ok(Some(packet)) = self.broker.publish(number, message, Receipt::Version(version)) {
             let timer = Timer::RetryConfig { number, packet, version };
             if packet != 0 && !sessions {
-                self.timers.add(Instant::now() + CONFIG_RETRY, timer);
+                self.timers.add(Instant::now() + self.google.settings().config_retry, timer);
             }
         }
     }
@@ -277,15 +286,15 @@ impl World {
             ));
         };
         let message = Publish::from_bytes(command_topic(name, subfolder), qos, payload);
+        let full = |_| ApiError::new(Canonical::ResourceExhausted, "Too many commands wait for this device.");
         let (settled, receipt) = oneshot::channel();
-        let kept = self.broker.connection_of(number).is_none();
-        let (settled, waiting) = if kept { (None, Some(settled)) } else { (Some(settled), None) };
-        self.broker
-            .publish(number, message, settled.map_or(Receipt::Nobody, Receipt::Caller))
-            .map_err(|_| ApiError::new(Canonical::ResourceExhausted, "Too many commands wait for this device."))?;
-        if let Some(waiting) = waiting {
-            // Queued for a device that is away: that is all that a broker with sessions can promise.
-            let _ = waiting.send(());
+        if self.broker.connection_of(number).is_some() {
+            self.broker.publish(number, message, Receipt::Caller(settled)).map_err(full)?;
+        } else {
+            // Queued for a device that is away: no more can be promised.
+            self.broker.publish(number, message, Receipt::Nobody).map_err(full)?;
+            // The receiver is still here.
+            let _ = settled.send(());
         }
         Ok(receipt)
     }

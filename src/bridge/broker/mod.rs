@@ -136,6 +136,11 @@ impl Broker {
         }
     }
 
+    /// The client does not exist any more.
+    pub(crate) fn remove(&mut self, number: ClientNumber) {
+        self.clients.remove(&number);
+    }
+
     /// The session of a client that is connected, or whose session is kept.
     pub(crate) fn session(&mut self, number: ClientNumber) -> Option<&mut Session> {
         let client = self.clients.get_mut(&number)?;

@@ -3,6 +3,7 @@
 //! Fields and their names: the discovery document `cloudiot.v1`, schema `Device`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,8 +26,15 @@ const MAX_METADATA: (usize, usize, usize, usize) = (500, 128, 32 * 1024, 256 * 1
 pub(crate) const MAX_DOCUMENT: usize = 64 * 1024;
 
 /// Bytes that are base64 in JSON. Either alphabet and either padding is read, as JSON of protocol buffers demands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Payload(pub(crate) Bytes);
+
+/// Payloads may hold anything, so they are never printed.
+impl fmt::Debug for Payload {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Payload({} bytes)", self.0.len())
+    }
+}
 
 impl Serialize for Payload {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {

@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) sessions: bool,
     pub(crate) skew: Duration,
     pub(crate) state_interval: Duration,
+    pub(crate) config_retry: Duration,
 }
 
 /// All registries and devices.

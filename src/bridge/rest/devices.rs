@@ -4,6 +4,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -29,8 +30,17 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(rest): State<Rest>,
     Path((project, region, registry)): Path<(String, String, String)>,
+    headers: HeaderMap,
     bytes: Body,
 ) -> Answer {
+    if headers.get("x-http-method-override").is_some_and(|method| method == "GET") {
+        // Google's client for Python sends a list so when its query is longer than 2 048 characters.
+        let bytes = bytes.map_err(|error| ApiError::invalid(format!("The body cannot be read: {error}")))?;
+        let no_query = || ApiError::invalid("The body is no query.");
+        let uri = format!("/?{}", String::from_utf8_lossy(&bytes)).parse().map_err(|_| no_query())?;
+        let pairs = Query::try_from_uri(&uri).map_err(|_| no_query())?;
+        return list(State(rest), Path((project, region, registry)), pairs).await;
+    }
     let registry = RegistryName::new(&project, &region, &registry)?;
     let body: DeviceBody = body(bytes)?;
     Ok(Json(rest.owner.ask(move |world| world.google.create_device(&registry, body, wall())).await?))
@@ -74,7 +84,7 @@ pub(super) async fn delete(State(rest): State<Rest>, Path(path): DevicePath) -> 
     let (registry, device) = split(path)?;
     let question = move |world: &mut World| {
         let number = world.google.find(&registry, &device)?;
-        world.broker.forget(number);
+        world.broker.remove(number);
         Ok(world.google.delete_device(number))
     };
     Ok(Json(rest.owner.ask(question).await?))

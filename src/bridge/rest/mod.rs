@@ -45,7 +45,7 @@ impl Rest {
 }
 
 /// The bearer token that calls must carry. Only its digest is kept, so comparing takes the same time for all.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Token(Digest);
 
 impl Token {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::broker::ClientNumber;
 use super::broker::connection::{ConnectionId, Heard};
-use super::google::{ApiError, FileChange};
+use super::google::{ApiError, DeviceName, FileChange};
 use super::world::World;
 
 /// Requests that wait for the owner; connections and callers wait when it is full.
@@ -84,6 +84,20 @@ impl Owner {
         self.requests.send(Request::Ask(question)).await.map_err(|_| ApiError::stopped())?;
         answered.await.map_err(|_| ApiError::stopped())?
     }
+
+    /// Runs a function on the state, with the number of a device.
+    pub(crate) async fn ask_about<T: Send + 'static>(
+        &self,
+        device: &DeviceName,
+        question: impl FnOnce(&mut World, ClientNumber) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let device = device.clone();
+        self.ask(move |world| {
+            let number = world.google.number_of(&device)?;
+            question(world, number)
+        })
+        .await
+    }
 }
 
 /// What is to be done at a time.
@@ -92,7 +106,7 @@ pub(crate) enum Timer {
     /// The token of this connection has expired.
     Expire(ConnectionId),
     /// Send this configuration again if it is not acknowledged.
-    RetryConfig { number: ClientNumber, packet: u16, version: u64 },
+    RetryConfig { id: ConnectionId, packet: u16, version: u64 },
     /// Write what has changed.
     Save,
 }

@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::broker::connection::{ConnectionId, End, Heard, Orders};
-use super::broker::wire::Frame;
 use super::broker::{Broker, ClientNumber, Receipt};
 use super::faults::Fault;
 use super::google::{
@@ -93,7 +92,8 @@ impl World {
                     );
                 }
             }
-            Timer::RetryConfig { number, packet, version } => {
+            Timer::RetryConfig { id, packet, version } => {
+                let Some(number) = self.broker.client_of(id) else { return };
                 // A newer version has a timer of its own and replaces this one.
                 let newest = self.google.config_version(number) == Some(version);
                 if newest && self.broker.repeat(number, packet, version) {
@@ -138,7 +138,7 @@ impl World {
         let keep = settings.sessions && !connect.clean_session;
         *self.logins.entry(number).or_default() += 1;
         let present = self.broker.open(id, number, orders, keep);
-        self.broker.send_raw(number, connack_bytes(present, 0));
+        self.broker.send(number, connack(present, 0));
         self.broker.resume(number);
         if !settings.sessions {
             let left = admitted.expires.saturating_add(settings.skew).since(wall());
@@ -189,14 +189,13 @@ impl World {
         let payload = Bytes::copy_from_slice(&message.payload);
         match published {
             Published::State => {
-                // Nobody need be listening.
-                let _ = self.taps.states.send(StateChange { device, payload, time });
+                self.taps.states.put(&StateChange { device, payload, time });
                 if self.broker.acknowledge(number, message) {
                     self.google.state_acknowledged(number, Instant::now());
                 }
             }
             Published::Event { subfolder } => {
-                if self.taps.telemetry(number, Telemetry { device, subfolder, payload, time }) {
+                if self.taps.take_event(number, &Telemetry { device, subfolder, payload, time }) {
                     self.broker.acknowledge(number, message);
                 }
             }
@@ -249,11 +248,10 @@ impl World {
         let mut message = Publish::from_bytes(topic, qos, payload);
         message.retain = sessions && subscribing;
         // No room: the device gets this version when it subscribes again.
-        if let Ok(Some(packet)) = self.broker.publish(number, message, Receipt::Version(version)) {
-            let timer = Timer::RetryConfig { number, packet, version };
-            if packet != 0 && !sessions {
-                self.timers.add(Instant::now() + self.google.settings().config_retry, timer);
-            }
+        let sent = self.broker.publish(number, message, Receipt::Version(version)).ok().flatten();
+        if let (Some(packet @ 1..), Some(id), false) = (sent, self.broker.connection_of(number), sessions) {
+            let retry = Timer::RetryConfig { id, packet, version };
+            self.timers.add(Instant::now() + self.google.settings().config_retry, retry);
         }
     }
 
@@ -319,10 +317,7 @@ impl World {
     }
 }
 
-fn connack_bytes(session_present: bool, code: u8) -> Bytes {
+/// A CONNACK with any code: MQTT 3.1.1 section 3.2.
+fn connack(session_present: bool, code: u8) -> Bytes {
     Bytes::copy_from_slice(&[0x20, 2, u8::from(session_present), code])
-}
-
-fn connack(session_present: bool, code: u8) -> Frame {
-    Frame::Raw(connack_bytes(session_present, code))
 }

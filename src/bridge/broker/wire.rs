@@ -26,6 +26,12 @@ impl From<v4::Packet> for Frame {
     }
 }
 
+impl From<Bytes> for Frame {
+    fn from(bytes: Bytes) -> Self {
+        Self::Raw(bytes)
+    }
+}
+
 /// Why nothing more can be read from a stream.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {

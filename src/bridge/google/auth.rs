@@ -11,7 +11,7 @@ use jsonwebtoken::DecodingKey;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm};
 use serde::Deserialize;
 
-use super::device::{Credential, KeyFormat};
+use super::credential::{Credential, KeyFormat};
 use crate::model::now::Timestamp;
 
 /// The longest life of a token.

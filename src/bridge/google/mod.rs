@@ -4,8 +4,11 @@
 //! cloud.google.com/iot/docs and the discovery document `cloudiot.v1`.
 
 mod auth;
+mod credential;
 mod device;
 mod error;
+mod json;
+mod list;
 mod names;
 mod registry;
 mod resources;
@@ -16,11 +19,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use self::device::{DeviceBody, Payload};
+pub(crate) use self::device::DeviceBody;
 pub use self::error::{ApiError, Canonical};
+pub(crate) use self::json::Payload;
+pub(crate) use self::list::{ListOptions, mask};
 pub use self::names::{DeviceName, RegistryName};
 pub(crate) use self::registry::RegistryBody;
-pub(crate) use self::resources::{COMMAND_LIMIT, ListOptions, check_command, mask};
+pub(crate) use self::resources::{COMMAND_LIMIT, check_command};
 pub(crate) use self::rules::{Feed, Published, Violation, command_topic, config_topic};
 
 use self::device::Device;

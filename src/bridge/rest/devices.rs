@@ -53,11 +53,8 @@ pub(super) async fn read(
 ) -> Answer {
     let (registry, device) = split(path)?;
     let fields = Pairs(pairs).mask("fieldMask");
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
-        world.google.get_device(number, &fields)
-    };
-    Ok(Json(rest.owner.ask(question).await?))
+    let question = move |world: &mut World, number| world.google.get_device(number, &fields);
+    Ok(Json(rest.ask_about(registry, device, question).await?))
 }
 
 pub(super) async fn patch(
@@ -69,25 +66,23 @@ pub(super) async fn patch(
     let (registry, device) = split(path)?;
     let mask = Pairs(pairs).mask("updateMask");
     let body: DeviceBody = body(bytes)?;
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
+    let question = move |world: &mut World, number| {
         let (resource, blocked) = world.google.patch_device(number, &body, &mask)?;
         if blocked && world.broker.connection_of(number).is_some() {
             world.violated(number, Violation::new(Canonical::PermissionDenied, "mqtt: the device is blocked"));
         }
         Ok(resource)
     };
-    Ok(Json(rest.owner.ask(question).await?))
+    Ok(Json(rest.ask_about(registry, device, question).await?))
 }
 
 pub(super) async fn delete(State(rest): State<Rest>, Path(path): DevicePath) -> Answer {
     let (registry, device) = split(path)?;
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
+    let question = move |world: &mut World, number| {
         world.broker.remove(number);
         Ok(world.google.delete_device(number))
     };
-    Ok(Json(rest.owner.ask(question).await?))
+    Ok(Json(rest.ask_about(registry, device, question).await?))
 }
 
 pub(super) async fn config_versions(
@@ -97,11 +92,8 @@ pub(super) async fn config_versions(
 ) -> Answer {
     let (registry, device) = split(path)?;
     let count = Pairs(pairs).number("numVersions")?;
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
-        Ok(world.google.config_versions(number, count))
-    };
-    Ok(Json(rest.owner.ask(question).await?))
+    let question = move |world: &mut World, number| Ok(world.google.config_versions(number, count));
+    Ok(Json(rest.ask_about(registry, device, question).await?))
 }
 
 pub(super) async fn states(
@@ -111,11 +103,8 @@ pub(super) async fn states(
 ) -> Answer {
     let (registry, device) = split(path)?;
     let count = Pairs(pairs).number("numStates")?;
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
-        Ok(world.google.list_states(number, count))
-    };
-    Ok(Json(rest.owner.ask(question).await?))
+    let question = move |world: &mut World, number| Ok(world.google.list_states(number, count));
+    Ok(Json(rest.ask_about(registry, device, question).await?))
 }
 
 /// `{device}:{verb}`
@@ -144,12 +133,8 @@ async fn modify_config(rest: Rest, registry: RegistryName, device: &str, body: M
         other => other.as_u64(),
     };
     let expected = expected.ok_or_else(|| ApiError::invalid("Invalid value at 'version_to_update': no number."))?;
-    let device = device.to_owned();
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
-        world.set_config(number, expected, body.binary_data)
-    };
-    Ok(Json(rest.owner.ask(question).await?))
+    let question = move |world: &mut World, number| world.set_config(number, expected, body.binary_data);
+    Ok(Json(rest.ask_about(registry, device.to_owned(), question).await?))
 }
 
 #[derive(Debug, Deserialize)]
@@ -162,12 +147,8 @@ struct SendCommand {
 
 async fn send_command(rest: Rest, registry: RegistryName, device: &str, body: SendCommand) -> Answer {
     check_command(&body.subfolder, &body.binary_data.0)?;
-    let named = device.to_owned();
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &named)?;
-        world.send_command(number, &body.subfolder, body.binary_data.0)
-    };
-    let receipt = rest.owner.ask(question).await?;
+    let question = move |world: &mut World, number| world.send_command(number, &body.subfolder, body.binary_data.0);
+    let receipt = rest.ask_about(registry, device.to_owned(), question).await?;
     rest.cloud.settle(device, vec![receipt]).await?;
     Ok(Json(json!({})))
 }

@@ -31,7 +31,7 @@ pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
 
 /// Reads what an earlier run kept; makes the folders.
 pub(crate) fn load(data: &Path, settings: Settings) -> anyhow::Result<Google> {
-    Ok(Google::new(settings, read_all(&data.join(REGISTRIES))?, read_all(&data.join(DEVICES))?))
+    Google::new(settings, read_all(&data.join(REGISTRIES))?, read_all(&data.join(DEVICES))?)
 }
 
 fn read_all<T: DeserializeOwned>(folder: &Path) -> anyhow::Result<Vec<T>> {

@@ -16,7 +16,7 @@ use super::broker::connection::{ConnectionId, End, Heard, Orders};
 use super::broker::{Broker, ClientNumber, Receipt};
 use super::faults::Fault;
 use super::google::{
-    ApiError, Canonical, DeviceName, Feed, Google, Payload, Published, Violation, command_topic, config_topic,
+    ApiError, Canonical, Feed, Google, Payload, Published, Violation, command_topic, config_topic, quoted,
 };
 use super::owner::{Timer, TimerKey, Timers};
 use super::taps::{StateChange, Taps, Telemetry};
@@ -75,7 +75,7 @@ impl World {
                         _ => tracing::warn!(device, "disconnected: {end}"),
                     }
                 } else {
-                    tracing::debug!("connection without login ended: {end}");
+                    tracing::debug!("a connection ended that was not logged in, or not any more: {end}");
                 }
             }
         }
@@ -108,7 +108,7 @@ impl World {
         let admitted = match self.google.login(connect, wall()) {
             Ok(admitted) => admitted,
             Err(refused) => {
-                tracing::warn!(client = connect.client_id, "login refused: {}", refused.why);
+                tracing::warn!(client = quoted(&connect.client_id), "login refused: {}", refused.why);
                 if let Some(code) = refused.code {
                     orders.send(connack(false, code));
                 }
@@ -144,7 +144,7 @@ impl World {
             let left = admitted.expires.saturating_add(settings.skew).since(wall());
             self.expiries.insert(id, self.timers.add(Instant::now() + left, Timer::Expire(id)));
         }
-        tracing::info!(client = connect.client_id, session_present = present, "connected");
+        tracing::info!(device = connect.client_id, session_present = present, "connected");
     }
 
     fn packet(&mut self, number: ClientNumber, packet: Packet) -> Result<(), Violation> {
@@ -210,7 +210,7 @@ impl World {
         for filter in &subscribe.filters {
             let feed = self.google.feed(number, &filter.path);
             if feed.is_none() && !self.google.settings().sessions {
-                let text = format!("mqtt: the filter '{}' is not one of the device's", filter.path);
+                let text = format!("mqtt: the filter {} is not one of the device's", quoted(&filter.path));
                 return Err(Violation::new(Canonical::InvalidArgument, text));
             }
             codes.push(match (feed, self.broker.session(number)) {
@@ -308,10 +308,17 @@ impl World {
         self.logins.get(&number).copied().unwrap_or(0)
     }
 
+    /// Deletes a device, and its connection with it.
+    pub(crate) fn delete_device(&mut self, number: ClientNumber) -> serde_json::Value {
+        self.broker.remove(number);
+        self.logins.remove(&number);
+        self.google.delete_device(number)
+    }
+
     /// Ends the connection of a device for a reason that it can be asked for later.
     pub(crate) fn violated(&mut self, number: ClientNumber, violation: Violation) {
-        let device: Option<&DeviceName> = self.google.name_of(number);
-        tracing::warn!(device = device.map(ToString::to_string), "connection closed: {}", violation.message);
+        let device = self.google.name_of(number).map(ToString::to_string);
+        tracing::warn!(device, "connection closed: {}", violation.message);
         self.google.violated(number, violation, wall());
         self.broker.close(number);
     }

@@ -83,6 +83,12 @@ async fn what_is_no_connect_of_mqtt_3_1_1_gets_nowhere() {
     assert_eq!(raw.next().await, Seen::Closed);
 
     let mut raw = Raw::open(&world).await;
+    let mut large = connect(&world);
+    large.client_id = "x".repeat(20_000);
+    raw.send(Packet::Connect(large)).await;
+    assert_eq!(raw.next().await, Seen::Closed);
+
+    let mut raw = Raw::open(&world).await;
     raw.send_bytes(b"GET / HTTP/1.1\r\n\r\n").await;
     assert_eq!(raw.next().await, Seen::Closed);
 

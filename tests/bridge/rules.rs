@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{Packet, PubRec, Publish, SubscribeReasonCode, Unsubscribe};
+use rumqttc::mqttbytes::v4::{Packet, PubAck, PubRec, Publish, SubscribeReasonCode, Unsubscribe};
+
+use twinagent::bridge::RawPublish;
 
 use crate::raw::{Raw, Seen, connect, publish, subscribe};
 use crate::support::World;
@@ -22,23 +24,23 @@ async fn a_broken_rule_ends_the_connection_and_says_why() {
         Packet::Publish(message)
     };
     for (packet, error) in [
-        (publish("/devices/gw-1/other", "x"), "the topic '/devices/gw-1/other' is not one"),
-        (publish("/devices/gw-1/eventsx", "x"), "the topic '/devices/gw-1/eventsx' is not one"),
-        (publish("/devices/gw-1/state/x", "x"), "the topic '/devices/gw-1/state/x' is not one"),
-        (publish("/devices/gw-12/state", "x"), "the topic '/devices/gw-12/state' is not one"),
-        (publish("devices/gw-1/state", "x"), "the topic 'devices/gw-1/state' is not one"),
-        (publish("/devices/gw-1/commands/echo", "x"), "the topic '/devices/gw-1/commands/echo' is not one"),
-        (publish("/devices/gw-1/attach", "{}"), "the topic '/devices/gw-1/attach' is not one"),
-        (publish("/devices/gw-1/events/#", "x"), "the topic '/devices/gw-1/events/#' is not one"),
+        (publish("/devices/gw-1/other", "x"), r#"the topic "/devices/gw-1/other" is not one"#),
+        (publish("/devices/gw-1/eventsx", "x"), r#"the topic "/devices/gw-1/eventsx" is not one"#),
+        (publish("/devices/gw-1/state/x", "x"), r#"the topic "/devices/gw-1/state/x" is not one"#),
+        (publish("/devices/gw-12/state", "x"), r#"the topic "/devices/gw-12/state" is not one"#),
+        (publish("devices/gw-1/state", "x"), r#"the topic "devices/gw-1/state" is not one"#),
+        (publish("/devices/gw-1/commands/echo", "x"), r#"the topic "/devices/gw-1/commands/echo" is not one"#),
+        (publish("/devices/gw-1/attach", "{}"), r#"the topic "/devices/gw-1/attach" is not one"#),
+        (publish("/devices/gw-1/events/#", "x"), r#"the topic "/devices/gw-1/events/#" is not one"#),
         (with(|message| message.qos = QoS::ExactlyOnce), "QoS 2 is not supported"),
         (with(|message| message.retain = true), "retained messages are not supported"),
         (publish("/devices/gw-1/state", vec![b'x'; 64 * 1024 + 1]), "the state is too large: 65537 bytes"),
         (publish("/devices/gw-1/events", vec![b'x'; 256 * 1024 + 1]), "event is too large: 262145 bytes"),
-        (qos1("#"), "the filter '#' is not one"),
-        (qos1("/devices/gw-1/#"), "the filter '/devices/gw-1/#' is not one"),
-        (qos1("/devices/gw-1/commands"), "the filter '/devices/gw-1/commands' is not one"),
-        (qos1("/devices/gw-1/commands/echo/#"), "the filter '/devices/gw-1/commands/echo/#' is not one"),
-        (qos1("/devices/gw-2/config"), "the filter '/devices/gw-2/config' is not one"),
+        (qos1("#"), "the filter \"#\" is not one"),
+        (qos1("/devices/gw-1/#"), r#"the filter "/devices/gw-1/#" is not one"#),
+        (qos1("/devices/gw-1/commands"), r#"the filter "/devices/gw-1/commands" is not one"#),
+        (qos1("/devices/gw-1/commands/echo/#"), r#"the filter "/devices/gw-1/commands/echo/#" is not one"#),
+        (qos1("/devices/gw-2/config"), r#"the filter "/devices/gw-2/config" is not one"#),
         (Packet::Connect(connect(&world)), "unexpected packet"),
         (Packet::PubRec(PubRec::new(1)), "unexpected packet"),
     ] {
@@ -159,7 +161,7 @@ async fn config_is_retried_until_it_is_acknowledged_and_only_the_newest() {
         assert_eq!((again.pkid, again.dup, &again.payload[..]), (second.pkid, true, &b"two"[..]));
     }
     assert!(world.resource().await.get("lastConfigAckTime").is_none());
-    raw.send(Packet::PubAck(rumqttc::mqttbytes::v4::PubAck::new(second.pkid))).await;
+    raw.send(Packet::PubAck(PubAck::new(second.pkid))).await;
     raw.ping_after_retries().await;
     assert!(world.resource().await["config"]["deviceAckTime"].is_string());
 }
@@ -172,4 +174,33 @@ impl Raw {
         tokio::time::sleep(Duration::from_millis(500)).await;
         self.ping().await;
     }
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_or_never_finish_delay_nobody_else() {
+    let world = World::new().await;
+    let deaf = Raw::ready(&world).await;
+    let packet = RawPublish::new("/devices/gw-1/commands/echo", vec![b'x'; 1024 * 1024], 40_000);
+    for _ in 0..50 {
+        world.faults.publish(&world.device, std::slice::from_ref(&packet)).await.expect("connected");
+    }
+    let mut unfinished = Vec::new();
+    for _ in 0..50 {
+        let mut raw = Raw::open(&world).await;
+        raw.send_bytes(b"\x10\x7f\0\x04MQTT\x04").await;
+        unfinished.push(raw);
+    }
+    let registry = world.device.of();
+    let device = world.cloud.create_device(&registry, "gw-2", &world.key.public_pem()).await.expect("a device");
+    let world = World { device, ..world };
+    let mut raw = Raw::ready(&world).await;
+    for _ in 0..100 {
+        let answer = async {
+            let command = raw.publish().await;
+            raw.send(Packet::PubAck(PubAck::new(command.pkid))).await;
+        };
+        let (sent, ()) = tokio::join!(world.cloud.send_command(&world.device, "echo/1", "{}"), answer);
+        sent.expect("acknowledged");
+    }
+    drop((deaf, unfinished));
 }

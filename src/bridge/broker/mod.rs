@@ -195,7 +195,10 @@ impl Broker {
             return true;
         }
         if client.plan.strikes(Fault::WithholdPubacks) {
-            client.held.push(message.pkid);
+            // There are no more packet ids than this.
+            if client.held.len() < usize::from(u16::MAX) {
+                client.held.push(message.pkid);
+            }
             return false;
         }
         client.send(Packet::PubAck(PubAck::new(message.pkid)));

@@ -10,6 +10,9 @@ use tokio_util::codec::{Decoder, Encoder};
 /// that MQTT allows, and the packet id.
 pub(crate) const MAX_PACKET: usize = 256 * 1024 + 2 + u16::MAX as usize + 2;
 
+/// The largest CONNECT, in the same measure: nobody has to be trusted with more before the login.
+const MAX_CONNECT: usize = 16 * 1024;
+
 /// The only protocol level spoken here, that of MQTT 3.1.1 (section 3.1.2.2).
 const LEVEL: u8 = 4;
 
@@ -55,7 +58,7 @@ pub(crate) struct Wire {
 impl Default for Wire {
     fn default() -> Self {
         // What goes out is ours, and a fault may ask for any size.
-        let codec = v4::Codec { max_incoming_size: MAX_PACKET, max_outgoing_size: usize::MAX };
+        let codec = v4::Codec { max_incoming_size: MAX_CONNECT, max_outgoing_size: usize::MAX };
         Self { codec, connected: false }
     }
 }
@@ -78,7 +81,10 @@ impl Decoder for Wire {
             Err(mqttbytes::Error::InvalidProtocol | mqttbytes::Error::InvalidProtocolLevel(_)) => Err(WireError::Level),
             other => {
                 let packet = other?;
-                self.connected |= packet.is_some();
+                if packet.is_some() && !self.connected {
+                    self.connected = true;
+                    self.codec.max_incoming_size = MAX_PACKET;
+                }
                 Ok(packet)
             }
         }

@@ -120,8 +120,13 @@ impl Key {
             KeyFormat::Es256X509 | KeyFormat::RsaX509 => return None,
         };
         let bytes = key.try_get_as_bytes().ok()?.to_vec();
-        // An uncompressed point of P-256. ring itself looks at the key only when it verifies.
-        let fits = format != KeyFormat::Es256 || (bytes.len() == 65 && bytes[0] == 4);
+        // ring looks at a key only when it verifies.
+        let fits = match format {
+            // An uncompressed point of P-256.
+            KeyFormat::Es256 => bytes.len() == 65 && bytes[0] == 4,
+            // A modulus of 2 048 bits or more, with what is around it.
+            _ => bytes.len() > 256,
+        };
         (fits && pem.contains("PUBLIC KEY")).then(|| Self(UnparsedPublicKey::new(algorithm, bytes)))
     }
 }
@@ -162,6 +167,19 @@ mod tests {
         }
         assert_eq!(check(ES256.0, RS256.1, "my-project", 0), Err(Denied::Signature));
         assert_eq!(check(RS256.0, ES256.1, "my-project", 0), Err(Denied::Signature));
+    }
+
+    #[test]
+    fn any_credential_will_do_and_an_expired_one_will_not() {
+        let mut credentials = DeviceBody::with_key("device", RS256.0).credentials;
+        credentials.extend(DeviceBody::with_key("device", ES256.0).credentials);
+        let now = Timestamp::from_micros(ISSUED * 1_000_000);
+        let verify = |credentials: &[Credential]| verify(ES256.1, credentials, "my-project", now, Duration::ZERO);
+        for (expires, good) in [(0, true), (ISSUED, false), (ISSUED + 1, true)] {
+            credentials[1].expiration_time = Some(Timestamp::from_micros(expires * 1_000_000));
+            assert_eq!(verify(&credentials).is_ok(), good, "{expires}");
+        }
+        assert_eq!(verify(&credentials[..1]), Err(Denied::Signature));
     }
 
     #[test]

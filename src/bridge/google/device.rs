@@ -20,6 +20,7 @@ const MAX_METADATA: (usize, usize, usize, usize) = (500, 128, 32 * 1024, 256 * 1
 /// The largest configuration and the largest state, in bytes.
 pub(crate) const MAX_DOCUMENT: usize = 64 * 1024;
 
+/// Kept and shown; the stand-in logs what it logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum LogLevel {
@@ -32,6 +33,7 @@ pub(crate) enum LogLevel {
     Debug,
 }
 
+/// One version of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Config {
@@ -43,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) binary_data: Payload,
 }
 
+/// A state that the device sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct State {
@@ -196,7 +199,8 @@ impl Device {
         let too_long = self.metadata.iter().any(|(name, text)| name.len() > key || text.len() > value);
         if self.metadata.len() > pairs || too_long || total > all {
             return Err(ApiError::invalid(format!(
-                "The metadata is too large: {pairs} pairs, {key} bytes in a key, {value} in a value and {all} in all are allowed."
+                "The metadata is too large: {pairs} pairs, {key} bytes in a key, {value} in a value and {all} in all \
+                 are allowed."
             )));
         }
         Ok(())

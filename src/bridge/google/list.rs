@@ -11,6 +11,7 @@ use crate::bridge::broker::ClientNumber;
 /// The most resources in one page of a list, and the number if a client names none.
 const PAGE: usize = 500;
 const DEFAULT_PAGE: usize = 100;
+
 /// What a client asks of a list.
 #[derive(Debug, Default)]
 pub(crate) struct ListOptions {
@@ -73,7 +74,7 @@ fn camel(snake: &str) -> String {
 
 /// The named fields of a device; `id` and `numId` always.
 pub(super) fn shown(device: &Device, fields: &[String]) -> Result<Value, ApiError> {
-    let mut all = device.resource();
+    let all = device.resource();
     let mut shown = json!({ "id": all["id"], "numId": all["numId"] });
     for field in fields {
         let top = field.split('.').next().unwrap_or_default();
@@ -81,8 +82,8 @@ pub(super) fn shown(device: &Device, fields: &[String]) -> Result<Value, ApiErro
             return Err(ApiError::invalid(format!("Unknown field '{field}' in the field mask.")));
         }
         let name = camel(top);
-        if let Some(value) = all.get_mut(&name) {
-            shown[name] = value.take();
+        if let Some(value) = all.get(&name) {
+            shown[name] = value.clone();
         }
     }
     Ok(shown)
@@ -106,6 +107,7 @@ pub(super) fn page<'a, T>(
     Ok((page, token))
 }
 
+/// The answer of a list. What is empty is left out.
 pub(super) fn listed(name: &str, list: Vec<Value>, token: Option<String>) -> Value {
     let mut answer = json!({});
     if !list.is_empty() {

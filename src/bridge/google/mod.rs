@@ -17,6 +17,7 @@ mod rules;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use anyhow::bail;
 use tokio::time::Instant;
 
 pub(crate) use self::device::DeviceBody;
@@ -26,7 +27,7 @@ pub(crate) use self::list::{ListOptions, mask};
 pub use self::names::{DeviceName, RegistryName};
 pub(crate) use self::registry::RegistryBody;
 pub(crate) use self::resources::{COMMAND_LIMIT, check_command};
-pub(crate) use self::rules::{Feed, Published, Violation, command_topic, config_topic};
+pub(crate) use self::rules::{Feed, Published, Violation, command_topic, config_topic, quoted};
 
 use self::device::Device;
 use self::registry::Registry;
@@ -73,15 +74,19 @@ pub(crate) const REGISTRIES: &str = "google/registries";
 pub(crate) const DEVICES: &str = "google/devices";
 
 impl Google {
-    pub(crate) fn new(settings: Settings, registries: Vec<Registry>, devices: Vec<Device>) -> Self {
-        Self {
+    /// What an earlier run kept. Fails if it cannot have come from one.
+    pub(crate) fn new(settings: Settings, registries: Vec<Registry>, devices: Vec<Device>) -> anyhow::Result<Self> {
+        if let Some(device) = devices.iter().find(|device| device.configs.is_empty()) {
+            bail!("{DEVICES}/{}.json has no configuration; remove the file", device.num_id);
+        }
+        Ok(Self {
             settings,
             registries: registries.into_iter().map(|registry| (registry.name.clone(), registry)).collect(),
             numbers: devices.iter().map(|device| (device.name.clone(), device.num_id)).collect(),
             devices: devices.into_iter().map(|device| (device.num_id, device)).collect(),
             state_acks: HashMap::new(),
             changed: BTreeSet::new(),
-        }
+        })
     }
 
     pub(crate) fn settings(&self) -> Settings {

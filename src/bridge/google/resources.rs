@@ -19,6 +19,8 @@ use crate::model::now::Timestamp;
 /// The largest command, in bytes of payload, and the longest subfolder, in characters.
 const MAX_COMMAND: usize = 256 * 1024;
 const MAX_SUBFOLDER: usize = 256;
+/// How long a caller waits for the device. The cloud's own limit is not written down.
+pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 
 impl Google {
     // Registries
@@ -146,7 +148,7 @@ impl Google {
         Ok(listed("devices", list, token))
     }
 
-    /// The device as it then is, and whether it is blocked.
+    /// Changes the named fields; the device as it then is, and whether it is blocked.
     pub(crate) fn patch_device(
         &mut self,
         number: ClientNumber,
@@ -245,9 +247,6 @@ pub(crate) fn check_command(subfolder: &str, payload: &[u8]) -> Result<(), ApiEr
     }
     Ok(())
 }
-
-/// Only what comes soon is worth waiting for: how long a caller waits for the device.
-pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 
 fn check_update_mask(mask: &[String]) -> Result<(), ApiError> {
     if mask.is_empty() { Err(ApiError::invalid("The update mask must not be empty.")) } else { Ok(()) }

@@ -65,6 +65,13 @@ pub(crate) enum Feed {
     Commands,
 }
 
+/// A text of a client's, made harmless for logs and short.
+pub(crate) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let start: String = text.chars().take(LONGEST).collect();
+    format!("{start:?}{}", if start.len() < text.len() { "…" } else { "" })
+}
+
 fn deleted() -> Violation {
     Violation::new(Canonical::NotFound, "mqtt: the device was deleted")
 }
@@ -146,7 +153,7 @@ impl Google {
         if message.retain && !self.settings.sessions {
             return Err(invalid("mqtt: retained messages are not supported".to_owned()));
         }
-        let foreign = || invalid(format!("mqtt: the topic '{}' is not one of the device's", message.topic));
+        let foreign = || invalid(format!("mqtt: the topic {} is not one of the device's", quoted(&message.topic)));
         let name = self.name_of(number).ok_or_else(deleted)?;
         let own = message.topic.strip_prefix("/devices/").and_then(|rest| rest.strip_prefix(name.device.as_str()));
         match own {

@@ -78,10 +78,7 @@ pub(super) async fn patch(
 
 pub(super) async fn delete(State(rest): State<Rest>, Path(path): DevicePath) -> Answer {
     let (registry, device) = split(path)?;
-    let question = move |world: &mut World, number| {
-        world.broker.remove(number);
-        Ok(world.google.delete_device(number))
-    };
+    let question = |world: &mut World, number| Ok(world.delete_device(number));
     Ok(Json(rest.ask_about(registry, device, question).await?))
 }
 

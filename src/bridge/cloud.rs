@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::google::{ApiError, Canonical, DeviceBody, DeviceName, Payload, RegistryBody, RegistryName, check_command};
 use super::owner::Owner;
 use super::taps::{StateChange, Telemetry};
-use super::world::wall;
+use super::world::{World, wall};
 use crate::model::now::Timestamp;
 
 /// Reaches the stand-in. Every call fails with `UNAVAILABLE` once the bridge was stopped, and with `NOT_FOUND` for a
@@ -82,17 +82,11 @@ impl Cloud {
         for (subfolder, payload) in &commands {
             check_command(subfolder, payload)?;
         }
-        let name = device.clone();
-        let receipts: Vec<oneshot::Receiver<()>> = self
-            .owner
-            .ask(move |world| {
-                let number = world.google.number_of(&name)?;
-                commands
-                    .into_iter()
-                    .map(|(subfolder, payload)| world.send_command(number, &subfolder, payload))
-                    .collect()
-            })
-            .await?;
+        let send = move |world: &mut World, number| {
+            let send = |(subfolder, payload): (String, Bytes)| world.send_command(number, &subfolder, payload);
+            commands.into_iter().map(send).collect()
+        };
+        let receipts: Vec<oneshot::Receiver<()>> = self.owner.ask_about(device, send).await?;
         self.settle(&device.device, receipts).await
     }
 
@@ -115,58 +109,38 @@ impl Cloud {
 
     /// Makes a new version of the configuration, which is sent if the device is subscribed to it.
     pub async fn set_config(&self, device: &DeviceName, config: impl Into<Bytes>) -> Result<(), ApiError> {
-        let device = device.clone();
         let config = Payload(config.into());
-        self.owner
-            .ask(move |world| {
-                let number = world.google.number_of(&device)?;
-                world.set_config(number, 0, config).map(drop)
-            })
-            .await
+        self.owner.ask_about(device, |world, number| world.set_config(number, 0, config).map(drop)).await
     }
 
     /// The last ten states, the newest first.
     pub async fn states(&self, device: &DeviceName) -> Result<Vec<(Timestamp, Bytes)>, ApiError> {
-        let device = device.clone();
-        self.owner.ask(move |world| world.google.number_of(&device).map(|number| world.google.states(number))).await
+        self.owner.ask_about(device, |world, number| Ok(world.google.states(number))).await
     }
 
     /// The resource of a device, as REST shows it.
     pub async fn device(&self, device: &DeviceName) -> Result<serde_json::Value, ApiError> {
-        let device = device.clone();
-        self.owner
-            .ask(move |world| {
-                let number = world.google.number_of(&device)?;
-                world.google.get_device(number, &[])
-            })
-            .await
+        self.owner.ask_about(device, |world, number| world.google.get_device(number, &[])).await
     }
 
-    /// The telemetry that is taken from now on.
-    pub async fn telemetry(&self) -> Result<broadcast::Receiver<Telemetry>, ApiError> {
-        self.owner.ask(|world| Ok(world.taps.telemetry.subscribe())).await
+    /// The telemetry that is taken from now on. A reader that falls 65 536 messages behind is cut off.
+    pub async fn telemetry(&self) -> Result<mpsc::Receiver<Telemetry>, ApiError> {
+        self.owner.ask(|world| Ok(world.taps.telemetry.open())).await
     }
 
-    /// The states that are taken from now on.
-    pub async fn state_changes(&self) -> Result<broadcast::Receiver<StateChange>, ApiError> {
-        self.owner.ask(|world| Ok(world.taps.states.subscribe())).await
+    /// The states that are taken from now on. A reader that falls 65 536 messages behind is cut off.
+    pub async fn state_changes(&self) -> Result<mpsc::Receiver<StateChange>, ApiError> {
+        self.owner.ask(|world| Ok(world.taps.states.open())).await
     }
 
     /// Whether the device is connected.
     pub async fn connected(&self, device: &DeviceName) -> Result<bool, ApiError> {
-        let device = device.clone();
-        self.owner
-            .ask(move |world| {
-                let number = world.google.number_of(&device)?;
-                Ok(world.broker.connection_of(number).is_some())
-            })
-            .await
+        self.owner.ask_about(device, |world, number| Ok(world.broker.connection_of(number).is_some())).await
     }
 
     /// Whether the device would get a command now: connected and subscribed, or its session is kept.
     pub async fn takes_commands(&self, device: &DeviceName) -> Result<bool, ApiError> {
-        let device = device.clone();
-        self.owner.ask(move |world| world.google.number_of(&device).map(|number| world.takes_commands(number))).await
+        self.owner.ask_about(device, |world, number| Ok(world.takes_commands(number))).await
     }
 
     /// Devices that are connected.
@@ -176,20 +150,17 @@ impl Cloud {
 
     /// How often this device has logged in since the bridge was started.
     pub async fn logins(&self, device: &DeviceName) -> Result<u64, ApiError> {
-        let device = device.clone();
-        self.owner.ask(move |world| world.google.number_of(&device).map(|number| world.logins(number))).await
+        self.owner.ask_about(device, |world, number| Ok(world.logins(number))).await
     }
 
     /// Messages to the device that are not acknowledged.
     pub async fn unsettled(&self, device: &DeviceName) -> Result<usize, ApiError> {
-        let device = device.clone();
-        self.owner.ask(move |world| world.google.number_of(&device).map(|number| world.broker.unsettled(number))).await
+        self.owner.ask_about(device, |world, number| Ok(world.broker.unsettled(number))).await
     }
 
     /// Closes the connection of the device. False if there is none.
     pub async fn disconnect(&self, device: &DeviceName) -> Result<bool, ApiError> {
-        let device = device.clone();
-        self.owner.ask(move |world| world.google.number_of(&device).map(|number| world.broker.close(number))).await
+        self.owner.ask_about(device, |world, number| Ok(world.broker.close(number))).await
     }
 
     /// Waits until the device would get a command; `DEADLINE_EXCEEDED` after `limit`.

@@ -2,12 +2,14 @@
 //!
 //! A plan only remembers what was asked for; the broker and the login apply it. Nothing here happens by itself.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::google::{ApiError, DeviceName};
 use super::owner::Owner;
+use super::world::World;
 
 /// One thing to do wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +79,7 @@ impl Plan {
 }
 
 /// A PUBLISH to a device, as wrong as a test wants it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RawPublish {
     /// At most 65 535 bytes; need not be UTF-8, nor one of the device's topics.
     pub topic: Bytes,
@@ -86,8 +88,23 @@ pub struct RawPublish {
     pub qos: u8,
     pub retain: bool,
     pub dup: bool,
-    /// Written if `qos` is not 0. The bridge counts its own from 1 upwards and ignores PUBACKs it does not wait for.
+    /// Written if `qos` is not 0. The bridge counts its own from 1 upwards, so that large ones keep out of its way. It
+    /// ignores PUBACKs that it does not wait for.
     pub packet_id: u16,
+}
+
+/// Payloads may hold anything, so they are never printed.
+impl fmt::Debug for RawPublish {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("RawPublish")
+            .field("topic", &self.topic)
+            .field("payload_bytes", &self.payload.len())
+            .field("qos", &self.qos)
+            .field("retain", &self.retain)
+            .field("dup", &self.dup)
+            .field("packet_id", &self.packet_id)
+            .finish()
+    }
 }
 
 impl RawPublish {
@@ -132,32 +149,25 @@ impl Faults {
 
     /// Asks for a fault on this device, after those asked for before.
     pub async fn add(&self, device: &DeviceName, fault: Fault, times: Times) -> Result<(), ApiError> {
-        let device = device.clone();
-        self.0
-            .ask(move |world| {
-                let number = world.google.number_of(&device)?;
-                world.broker.plan(number).add(fault, times);
-                Ok(())
-            })
-            .await
+        let add = move |world: &mut World, number| {
+            world.broker.plan(number).add(fault, times);
+            Ok(())
+        };
+        self.0.ask_about(device, add).await
     }
 
     /// Takes all faults of this device back and sends the PUBACKs that were withheld; how many there were.
     pub async fn clear(&self, device: &DeviceName) -> Result<usize, ApiError> {
-        let device = device.clone();
-        self.0
-            .ask(move |world| {
-                let number = world.google.number_of(&device)?;
-                world.broker.plan(number).clear();
-                Ok(world.broker.release(number))
-            })
-            .await
+        let clear = |world: &mut World, number| {
+            world.broker.plan(number).clear();
+            Ok(world.broker.release(number))
+        };
+        self.0.ask_about(device, clear).await
     }
 
     /// Closes the connection now. False if there is none.
     pub async fn close(&self, device: &DeviceName) -> Result<bool, ApiError> {
-        let device = device.clone();
-        self.0.ask(move |world| world.google.number_of(&device).map(|number| world.broker.close(number))).await
+        self.0.ask_about(device, |world, number| Ok(world.broker.close(number))).await
     }
 
     /// Writes half of a PUBLISH and closes the connection.
@@ -169,20 +179,18 @@ impl Faults {
 
     /// Closes the connection, if there is one, and drops a kept session with all that it holds.
     pub async fn forget_session(&self, device: &DeviceName) -> Result<(), ApiError> {
-        let device = device.clone();
-        self.0.ask(move |world| world.google.number_of(&device).map(|number| world.broker.forget(number))).await
+        let forget = |world: &mut World, number| {
+            world.broker.forget(number);
+            Ok(())
+        };
+        self.0.ask_about(device, forget).await
     }
 
     /// Writes these bytes as they are.
     pub async fn send(&self, device: &DeviceName, bytes: impl Into<Bytes>) -> Result<(), ApiError> {
-        let device = device.clone();
         let bytes = bytes.into();
-        self.0
-            .ask(move |world| {
-                let number = world.google.number_of(&device)?;
-                if world.broker.send_raw(number, bytes) { Ok(()) } else { Err(ApiError::not_connected(&device)) }
-            })
-            .await
+        let sent = self.0.ask_about(device, |world, number| Ok(world.broker.send(number, bytes))).await?;
+        if sent { Ok(()) } else { Err(ApiError::not_connected(device)) }
     }
 
     /// Writes these messages in one go, past the session: nothing retries them or waits for their PUBACKs.

@@ -93,7 +93,9 @@ where
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => if let Err(error) = ended {
+                tracing::error!("a connection ended by a fault of the bridge: {error}");
+            },
         }
     }
 }

@@ -3,6 +3,7 @@
 //! [`Bridge::start`] runs it in the caller's tokio runtime. One task owns all state (`owner`, `world`); connections
 //! (`broker`) and REST calls (`rest`) ask it. `google` is the rules of one cloud; another cloud is a module beside it.
 //! Nothing in the daemon uses this module, and no device's package contains it.
+#![allow(clippy::disallowed_methods, reason = "a cloud has a clock and random numbers of its own")]
 
 #![expect(clippy::disallowed_methods, reason = "a stand-in cloud has a clock and random numbers of its own")]
 
@@ -59,6 +60,8 @@ pub struct Options {
     pub skew: Duration,
     /// The least time between the PUBACK of a state and the next state.
     pub state_interval: Duration,
+    /// A configuration that is not acknowledged is sent again after this time.
+    pub config_retry: Duration,
     /// The longest silence of a device, whatever its keep-alive.
     pub idle: Duration,
     /// How long a command waits for the device's PUBACK.
@@ -81,6 +84,7 @@ impl Options {
             sessions: false,
             skew: Duration::from_secs(10 * 60),
             state_interval: Duration::from_secs(1),
+            config_retry: Duration::from_secs(10),
             idle: Duration::from_secs(20 * 60),
             command_limit: google::COMMAND_LIMIT,
             event_log: false,
@@ -109,6 +113,8 @@ pub struct Bridge {
     stop_owner: CancellationToken,
     listeners: JoinSet<()>,
     keepers: JoinSet<()>,
+    /// Held until all files are written.
+    _lock: std::fs::File,
 }
 
 impl Bridge {
@@ -128,9 +134,14 @@ impl Bridge {
         }
         std::fs::create_dir_all(&options.data)
             .with_context(|| format!("cannot make the data folder {}", options.data.display()))?;
+        let settings = Settings {
+            sessions: options.sessions,
+            skew: options.skew,
+            state_interval: options.state_interval,
+            config_retry: options.config_retry,
+        };
+        let lock = persist::lock(&options.data)?;
         let identity = tls::Identity::load_or_make(&options.data, &options.names)?;
-        let settings =
-            Settings { sessions: options.sessions, skew: options.skew, state_interval: options.state_interval };
         let google = persist::load(&options.data, settings)?;
 
         let mut keepers = JoinSet::new();
@@ -158,6 +169,7 @@ impl Bridge {
             stop_owner,
             listeners,
             keepers,
+            _lock: lock,
         })
     }
 

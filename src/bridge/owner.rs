@@ -15,15 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::broker::ClientNumber;
 use super::broker::connection::{ConnectionId, Heard};
-use super::google::{ApiError, FileChange};
+use super::google::{ApiError, DeviceName, FileChange};
 use super::world::World;
 
 /// Requests that wait for the owner; connections and callers wait when it is full.
 const REQUESTS: usize = 1_024;
 /// Requests taken at once.
 const BATCH: usize = 64;
-/// Changes of this long are written together.
-const SAVE_AFTER: Duration = Duration::from_millis(300);
+/// Changes are collected for so long and then written together.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
 
 type Question = Box<dyn FnOnce(&mut World) + Send>;
 
@@ -33,7 +33,6 @@ enum Request {
 }
 
 /// Something that a connection says.
-#[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) id: ConnectionId,
     pub(crate) heard: Heard,
@@ -85,6 +84,20 @@ impl Owner {
         self.requests.send(Request::Ask(question)).await.map_err(|_| ApiError::stopped())?;
         answered.await.map_err(|_| ApiError::stopped())?
     }
+
+    /// Runs a function on the state, with the number of a device.
+    pub(crate) async fn ask_about<T: Send + 'static>(
+        &self,
+        device: &DeviceName,
+        question: impl FnOnce(&mut World, ClientNumber) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let device = device.clone();
+        self.ask(move |world| {
+            let number = world.google.number_of(&device)?;
+            question(world, number)
+        })
+        .await
+    }
 }
 
 /// What is to be done at a time.
@@ -93,7 +106,7 @@ pub(crate) enum Timer {
     /// The token of this connection has expired.
     Expire(ConnectionId),
     /// Send this configuration again if it is not acknowledged.
-    RetryConfig { number: ClientNumber, packet: u16, version: u64 },
+    RetryConfig { id: ConnectionId, packet: u16, version: u64 },
     /// Write what has changed.
     Save,
 }
@@ -101,18 +114,29 @@ pub(crate) enum Timer {
 /// Timers in the order of their times. One that has become pointless is harmless.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    due: BTreeMap<(Instant, u64), Timer>,
+    due: BTreeMap<TimerKey, Timer>,
     next: u64,
 }
 
+/// Names a timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimerKey(Instant, u64);
+
 impl Timers {
-    pub(crate) fn add(&mut self, at: Instant, timer: Timer) {
-        self.due.insert((at, self.next), timer);
+    pub(crate) fn add(&mut self, at: Instant, timer: Timer) -> TimerKey {
+        let key = TimerKey(at, self.next);
         self.next += 1;
+        self.due.insert(key, timer);
+        key
+    }
+
+    /// Takes a timer back. One that has fired already is gone anyway.
+    pub(crate) fn cancel(&mut self, key: TimerKey) {
+        self.due.remove(&key);
     }
 
     fn first(&self) -> Option<Instant> {
-        self.due.keys().next().map(|(at, _)| *at)
+        self.due.keys().next().map(|key| key.0)
     }
 
     fn take_due(&mut self, now: Instant) -> Option<Timer> {

@@ -3,7 +3,7 @@
 //! A file is replaced as a whole, so a reader sees the old or the new one. Nothing is synced: this is a stand-in, and
 //! a power cut may cost it its last second.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -17,9 +17,21 @@ const MAX_FILE: u64 = 8 * 1024 * 1024;
 /// One batch is written while the next is collected.
 const BATCHES: usize = 1;
 
+/// Claims the folder for this bridge, as long as the file is open.
+pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("bridge.lock");
+    let open = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = open.with_context(|| format!("cannot open {}", path.display()))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => bail!("another bridge uses the folder {}", data.display()),
+        Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
 /// Reads what an earlier run kept; makes the folders.
 pub(crate) fn load(data: &Path, settings: Settings) -> anyhow::Result<Google> {
-    Ok(Google::new(settings, read_all(&data.join(REGISTRIES))?, read_all(&data.join(DEVICES))?))
+    Google::new(settings, read_all(&data.join(REGISTRIES))?, read_all(&data.join(DEVICES))?)
 }
 
 fn read_all<T: DeserializeOwned>(folder: &Path) -> anyhow::Result<Vec<T>> {

@@ -1,7 +1,8 @@
 //! Where what devices send comes out: taps for tests in this process, and the event log of `serve`.
 //!
-//! Nothing waits here: a tap that is not read loses the oldest, an event log that cannot keep up refuses.
+//! Nothing waits here: a reader that is too far behind is cut off, an event log that cannot keep up refuses.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
@@ -11,18 +12,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use super::google::DeviceName;
 use crate::model::now::Timestamp;
 
-/// Messages a tap holds for a reader that is behind; more than any test has in flight.
-const TAP: usize = 16_384;
+/// Messages a tap holds for a reader that is behind; more than a bench has in flight.
+const TAP: usize = 65_536;
 /// Events that wait to be written to the log.
 const LOG: usize = 4_096;
 
 /// A telemetry event that was taken from a device.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Telemetry {
     pub device: DeviceName,
     /// What followed `events/` in the topic; empty if nothing did.
@@ -32,17 +33,48 @@ pub struct Telemetry {
 }
 
 /// A state that was taken from a device.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StateChange {
     pub device: DeviceName,
     pub payload: Bytes,
     pub time: Timestamp,
 }
 
+/// Payloads may hold anything, so they are never printed.
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, subfolder, payload, time } = self;
+        write!(out, "Telemetry({device} {subfolder:?} {} bytes {time})", payload.len())
+    }
+}
+
+impl fmt::Debug for StateChange {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "StateChange({} {} bytes {})", self.device, self.payload.len(), self.time)
+    }
+}
+
+/// Gives a copy of each message to each of its readers.
+#[derive(Debug)]
+pub(crate) struct Tap<T>(Vec<mpsc::Sender<T>>);
+
+impl<T: Clone> Tap<T> {
+    /// A reader of all that comes from now on. It ends early if it falls 65 536 messages behind.
+    pub(crate) fn open(&mut self) -> mpsc::Receiver<T> {
+        let (sender, reader) = mpsc::channel(TAP);
+        self.0.push(sender);
+        reader
+    }
+
+    pub(crate) fn put(&mut self, message: &T) {
+        self.0.retain(|reader| reader.try_send(message.clone()).is_ok());
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Taps {
-    pub(crate) telemetry: broadcast::Sender<Telemetry>,
-    pub(crate) states: broadcast::Sender<StateChange>,
+    pub(crate) telemetry: Tap<Telemetry>,
+    pub(crate) states: Tap<StateChange>,
     log: Option<mpsc::Sender<(u64, Telemetry)>>,
 }
 
@@ -55,16 +87,15 @@ impl Taps {
         } else {
             (None, None)
         };
-        (Self { telemetry: broadcast::Sender::new(TAP), states: broadcast::Sender::new(TAP), log }, lines)
+        (Self { telemetry: Tap(Vec::new()), states: Tap(Vec::new()), log }, lines)
     }
 
     /// False if the event could not be taken and must not be acknowledged, as when Pub/Sub has not accepted it.
-    pub(crate) fn telemetry(&self, number: u64, event: Telemetry) -> bool {
+    pub(crate) fn take_event(&mut self, number: u64, event: &Telemetry) -> bool {
         if self.log.as_ref().is_some_and(|log| log.try_send((number, event.clone())).is_err()) {
             return false;
         }
-        // Nobody need be listening.
-        let _ = self.telemetry.send(event);
+        self.telemetry.put(event);
         true
     }
 }

@@ -4,7 +4,7 @@
 //! branch at the login and at each packet.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
@@ -13,18 +13,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::broker::connection::{ConnectionId, End, Heard, Orders};
-use super::broker::wire::Frame;
 use super::broker::{Broker, ClientNumber, Receipt};
 use super::faults::Fault;
 use super::google::{
-    ApiError, Canonical, DeviceName, Feed, Google, Payload, Published, Violation, command_topic, config_topic,
+    ApiError, Canonical, Feed, Google, Payload, Published, Violation, command_topic, config_topic, quoted,
 };
-use super::owner::{Timer, Timers};
+use super::owner::{Timer, TimerKey, Timers};
 use super::taps::{StateChange, Taps, Telemetry};
 use crate::model::now::Timestamp;
-
-/// An un-acknowledged configuration is sent again after this time.
-const CONFIG_RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -33,6 +29,8 @@ pub(crate) struct World {
     pub(crate) taps: Taps,
     pub(crate) timers: Timers,
     logins: HashMap<ClientNumber, u64>,
+    /// When the token of each connection expires.
+    expiries: HashMap<ConnectionId, TimerKey>,
 }
 
 /// The wall clock.
@@ -43,7 +41,14 @@ pub(crate) fn wall() -> Timestamp {
 
 impl World {
     pub(crate) fn new(google: Google, taps: Taps) -> Self {
-        Self { broker: Broker::default(), google, taps, timers: Timers::default(), logins: HashMap::new() }
+        Self {
+            broker: Broker::default(),
+            google,
+            taps,
+            timers: Timers::default(),
+            logins: HashMap::new(),
+            expiries: HashMap::new(),
+        }
     }
 
     /// A connection says something.
@@ -60,6 +65,9 @@ impl World {
                 }
             }
             Heard::Gone(end) => {
+                if let Some(key) = self.expiries.remove(&id) {
+                    self.timers.cancel(key);
+                }
                 if let Some(number) = self.broker.gone(id) {
                     let device = self.google.name_of(number).map(ToString::to_string);
                     match end {
@@ -67,7 +75,7 @@ impl World {
                         _ => tracing::warn!(device, "disconnected: {end}"),
                     }
                 } else {
-                    tracing::debug!("connection without login ended: {end}");
+                    tracing::debug!("a connection ended that was not logged in, or not any more: {end}");
                 }
             }
         }
@@ -84,11 +92,12 @@ impl World {
                     );
                 }
             }
-            Timer::RetryConfig { number, packet, version } => {
+            Timer::RetryConfig { id, packet, version } => {
+                let Some(number) = self.broker.client_of(id) else { return };
                 // A newer version has a timer of its own and replaces this one.
                 let newest = self.google.config_version(number) == Some(version);
                 if newest && self.broker.repeat(number, packet, version) {
-                    self.timers.add(Instant::now() + CONFIG_RETRY, timer);
+                    self.timers.add(Instant::now() + self.google.settings().config_retry, timer);
                 }
             }
             Timer::Save => {}
@@ -99,7 +108,7 @@ impl World {
         let admitted = match self.google.login(connect, wall()) {
             Ok(admitted) => admitted,
             Err(refused) => {
-                tracing::warn!(client = connect.client_id, "login refused: {}", refused.why);
+                tracing::warn!(client = quoted(&connect.client_id), "login refused: {}", refused.why);
                 if let Some(code) = refused.code {
                     orders.send(connack(false, code));
                 }
@@ -129,13 +138,13 @@ impl World {
         let keep = settings.sessions && !connect.clean_session;
         *self.logins.entry(number).or_default() += 1;
         let present = self.broker.open(id, number, orders, keep);
-        self.broker.send_raw(number, connack_bytes(present, 0));
+        self.broker.send(number, connack(present, 0));
         self.broker.resume(number);
         if !settings.sessions {
             let left = admitted.expires.saturating_add(settings.skew).since(wall());
-            self.timers.add(Instant::now() + left, Timer::Expire(id));
+            self.expiries.insert(id, self.timers.add(Instant::now() + left, Timer::Expire(id)));
         }
-        tracing::info!(client = connect.client_id, session_present = present, "connected");
+        tracing::info!(device = connect.client_id, session_present = present, "connected");
     }
 
     fn packet(&mut self, number: ClientNumber, packet: Packet) -> Result<(), Violation> {
@@ -180,14 +189,13 @@ impl World {
         let payload = Bytes::copy_from_slice(&message.payload);
         match published {
             Published::State => {
-                // Nobody need be listening.
-                let _ = self.taps.states.send(StateChange { device, payload, time });
+                self.taps.states.put(&StateChange { device, payload, time });
                 if self.broker.acknowledge(number, message) {
                     self.google.state_acknowledged(number, Instant::now());
                 }
             }
             Published::Event { subfolder } => {
-                if self.taps.telemetry(number, Telemetry { device, subfolder, payload, time }) {
+                if self.taps.take_event(number, &Telemetry { device, subfolder, payload, time }) {
                     self.broker.acknowledge(number, message);
                 }
             }
@@ -202,7 +210,7 @@ impl World {
         for filter in &subscribe.filters {
             let feed = self.google.feed(number, &filter.path);
             if feed.is_none() && !self.google.settings().sessions {
-                let text = format!("mqtt: the filter '{}' is not one of the device's", filter.path);
+                let text = format!("mqtt: the filter {} is not one of the device's", quoted(&filter.path));
                 return Err(Violation::new(Canonical::InvalidArgument, text));
             }
             codes.push(match (feed, self.broker.session(number)) {
@@ -240,11 +248,10 @@ impl World {
         let mut message = Publish::from_bytes(topic, qos, payload);
         message.retain = sessions && subscribing;
         // No room: the device gets this version when it subscribes again.
-        if let Ok(Some(packet)) = self.broker.publish(number, message, Receipt::Version(version)) {
-            let timer = Timer::RetryConfig { number, packet, version };
-            if packet != 0 && !sessions {
-                self.timers.add(Instant::now() + CONFIG_RETRY, timer);
-            }
+        let sent = self.broker.publish(number, message, Receipt::Version(version)).ok().flatten();
+        if let (Some(packet @ 1..), Some(id), false) = (sent, self.broker.connection_of(number), sessions) {
+            let retry = Timer::RetryConfig { id, packet, version };
+            self.timers.add(Instant::now() + self.google.settings().config_retry, retry);
         }
     }
 
@@ -277,15 +284,15 @@ impl World {
             ));
         };
         let message = Publish::from_bytes(command_topic(name, subfolder), qos, payload);
+        let full = |_| ApiError::new(Canonical::ResourceExhausted, "Too many commands wait for this device.");
         let (settled, receipt) = oneshot::channel();
-        let kept = self.broker.connection_of(number).is_none();
-        let (settled, waiting) = if kept { (None, Some(settled)) } else { (Some(settled), None) };
-        self.broker
-            .publish(number, message, settled.map_or(Receipt::Nobody, Receipt::Caller))
-            .map_err(|_| ApiError::new(Canonical::ResourceExhausted, "Too many commands wait for this device."))?;
-        if let Some(waiting) = waiting {
-            // Queued for a device that is away: that is all that a broker with sessions can promise.
-            let _ = waiting.send(());
+        if self.broker.connection_of(number).is_some() {
+            self.broker.publish(number, message, Receipt::Caller(settled)).map_err(full)?;
+        } else {
+            // Queued for a device that is away: no more can be promised.
+            self.broker.publish(number, message, Receipt::Nobody).map_err(full)?;
+            // The receiver is still here.
+            let _ = settled.send(());
         }
         Ok(receipt)
     }
@@ -301,19 +308,23 @@ impl World {
         self.logins.get(&number).copied().unwrap_or(0)
     }
 
+    /// Deletes a device, and its connection with it.
+    pub(crate) fn delete_device(&mut self, number: ClientNumber) -> serde_json::Value {
+        self.broker.remove(number);
+        self.logins.remove(&number);
+        self.google.delete_device(number)
+    }
+
     /// Ends the connection of a device for a reason that it can be asked for later.
     pub(crate) fn violated(&mut self, number: ClientNumber, violation: Violation) {
-        let device: Option<&DeviceName> = self.google.name_of(number);
-        tracing::warn!(device = device.map(ToString::to_string), "connection closed: {}", violation.message);
+        let device = self.google.name_of(number).map(ToString::to_string);
+        tracing::warn!(device, "connection closed: {}", violation.message);
         self.google.violated(number, violation, wall());
         self.broker.close(number);
     }
 }
 
-fn connack_bytes(session_present: bool, code: u8) -> Bytes {
+/// A CONNACK with any code: MQTT 3.1.1 section 3.2.
+fn connack(session_present: bool, code: u8) -> Bytes {
     Bytes::copy_from_slice(&[0x20, 2, u8::from(session_present), code])
-}
-
-fn connack(session_present: bool, code: u8) -> Frame {
-    Frame::Raw(connack_bytes(session_present, code))
 }

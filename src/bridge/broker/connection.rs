@@ -23,13 +23,14 @@ const BATCH: usize = 64;
 /// Orders that may wait for one connection: a full window of messages and as many acknowledgements. A client that
 /// does not read as fast is cut off.
 const ORDERS: usize = 16_384;
+/// Bytes collected before they are written in any case.
+const WRITE_BUFFER: usize = 64 * 1024;
 /// Time for a new connection to say CONNECT.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Time for one write to get anywhere.
 const WRITE_LIMIT: Duration = Duration::from_secs(20);
 
-/// What a connection tells the owner.
-#[derive(Debug)]
+/// What a connection tells the owner. It holds a password, so it has no `Debug`.
 pub(crate) enum Heard {
     Login(Box<Connect>, Orders),
     Packets(Vec<Packet>),
@@ -67,8 +68,6 @@ pub(crate) enum End {
     Ours,
     #[error("silent for {} s", .0.as_secs())]
     Silent(Duration),
-    #[error("no CONNECT as the first packet")]
-    NoConnect,
     #[error("the client does not read")]
     Slow,
     #[error("{0}")]
@@ -112,7 +111,7 @@ where
         }
         Ok(Some(Err(error))) => return End::Wire(error),
         Ok(Some(Ok(Packet::Connect(connect)))) => connect,
-        Ok(Some(Ok(_))) => return End::NoConnect,
+        Ok(Some(Ok(_))) => return End::Wire(WireError::NoConnect),
     };
     // MQTT-3.1.2-24: one and a half times the keep-alive; 0 switches it off.
     let silence = match connect.keep_alive {
@@ -151,6 +150,7 @@ async fn speak<W>(mut frames: FramedWrite<W, Wire>, mut inbox: mpsc::Receiver<Or
 where
     W: AsyncWrite + Unpin,
 {
+    frames.set_backpressure_boundary(WRITE_BUFFER);
     while let Some(order) = inbox.recv().await {
         let mut next = Some(order);
         while let Some(order) = next {

@@ -9,12 +9,12 @@ pub(crate) mod wire;
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Packet, PubAck, Publish};
 
 use self::connection::{ConnectionId, Orders};
 pub(crate) use self::session::{Full, Receipt, Session};
+use self::wire::Frame;
 use super::faults::{Fault, Plan};
 
 /// The number that its cloud gave to a client.
@@ -39,23 +39,19 @@ struct Client {
 }
 
 impl Client {
-    fn send(&mut self, packet: Packet) {
-        if self.link.as_ref().is_some_and(|(_, orders)| !orders.send(packet)) {
+    /// False if the client is not connected, or not any more because it does not read.
+    fn send(&mut self, frame: impl Into<Frame>) -> bool {
+        if self.link.as_ref().is_some_and(|(_, orders)| !orders.send(frame)) {
             self.link = None;
         }
-    }
-
-    fn send_raw(&mut self, bytes: Bytes) {
-        if self.link.as_ref().is_some_and(|(_, orders)| !orders.send(wire::Frame::Raw(bytes))) {
-            self.link = None;
-        }
+        self.link.is_some()
     }
 
     fn push(&mut self, messages: Vec<Publish>) {
         for message in messages {
             if self.plan.strikes(Fault::CutPublish) {
                 let whole = wire::bytes_of(Packet::Publish(message));
-                self.send_raw(whole.slice(..whole.len() / 2));
+                self.send(whole.slice(..whole.len() / 2));
                 self.link = None;
             } else {
                 self.send(Packet::Publish(message));
@@ -136,27 +132,23 @@ impl Broker {
         }
     }
 
+    /// The client does not exist any more.
+    pub(crate) fn remove(&mut self, number: ClientNumber) {
+        self.clients.remove(&number);
+    }
+
     /// The session of a client that is connected, or whose session is kept.
     pub(crate) fn session(&mut self, number: ClientNumber) -> Option<&mut Session> {
         let client = self.clients.get_mut(&number)?;
         (client.link.is_some() || client.kept).then_some(&mut client.session)
     }
 
-    /// Sends a packet that is no application message, at once.
-    pub(crate) fn send(&mut self, number: ClientNumber, packet: Packet) {
-        if let Some(client) = self.clients.get_mut(&number) {
-            client.send(packet);
-        }
+    /// Sends at once what is no application message, or no packet at all. False if the client is not connected.
+    pub(crate) fn send(&mut self, number: ClientNumber, frame: impl Into<Frame>) -> bool {
+        self.clients.get_mut(&number).is_some_and(|client| client.send(frame))
     }
 
-    /// Sends bytes that need not be a packet. False if the client is not connected.
-    pub(crate) fn send_raw(&mut self, number: ClientNumber, bytes: Bytes) -> bool {
-        let Some(client) = self.clients.get_mut(&number) else { return false };
-        client.send_raw(bytes);
-        client.link.is_some()
-    }
-
-    /// Sends an application message through the session. With QoS 1, its packet id if it could leave at once.
+    /// Sends an application message through the session; its packet id (0 with QoS 0) if it left at once.
     pub(crate) fn publish(
         &mut self,
         number: ClientNumber,
@@ -169,7 +161,8 @@ impl Broker {
             return Ok(None);
         }
         let ready = client.session.ready();
-        let id = ready.last().map(|message| message.pkid);
+        // Messages leave in order, so it is the last, if none is left behind.
+        let id = ready.last().filter(|_| !client.session.is_stuck()).map(|message| message.pkid);
         client.push(ready);
         Ok(id)
     }
@@ -202,7 +195,10 @@ impl Broker {
             return true;
         }
         if client.plan.strikes(Fault::WithholdPubacks) {
-            client.held.push(message.pkid);
+            // There are no more packet ids than this.
+            if client.held.len() < usize::from(u16::MAX) {
+                client.held.push(message.pkid);
+            }
             return false;
         }
         client.send(Packet::PubAck(PubAck::new(message.pkid)));

@@ -60,6 +60,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether messages wait for room in the window.
+    pub(crate) fn is_stuck(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// What may be sent now: each with its packet id.
     pub(crate) fn ready(&mut self) -> Vec<Publish> {
         let mut ready = Vec::new();

@@ -11,7 +11,7 @@ use jsonwebtoken::DecodingKey;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm};
 use serde::Deserialize;
 
-use super::device::{Credential, KeyFormat};
+use super::credential::{Credential, KeyFormat};
 use crate::model::now::Timestamp;
 
 /// The longest life of a token.
@@ -60,13 +60,13 @@ pub(crate) fn verify(
     now: Timestamp,
     skew: Duration,
 ) -> Result<Timestamp, Denied> {
+    if token.len() > LONGEST_TOKEN {
+        return Err(Denied::NotAToken);
+    }
     let (message, signature) = token.rsplit_once('.').ok_or(Denied::NotAToken)?;
     let (header, claims) = message.split_once('.').ok_or(Denied::NotAToken)?;
     let signature = decode(signature)?;
     let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| Denied::NotAToken)?;
-    if token.len() > LONGEST_TOKEN {
-        return Err(Denied::NotAToken);
-    }
     let format = match header.alg.as_str() {
         "ES256" => KeyFormat::Es256,
         "RS256" => KeyFormat::Rsa,
@@ -120,8 +120,82 @@ impl Key {
             KeyFormat::Es256X509 | KeyFormat::RsaX509 => return None,
         };
         let bytes = key.try_get_as_bytes().ok()?.to_vec();
-        // An uncompressed point of P-256. ring itself looks at the key only when it verifies.
-        let fits = format != KeyFormat::Es256 || (bytes.len() == 65 && bytes[0] == 4);
+        // ring looks at a key only when it verifies.
+        let fits = match format {
+            // An uncompressed point of P-256.
+            KeyFormat::Es256 => bytes.len() == 65 && bytes[0] == 4,
+            // A modulus of 2 048 bits or more, with what is around it.
+            _ => bytes.len() > 256,
+        };
         (fits && pem.contains("PUBLIC KEY")).then(|| Self(UnparsedPublicKey::new(algorithm, bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::device::DeviceBody;
+    use super::*;
+
+    /// Keys and tokens made by openssl: `aud` is `my-project`, `iat` this moment, `exp` an hour later.
+    const ISSUED: i64 = 1_700_000_000;
+    const ES256: (&str, &str) = (
+        include_str!("../../../tests/bridge/fixtures/es256.pub.pem"),
+        include_str!("../../../tests/bridge/fixtures/es256.jwt"),
+    );
+    const RS256: (&str, &str) = (
+        include_str!("../../../tests/bridge/fixtures/rs256.pub.pem"),
+        include_str!("../../../tests/bridge/fixtures/rs256.jwt"),
+    );
+    const SKEW: i64 = 600;
+
+    fn check(key: &str, token: &str, project: &str, at: i64) -> Result<Timestamp, Denied> {
+        let credentials = DeviceBody::with_key("device", key).credentials;
+        let now = Timestamp::from_micros((ISSUED + at) * 1_000_000);
+        verify(token, &credentials, project, now, Duration::from_secs(SKEW.unsigned_abs()))
+    }
+
+    #[test]
+    fn tokens_of_openssl_are_good_from_skew_before_their_time_to_skew_after() {
+        for (key, token) in [ES256, RS256] {
+            let expires = Ok(Timestamp::from_micros((ISSUED + 3600) * 1_000_000));
+            for good in [-SKEW, 0, 3600, 3600 + SKEW - 1] {
+                assert_eq!(check(key, token, "my-project", good), expires, "{good}");
+            }
+            assert_eq!(check(key, token, "my-project", -SKEW - 1), Err(Denied::Future));
+            assert_eq!(check(key, token, "my-project", 3600 + SKEW), Err(Denied::Expired));
+            assert_eq!(check(key, token, "other-project", 0), Err(Denied::Audience));
+        }
+        assert_eq!(check(ES256.0, RS256.1, "my-project", 0), Err(Denied::Signature));
+        assert_eq!(check(RS256.0, ES256.1, "my-project", 0), Err(Denied::Signature));
+    }
+
+    #[test]
+    fn any_credential_will_do_and_an_expired_one_will_not() {
+        let mut credentials = DeviceBody::with_key("device", RS256.0).credentials;
+        credentials.extend(DeviceBody::with_key("device", ES256.0).credentials);
+        let now = Timestamp::from_micros(ISSUED * 1_000_000);
+        let verify = |credentials: &[Credential]| verify(ES256.1, credentials, "my-project", now, Duration::ZERO);
+        for (expires, good) in [(0, true), (ISSUED, false), (ISSUED + 1, true)] {
+            credentials[1].expiration_time = Some(Timestamp::from_micros(expires * 1_000_000));
+            assert_eq!(verify(&credentials).is_ok(), good, "{expires}");
+        }
+        assert_eq!(verify(&credentials[..1]), Err(Denied::Signature));
+    }
+
+    #[test]
+    fn a_token_that_was_touched_anywhere_is_refused() {
+        let (key, token) = ES256;
+        for at in 0..token.len() {
+            let mut touched = token.as_bytes().to_vec();
+            touched[at] = if touched[at] == b'A' { b'B' } else { b'A' };
+            let touched = String::from_utf8(touched).expect("still a text");
+            // The last letter holds two bits that base64 does not use; strict readers refuse them too.
+            assert!(check(key, &touched, "my-project", 0).is_err(), "letter {at}");
+        }
+        for broken in
+            ["", ".", "..", "a.b", "a.b.c", &format!("{token}="), &token.replace('.', "+"), &"a.".repeat(9_000)]
+        {
+            assert_eq!(check(key, broken, "my-project", 0), Err(Denied::NotAToken), "{broken:.40}");
+        }
     }
 }

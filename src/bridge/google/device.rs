@@ -4,19 +4,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::auth::Key;
+use super::credential::{self, Credential};
 use super::error::ApiError;
+use super::json::{Payload, Version};
 use super::names::DeviceName;
 use crate::model::now::Timestamp;
 
-/// Credentials of one device (cloud.google.com/iot/docs/quotas).
-const MAX_CREDENTIALS: usize = 3;
 /// Versions of the configuration and states that are kept.
 pub(crate) const MAX_HISTORY: usize = 10;
 /// Metadata: pairs, bytes of a key, of a value, and of all together.
@@ -24,72 +20,7 @@ const MAX_METADATA: (usize, usize, usize, usize) = (500, 128, 32 * 1024, 256 * 1
 /// The largest configuration and the largest state, in bytes.
 pub(crate) const MAX_DOCUMENT: usize = 64 * 1024;
 
-/// Bytes that are base64 in JSON. Either alphabet and either padding is read, as JSON of protocol buffers demands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Payload(pub(crate) Bytes);
-
-impl Serialize for Payload {
-    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(&STANDARD.encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Payload {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-        const LENIENT: GeneralPurpose = GeneralPurpose::new(
-            &base64::alphabet::STANDARD,
-            GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-        );
-        let text = String::deserialize(input)?.replace('-', "+").replace('_', "/");
-        LENIENT
-            .decode(text)
-            .map(|bytes| Self(bytes.into()))
-            .map_err(|error| serde::de::Error::custom(format!("not base64: {error}")))
-    }
-}
-
-/// How a public key is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum KeyFormat {
-    #[serde(rename = "RSA_PEM")]
-    Rsa,
-    #[serde(rename = "RSA_X509_PEM")]
-    RsaX509,
-    #[serde(rename = "ES256_PEM")]
-    Es256,
-    #[serde(rename = "ES256_X509_PEM")]
-    Es256X509,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct PublicKey {
-    pub(crate) format: KeyFormat,
-    pub(crate) key: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Credential {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    expiration_time: Option<Timestamp>,
-    pub(crate) public_key: PublicKey,
-}
-
-impl Credential {
-    /// A key given as PEM: ES256 if it is one, else RSA.
-    fn from_pem(key: &str) -> Self {
-        let format = if Key::read(KeyFormat::Es256, key).is_some() { KeyFormat::Es256 } else { KeyFormat::Rsa };
-        Self { expiration_time: None, public_key: PublicKey { format, key: key.to_owned() } }
-    }
-
-    /// An expired credential is ignored for new logins. The start of 1970 means that it never expires.
-    pub(crate) fn is_valid_at(&self, now: Timestamp) -> bool {
-        self.expiration_time.is_none_or(|end| end > now || end.unix_seconds() == 0)
-    }
-}
-
+/// Kept and shown; the stand-in logs what it logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum LogLevel {
@@ -102,6 +33,7 @@ pub(crate) enum LogLevel {
     Debug,
 }
 
+/// One version of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Config {
@@ -109,38 +41,17 @@ pub(crate) struct Config {
     pub(crate) cloud_update_time: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) device_ack_time: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, skip_serializing_if = "Payload::is_empty")]
     pub(crate) binary_data: Payload,
 }
 
+/// A state that the device sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct State {
     pub(crate) update_time: Timestamp,
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, skip_serializing_if = "Payload::is_empty")]
     pub(crate) binary_data: Payload,
-}
-
-fn is_empty(payload: &Payload) -> bool {
-    payload.0.is_empty()
-}
-
-/// The number of a configuration. 64-bit numbers are texts in JSON of protocol buffers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub(crate) struct Version(pub(crate) u64);
-
-impl From<Version> for String {
-    fn from(version: Version) -> Self {
-        version.0.to_string()
-    }
-}
-
-impl TryFrom<String> for Version {
-    type Error = std::num::ParseIntError;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map(Self)
-    }
 }
 
 /// What a client may write, and what it may send back to us of what it read, which is ignored.
@@ -282,23 +193,14 @@ impl Device {
     }
 
     fn check(&self) -> Result<(), ApiError> {
-        if self.credentials.len() > MAX_CREDENTIALS {
-            return Err(ApiError::invalid(format!("A device can have at most {MAX_CREDENTIALS} credentials.")));
-        }
-        for PublicKey { format, key } in self.credentials.iter().map(|credential| &credential.public_key) {
-            if matches!(format, KeyFormat::RsaX509 | KeyFormat::Es256X509) {
-                return Err(ApiError::invalid("X.509 credentials are not supported here; use RSA_PEM or ES256_PEM."));
-            }
-            if Key::read(*format, key).is_none() {
-                return Err(ApiError::invalid("The public key cannot be read in the format that it is said to have."));
-            }
-        }
+        credential::check(&self.credentials)?;
         let (pairs, key, value, all) = MAX_METADATA;
         let total: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
         let too_long = self.metadata.iter().any(|(name, text)| name.len() > key || text.len() > value);
         if self.metadata.len() > pairs || too_long || total > all {
             return Err(ApiError::invalid(format!(
-                "The metadata is too large: {pairs} pairs, {key} bytes in a key, {value} in a value and {all} in all are allowed."
+                "The metadata is too large: {pairs} pairs, {key} bytes in a key, {value} in a value and {all} in all \
+                 are allowed."
             )));
         }
         Ok(())

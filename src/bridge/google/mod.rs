@@ -4,8 +4,11 @@
 //! cloud.google.com/iot/docs and the discovery document `cloudiot.v1`.
 
 mod auth;
+mod credential;
 mod device;
 mod error;
+mod json;
+mod list;
 mod names;
 mod registry;
 mod resources;
@@ -14,14 +17,17 @@ mod rules;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use anyhow::bail;
 use tokio::time::Instant;
 
-pub(crate) use self::device::{DeviceBody, Payload};
+pub(crate) use self::device::DeviceBody;
 pub use self::error::{ApiError, Canonical};
+pub(crate) use self::json::Payload;
+pub(crate) use self::list::{ListOptions, mask};
 pub use self::names::{DeviceName, RegistryName};
 pub(crate) use self::registry::RegistryBody;
-pub(crate) use self::resources::{COMMAND_LIMIT, ListOptions, check_command, mask};
-pub(crate) use self::rules::{Feed, Published, Violation, command_topic, config_topic};
+pub(crate) use self::resources::{COMMAND_LIMIT, check_command};
+pub(crate) use self::rules::{Feed, Published, Violation, command_topic, config_topic, quoted};
 
 use self::device::Device;
 use self::registry::Registry;
@@ -34,6 +40,7 @@ pub(crate) struct Settings {
     pub(crate) sessions: bool,
     pub(crate) skew: Duration,
     pub(crate) state_interval: Duration,
+    pub(crate) config_retry: Duration,
 }
 
 /// All registries and devices.
@@ -67,15 +74,19 @@ pub(crate) const REGISTRIES: &str = "google/registries";
 pub(crate) const DEVICES: &str = "google/devices";
 
 impl Google {
-    pub(crate) fn new(settings: Settings, registries: Vec<Registry>, devices: Vec<Device>) -> Self {
-        Self {
+    /// What an earlier run kept. Fails if it cannot have come from one.
+    pub(crate) fn new(settings: Settings, registries: Vec<Registry>, devices: Vec<Device>) -> anyhow::Result<Self> {
+        if let Some(device) = devices.iter().find(|device| device.configs.is_empty()) {
+            bail!("{DEVICES}/{}.json has no configuration; remove the file", device.num_id);
+        }
+        Ok(Self {
             settings,
             registries: registries.into_iter().map(|registry| (registry.name.clone(), registry)).collect(),
             numbers: devices.iter().map(|device| (device.name.clone(), device.num_id)).collect(),
             devices: devices.into_iter().map(|device| (device.num_id, device)).collect(),
             state_acks: HashMap::new(),
             changed: BTreeSet::new(),
-        }
+        })
     }
 
     pub(crate) fn settings(&self) -> Settings {

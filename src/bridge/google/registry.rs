@@ -177,5 +177,6 @@ impl Registry {
 }
 
 fn is_topic(name: &str) -> bool {
-    matches!(name.split('/').collect::<Vec<_>>()[..], ["projects", project, "topics", topic] if !project.is_empty() && !topic.is_empty())
+    let parts: Vec<&str> = name.split('/').collect();
+    matches!(parts[..], ["projects", project, "topics", topic] if !project.is_empty() && !topic.is_empty())
 }

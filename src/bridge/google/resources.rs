@@ -4,101 +4,23 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 
-use super::device::{Config, Device, DeviceBody, MAX_HISTORY, Payload, Version, check_document};
+use super::device::{Config, Device, DeviceBody, MAX_HISTORY, check_document};
+use super::json::{Payload, Version};
+use super::list::{ListOptions, listed, page, shown};
 use super::registry::{Registry, RegistryBody};
 use super::{ApiError, Canonical, Change, DeviceName, Google, RegistryName};
 use crate::bridge::broker::ClientNumber;
 use crate::model::now::Timestamp;
 
-/// The most resources in one page of a list, and the number if a client names none.
-const PAGE: usize = 500;
-const DEFAULT_PAGE: usize = 100;
 /// The largest command, in bytes of payload, and the longest subfolder, in characters.
 const MAX_COMMAND: usize = 256 * 1024;
 const MAX_SUBFOLDER: usize = 256;
-
-/// What a client asks of a list.
-#[derive(Debug, Default)]
-pub(crate) struct ListOptions {
-    pub(crate) page_size: usize,
-    pub(crate) page_token: String,
-    /// Fields shown besides `id` and `numId`.
-    pub(crate) fields: Vec<String>,
-    /// Only these, by id or by number, if any is named.
-    pub(crate) ids: Vec<String>,
-    pub(crate) numbers: Vec<ClientNumber>,
-    /// Only devices of this gateway type.
-    pub(crate) gateway_type: Option<String>,
-}
-
-/// Reads a field mask: names with commas between, in snake case; camel case is taken as well.
-pub(crate) fn mask(text: &str) -> Vec<String> {
-    let snake = |name: &str| {
-        let mut snake = String::new();
-        for letter in name.trim().chars() {
-            if letter.is_ascii_uppercase() {
-                snake.push('_');
-            }
-            snake.push(letter.to_ascii_lowercase());
-        }
-        snake
-    };
-    text.split(',').map(snake).filter(|name| !name.is_empty()).collect()
-}
-
-/// The fields of a device that a mask may name.
-const FIELDS: [&str; 17] = [
-    "id",
-    "name",
-    "num_id",
-    "credentials",
-    "last_heartbeat_time",
-    "last_event_time",
-    "last_state_time",
-    "last_config_ack_time",
-    "last_config_send_time",
-    "blocked",
-    "last_error_time",
-    "last_error_status",
-    "config",
-    "state",
-    "log_level",
-    "metadata",
-    "gateway_config",
-];
-
-fn camel(snake: &str) -> String {
-    let mut parts = snake.split('_');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |mut camel, part| {
-        camel.push_str(&part[..1].to_ascii_uppercase());
-        camel.push_str(&part[1..]);
-        camel
-    })
-}
-
-/// The named fields of a device; `id` and `numId` always.
-fn shown(device: &Device, fields: &[String]) -> Result<Value, ApiError> {
-    let mut all = device.resource();
-    let mut shown = json!({ "id": all["id"], "numId": all["numId"] });
-    for field in fields {
-        let top = field.split('.').next().unwrap_or_default();
-        if !FIELDS.contains(&top) {
-            return Err(ApiError::invalid(format!("Unknown field '{field}' in the field mask.")));
-        }
-        let name = camel(top);
-        if let Some(value) = all.get_mut(&name) {
-            shown[name] = value.take();
-        }
-    }
-    Ok(shown)
-}
+/// How long a caller waits for the device. The cloud's own limit is not written down.
+pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 
 impl Google {
     // Registries
@@ -226,7 +148,7 @@ impl Google {
         Ok(listed("devices", list, token))
     }
 
-    /// The device as it then is, and whether it is blocked.
+    /// Changes the named fields; the device as it then is, and whether it is blocked.
     pub(crate) fn patch_device(
         &mut self,
         number: ClientNumber,
@@ -326,38 +248,6 @@ pub(crate) fn check_command(subfolder: &str, payload: &[u8]) -> Result<(), ApiEr
     Ok(())
 }
 
-/// Only what comes soon is worth waiting for: how long a caller waits for the device.
-pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(10);
-
 fn check_update_mask(mask: &[String]) -> Result<(), ApiError> {
     if mask.is_empty() { Err(ApiError::invalid("The update mask must not be empty.")) } else { Ok(()) }
-}
-
-/// One page, and the token of the next. A token names the last resource of its page, so changes between two pages
-/// neither hide nor repeat others.
-fn page<'a, T>(
-    all: impl Iterator<Item = &'a T>,
-    id: impl Fn(&T) -> &String,
-    options: &ListOptions,
-) -> Result<(Vec<&'a T>, Option<String>), ApiError> {
-    let wrong = || ApiError::invalid("The page token is not one of this list.");
-    let after = URL_SAFE_NO_PAD.decode(&options.page_token).map_err(|_| wrong())?;
-    let after = String::from_utf8(after).map_err(|_| wrong())?;
-    let size = if options.page_size == 0 { DEFAULT_PAGE } else { options.page_size.min(PAGE) };
-    let mut page: Vec<&T> = all.filter(|item| *id(item) > after).take(size + 1).collect();
-    let more = page.len() > size;
-    page.truncate(size);
-    let token = page.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(id(last)));
-    Ok((page, token))
-}
-
-fn listed(name: &str, list: Vec<Value>, token: Option<String>) -> Value {
-    let mut answer = json!({});
-    if !list.is_empty() {
-        answer[name] = Value::Array(list);
-    }
-    if let Some(token) = token {
-        answer["nextPageToken"] = Value::String(token);
-    }
-    answer
 }

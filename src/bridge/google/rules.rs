@@ -12,10 +12,11 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Connect, Publish};
 use tokio::time::Instant;
 
-use super::device::{MAX_DOCUMENT, MAX_HISTORY, Payload, RpcStatus, State};
-use super::{Canonical, Google, auth};
+use super::device::{MAX_DOCUMENT, MAX_HISTORY, RpcStatus, State};
+use super::json::Payload;
+use super::registry::Registry;
+use super::{Canonical, DeviceName, Google, auth};
 use crate::bridge::broker::ClientNumber;
-use crate::bridge::google::DeviceName;
 use crate::model::now::Timestamp;
 
 /// The largest telemetry message, in bytes of payload.
@@ -62,6 +63,17 @@ pub(crate) enum Published {
 pub(crate) enum Feed {
     Config,
     Commands,
+}
+
+/// A text of a client's, made harmless for logs and short.
+pub(crate) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let start: String = text.chars().take(LONGEST).collect();
+    format!("{start:?}{}", if start.len() < text.len() { "…" } else { "" })
+}
+
+fn deleted() -> Violation {
+    Violation::new(Canonical::NotFound, "mqtt: the device was deleted")
 }
 
 pub(crate) fn config_topic(name: &DeviceName) -> String {
@@ -141,54 +153,62 @@ impl Google {
         if message.retain && !self.settings.sessions {
             return Err(invalid("mqtt: retained messages are not supported".to_owned()));
         }
-        let settings = self.settings;
-        let state_ack = self.state_acks.get(&number).copied();
-        let has_topic = self
-            .name_of(number)
-            .and_then(|name| self.registries.get(&name.of()))
-            .is_some_and(super::registry::Registry::takes_events);
-        let device =
-            self.device_mut(number).ok_or_else(|| Violation::new(Canonical::NotFound, "the device was deleted"))?;
-        let Some(rest) = message
-            .topic
-            .strip_prefix("/devices/")
-            .and_then(|rest| rest.strip_prefix(device.name.device.as_str()))
-            .and_then(|rest| rest.strip_prefix('/'))
-        else {
-            return Err(invalid(format!("mqtt: the topic '{}' is not one of the device's", message.topic)));
-        };
-        if rest == "state" {
-            if message.payload.len() > MAX_DOCUMENT {
-                return Err(invalid(format!("mqtt: the state is too large: {} bytes", message.payload.len())));
+        let foreign = || invalid(format!("mqtt: the topic {} is not one of the device's", quoted(&message.topic)));
+        let name = self.name_of(number).ok_or_else(deleted)?;
+        let own = message.topic.strip_prefix("/devices/").and_then(|rest| rest.strip_prefix(name.device.as_str()));
+        match own {
+            Some("/state") => self.take_state(number, &message.payload, now, instant),
+            Some("/events" | "/events/") => self.take_event(number, "", &message.payload, now),
+            Some(rest) if !rest.contains(['+', '#']) => {
+                let subfolder = rest.strip_prefix("/events/").ok_or_else(foreign)?;
+                self.take_event(number, subfolder, &message.payload, now)
             }
-            if state_ack.is_some_and(|ack| instant.duration_since(ack) < settings.state_interval) {
-                return Err(Violation::new(
-                    Canonical::ResourceExhausted,
-                    "mqtt: the device is publishing state too quickly",
-                ));
-            }
-            device.last.state = Some(now);
-            // A copy: the message is a slice of a read buffer that would live as long.
-            let binary_data = Payload(Bytes::copy_from_slice(&message.payload));
-            device.states.push_front(State { update_time: now, binary_data });
-            device.states.truncate(MAX_HISTORY);
-            return Ok(Published::State);
+            _ => Err(foreign()),
         }
-        let subfolder = match rest.strip_prefix("events") {
-            Some("") => "",
-            Some(more) if more.starts_with('/') && !more.contains(['+', '#']) => &more[1..],
-            _ => return Err(invalid(format!("mqtt: the topic '{}' is not one of the device's", message.topic))),
-        };
-        if message.payload.len() > MAX_EVENT {
-            return Err(invalid(format!("mqtt: the telemetry event is too large: {} bytes", message.payload.len())));
+    }
+
+    fn take_state(
+        &mut self,
+        number: ClientNumber,
+        payload: &Bytes,
+        now: Timestamp,
+        instant: Instant,
+    ) -> Result<Published, Violation> {
+        if payload.len() > MAX_DOCUMENT {
+            let text = format!("mqtt: the state is too large: {} bytes", payload.len());
+            return Err(Violation::new(Canonical::InvalidArgument, text));
         }
-        if !has_topic {
-            return Err(Violation::new(
-                Canonical::FailedPrecondition,
-                "mqtt: the registry has no Pub/Sub topic for telemetry events",
-            ));
+        let ack = self.state_acks.get(&number);
+        if ack.is_some_and(|ack| instant.duration_since(*ack) < self.settings.state_interval) {
+            let text = "mqtt: the device is publishing state too quickly";
+            return Err(Violation::new(Canonical::ResourceExhausted, text));
         }
-        device.last.event = Some(now);
+        let device = self.device_mut(number).ok_or_else(deleted)?;
+        device.last.state = Some(now);
+        // A copy: the message is a slice of a read buffer that would live as long.
+        let binary_data = Payload(Bytes::copy_from_slice(payload));
+        device.states.push_front(State { update_time: now, binary_data });
+        device.states.truncate(MAX_HISTORY);
+        Ok(Published::State)
+    }
+
+    fn take_event(
+        &mut self,
+        number: ClientNumber,
+        subfolder: &str,
+        payload: &Bytes,
+        now: Timestamp,
+    ) -> Result<Published, Violation> {
+        if payload.len() > MAX_EVENT {
+            let text = format!("mqtt: the telemetry event is too large: {} bytes", payload.len());
+            return Err(Violation::new(Canonical::InvalidArgument, text));
+        }
+        let registry = self.name_of(number).and_then(|name| self.registries.get(&name.of()));
+        if !registry.is_some_and(Registry::takes_events) {
+            let text = "mqtt: the registry has no Pub/Sub topic for telemetry events";
+            return Err(Violation::new(Canonical::FailedPrecondition, text));
+        }
+        self.device_mut(number).ok_or_else(deleted)?.last.event = Some(now);
         Ok(Published::Event { subfolder: subfolder.to_owned() })
     }
 

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -29,8 +30,17 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(rest): State<Rest>,
     Path((project, region, registry)): Path<(String, String, String)>,
+    headers: HeaderMap,
     bytes: Body,
 ) -> Answer {
+    if headers.get("x-http-method-override").is_some_and(|method| method == "GET") {
+        // Google's client for Python sends a list so when its query is longer than 2 048 characters.
+        let bytes = bytes.map_err(|error| ApiError::invalid(format!("The body cannot be read: {error}")))?;
+        let no_query = || ApiError::invalid("The body is no query.");
+        let uri = format!("/?{}", String::from_utf8_lossy(&bytes)).parse().map_err(|_| no_query())?;
+        let pairs = Query::try_from_uri(&uri).map_err(|_| no_query())?;
+        return list(State(rest), Path((project, region, registry)), pairs).await;
+    }
     let registry = RegistryName::new(&project, &region, &registry)?;
     let body: DeviceBody = body(bytes)?;
     Ok(Json(rest.owner.ask(move |world| world.google.create_device(&registry, body, wall())).await?))
@@ -43,11 +53,8 @@ pub(super) async fn read(
 ) -> Answer {
     let (registry, device) = split(path)?;
     let fields = Pairs(pairs).mask("fieldMask");
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
-        world.google.get_device(number, &fields)
-    };
-    Ok(Json(rest.owner.ask(question).await?))
+    let question = move |world: &mut World, number| world.google.get_device(number, &fields);
+    Ok(Json(rest.ask_about(registry, device, question).await?))
 }
 
 pub(super) async fn patch(
@@ -59,25 +66,20 @@ pub(super) async fn patch(
     let (registry, device) = split(path)?;
     let mask = Pairs(pairs).mask("updateMask");
     let body: DeviceBody = body(bytes)?;
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
+    let question = move |world: &mut World, number| {
         let (resource, blocked) = world.google.patch_device(number, &body, &mask)?;
         if blocked && world.broker.connection_of(number).is_some() {
             world.violated(number, Violation::new(Canonical::PermissionDenied, "mqtt: the device is blocked"));
         }
         Ok(resource)
     };
-    Ok(Json(rest.owner.ask(question).await?))
+    Ok(Json(rest.ask_about(registry, device, question).await?))
 }
 
 pub(super) async fn delete(State(rest): State<Rest>, Path(path): DevicePath) -> Answer {
     let (registry, device) = split(path)?;
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
-        world.broker.forget(number);
-        Ok(world.google.delete_device(number))
-    };
-    Ok(Json(rest.owner.ask(question).await?))
+    let question = |world: &mut World, number| Ok(world.delete_device(number));
+    Ok(Json(rest.ask_about(registry, device, question).await?))
 }
 
 pub(super) async fn config_versions(
@@ -87,11 +89,8 @@ pub(super) async fn config_versions(
 ) -> Answer {
     let (registry, device) = split(path)?;
     let count = Pairs(pairs).number("numVersions")?;
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
-        Ok(world.google.config_versions(number, count))
-    };
-    Ok(Json(rest.owner.ask(question).await?))
+    let question = move |world: &mut World, number| Ok(world.google.config_versions(number, count));
+    Ok(Json(rest.ask_about(registry, device, question).await?))
 }
 
 pub(super) async fn states(
@@ -101,11 +100,8 @@ pub(super) async fn states(
 ) -> Answer {
     let (registry, device) = split(path)?;
     let count = Pairs(pairs).number("numStates")?;
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
-        Ok(world.google.list_states(number, count))
-    };
-    Ok(Json(rest.owner.ask(question).await?))
+    let question = move |world: &mut World, number| Ok(world.google.list_states(number, count));
+    Ok(Json(rest.ask_about(registry, device, question).await?))
 }
 
 /// `{device}:{verb}`
@@ -134,12 +130,8 @@ async fn modify_config(rest: Rest, registry: RegistryName, device: &str, body: M
         other => other.as_u64(),
     };
     let expected = expected.ok_or_else(|| ApiError::invalid("Invalid value at 'version_to_update': no number."))?;
-    let device = device.to_owned();
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &device)?;
-        world.set_config(number, expected, body.binary_data)
-    };
-    Ok(Json(rest.owner.ask(question).await?))
+    let question = move |world: &mut World, number| world.set_config(number, expected, body.binary_data);
+    Ok(Json(rest.ask_about(registry, device.to_owned(), question).await?))
 }
 
 #[derive(Debug, Deserialize)]
@@ -152,12 +144,8 @@ struct SendCommand {
 
 async fn send_command(rest: Rest, registry: RegistryName, device: &str, body: SendCommand) -> Answer {
     check_command(&body.subfolder, &body.binary_data.0)?;
-    let named = device.to_owned();
-    let question = move |world: &mut World| {
-        let number = world.google.find(&registry, &named)?;
-        world.send_command(number, &body.subfolder, body.binary_data.0)
-    };
-    let receipt = rest.owner.ask(question).await?;
+    let question = move |world: &mut World, number| world.send_command(number, &body.subfolder, body.binary_data.0);
+    let receipt = rest.ask_about(registry, device.to_owned(), question).await?;
     rest.cloud.settle(device, vec![receipt]).await?;
     Ok(Json(json!({})))
 }

@@ -21,9 +21,11 @@ use axum::routing::{get, post};
 use tokio::time::timeout;
 
 use self::answer::Refusal;
+use super::broker::ClientNumber;
 use super::cloud::Cloud;
-use super::google::{ApiError, Canonical};
+use super::google::{ApiError, Canonical, RegistryName};
 use super::owner::Owner;
+use super::world::World;
 use crate::model::digest::Digest;
 
 /// The largest body: metadata of 256 KiB in JSON, or a command of 256 KiB in base64, fit well.
@@ -42,10 +44,25 @@ impl Rest {
     pub(crate) fn new(owner: Owner, cloud: Cloud) -> Self {
         Self { owner, cloud }
     }
+
+    /// Runs a function on the state, with the number of a device that is named by its id or by its number.
+    async fn ask_about<T: Send + 'static>(
+        &self,
+        registry: RegistryName,
+        device: String,
+        question: impl FnOnce(&mut World, ClientNumber) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.owner
+            .ask(move |world| {
+                let number = world.google.find(&registry, &device)?;
+                question(world, number)
+            })
+            .await
+    }
 }
 
 /// The bearer token that calls must carry. Only its digest is kept, so comparing takes the same time for all.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Token(Digest);
 
 impl Token {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use twinagent::bridge::{Bridge, Cloud, DeviceName, Options, StateChange, Telemetry};
 use twinagent::config::{Folders, load};
@@ -60,8 +60,8 @@ pub(crate) struct Device {
     daemon: Option<Daemon>,
     /// Logins that were waited for.
     logins: u64,
-    answers: broadcast::Receiver<Telemetry>,
-    states: broadcast::Receiver<StateChange>,
+    answers: mpsc::Receiver<Telemetry>,
+    states: mpsc::Receiver<StateChange>,
     /// The final answers so far: by id, in the order in which they came.
     heard: HashMap<String, Vec<Value>>,
 }

@@ -1,0 +1,267 @@
+//! `rebootDevice` and `cancelReboot`: accept, tell, grace, drain, act, prove.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use twinagent::model::agent::{Effect, Input};
+use twinagent::model::cloud::Road;
+use twinagent::model::command::{Outcome, Request, Status};
+use twinagent::model::now::BootInstant;
+use twinagent::model::reboot::Mode;
+use twinagent::model::record::Record;
+
+use crate::desk::{Desk, SIMULATED, acks, answer, answers, done, method, starts, told};
+use crate::given::request;
+
+fn machine() -> Desk {
+    Desk::new(Road::Own, Mode::Machine)
+}
+
+fn reboot(id: &str) -> Request {
+    request("rebootDevice", Some(id), json!(null))
+}
+
+fn cancel() -> Request {
+    request("cancelReboot", Some("cancel"), json!(null))
+}
+
+fn reboots(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| **effect == Effect::Reboot).count()
+}
+
+fn is_started(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Record(Record::Started { .. })))
+}
+
+fn status_of(effects: &[Effect], id: &str) -> Option<u16> {
+    told(effects).into_iter().rev().find(|(told, _)| told == id).map(|(_, status)| status)
+}
+
+#[test]
+fn the_202_is_told_first_and_the_act_follows_after_the_grace() {
+    for road in [Road::Own, Road::Reported] {
+        let mut desk = Desk::new(road, Mode::Machine);
+        let effects = desk.hear(reboot("r"));
+        assert!(!is_started(&effects));
+        assert_eq!(desk.twin["reboot"]["state"], "scheduled");
+        assert_eq!(reboots(&desk.wait(4)), 0);
+        let effects = desk.wait(1);
+        let record = effects.iter().position(|effect| matches!(effect, Effect::Record(Record::Started { .. })));
+        let act = effects.iter().position(|effect| *effect == Effect::Reboot);
+        assert!(record.expect("a record") < act.expect("the act"), "{road:?}");
+        assert_eq!(reboots(&desk.wait(60)), 0, "once");
+    }
+}
+
+#[test]
+fn a_silent_cloud_holds_a_reboot_up_for_ten_seconds() {
+    let mut desk = machine();
+    desk.acknowledges = false;
+    desk.hear(reboot("r"));
+    assert_eq!(reboots(&desk.wait(14)), 0);
+    assert_eq!(reboots(&desk.wait(1)), 1);
+}
+
+#[test]
+fn the_grace_begins_when_the_cloud_has_both_the_202_and_the_document() {
+    let mut desk = machine();
+    desk.acknowledges = false;
+    let effects = desk.hear(reboot("r"));
+    let [Effect::Send(first, _), Effect::Send(second, _)] =
+        effects.iter().filter(|effect| matches!(effect, Effect::Send(..))).collect::<Vec<_>>()[..]
+    else {
+        panic!("{effects:?}");
+    };
+    desk.wait(2);
+    desk.take([Input::Settled(*first)]);
+    desk.wait(2);
+    desk.take([Input::Settled(*second)]);
+    assert_eq!(reboots(&desk.wait(4)), 0);
+    assert_eq!(reboots(&desk.wait(1)), 1);
+}
+
+#[test]
+fn the_202_says_when_and_what_was_ignored() {
+    let mut desk = machine();
+    let effects = desk.hear(request("rebootDevice", Some("r"), json!({ "reason": "why", "comment": 1 })));
+    let answer = answer(&effects);
+    assert_eq!((answer.status, answer.last), (Status::ACCEPTED, false));
+    assert_eq!(answer.payload["state"], "scheduled");
+    assert_eq!(answer.payload["commandId"], "r");
+    assert_eq!(answer.payload["ignored"], json!(["comment"]));
+    assert_eq!(answer.payload["heldBy"], json!([]));
+    let at = desk.now().wall.saturating_add(Duration::from_secs(5));
+    assert_eq!(answer.payload["rebootAt"], json!(at));
+    assert_eq!(desk.twin["reboot"]["reason"], "why");
+}
+
+#[test]
+fn a_pending_reboot_holds_up_all_but_the_harmless() {
+    let mut desk = machine();
+    desk.hear(reboot("r"));
+    for other in [reboot("r2"), request("count", Some("a"), json!(null))] {
+        let effects = desk.hear(other);
+        let answer = answer(&effects);
+        assert_eq!((answer.status, &answer.payload["commandId"]), (Status::CONFLICT, &json!("r")));
+        assert!(starts(&effects).is_empty());
+    }
+    assert_eq!(starts(&desk.hear(request("echo", Some("e"), json!(null)))).len(), 1);
+    assert_eq!(status_of(&desk.hear(reboot("r")), "r"), Some(202), "the same one again gets its 202 again");
+}
+
+#[test]
+fn running_commands_are_drained() {
+    let mut desk = machine();
+    let run = starts(&desk.hear(request("count", Some("a"), json!(null))))[0];
+    desk.hear(reboot("r"));
+    assert_eq!(reboots(&desk.wait(30)), 0);
+    let effects = desk.ends(run, done(json!(null)));
+    assert_eq!(reboots(&effects), 1, "at once when nothing runs any more");
+}
+
+#[test]
+fn what_does_not_end_in_time_holds_the_reboot_back_with_423() {
+    let mut desk = machine();
+    desk.hear_all(["a", "b"].map(|id| request("queue", Some(id), json!(null))));
+    desk.hear(reboot("r"));
+    assert_eq!(told(&desk.wait(64)), []);
+    let effects = desk.wait(1);
+    let answer = answer(&effects);
+    assert_eq!((answer.status, &answer.payload["heldBy"]), (Status::HELD_BACK, &json!(["drain"])));
+    assert_eq!(desk.twin["reboot"]["state"], "refused");
+    assert_eq!(reboots(&desk.wait(600)), 0);
+}
+
+#[test]
+fn a_waiting_reboot_can_be_cancelled() {
+    let mut desk = machine();
+    desk.hear(reboot("r"));
+    let effects = desk.hear(cancel());
+    assert_eq!((status_of(&effects, "r"), status_of(&effects, "cancel")), (Some(499), Some(200)));
+    let cancelled = answers(&effects).into_iter().find(|answer| answer.status == Status::DONE).expect("an answer");
+    assert_eq!(cancelled.payload, json!({ "cancelled": "r" }));
+    assert_eq!(reboots(&desk.wait(600)), 0);
+    assert_eq!(desk.twin["reboot"]["state"], "cancelled");
+    assert_eq!(status_of(&desk.hear(cancel()), "cancel"), Some(409), "none waits any more");
+    assert_eq!(starts(&desk.hear(request("count", Some("a"), json!(null)))).len(), 1);
+}
+
+#[test]
+fn a_reboot_that_has_started_cannot_be_cancelled() {
+    let mut desk = machine();
+    desk.hear(reboot("r"));
+    desk.wait(5);
+    assert_eq!(status_of(&desk.hear(cancel()), "cancel"), Some(409));
+}
+
+#[test]
+fn another_boot_proves_a_reboot_and_nothing_else_does() {
+    let mut desk = machine();
+    desk.hear(reboot("r"));
+    assert_eq!(reboots(&desk.wait(5)), 1);
+    let effects = desk.restarts();
+    assert_eq!((reboots(&effects), status_of(&effects, "r")), (0, None), "the same boot proves nothing");
+    let effects = desk.boots();
+    desk.wait(1);
+    let answer = answer(&effects);
+    assert_eq!(answer.status, Status::DONE);
+    assert_eq!(answer.payload["simulated"], false);
+    assert_eq!(answer.payload["bootId"], desk.twin["boot"]["id"]);
+    assert_eq!(answer.payload["rebootTime"], desk.twin["rebootTime"]);
+    assert_eq!(status_of(&desk.hear(reboot("r")), "r"), Some(200), "sent again, it is told again");
+    assert_eq!(reboots(&desk.wait(600)), 0);
+}
+
+#[test]
+fn a_machine_that_will_not_reboot_is_asked_once_and_given_five_minutes() {
+    let mut desk = machine();
+    desk.hear(reboot("r"));
+    assert_eq!(reboots(&desk.wait(5)), 1);
+    desk.wait(100);
+    assert_eq!(reboots(&desk.restarts()), 0);
+    let effects = desk.wait(199);
+    assert_eq!((reboots(&effects), status_of(&effects, "r")), (0, None));
+    assert_eq!(status_of(&desk.wait(1), "r"), Some(500));
+    assert_eq!(desk.twin["reboot"]["state"], "failed");
+    assert_eq!(starts(&desk.hear(request("count", Some("a"), json!(null)))).len(), 1, "and it serves again");
+}
+
+#[test]
+fn another_boot_before_the_act_was_the_reboot() {
+    let mut desk = machine();
+    desk.hear(reboot("r"));
+    let effects = desk.boots();
+    assert_eq!((status_of(&effects, "r"), reboots(&effects)), (Some(200), 0));
+    assert_eq!(reboots(&desk.wait(600)), 0);
+}
+
+#[test]
+fn a_simulated_reboot_goes_on_over_a_restart() {
+    let mut desk = Desk::new(Road::Own, SIMULATED);
+    desk.hear(reboot("r"));
+    desk.wait(10);
+    let effects = desk.restarts();
+    assert!(!effects.contains(&Effect::Connect), "still away");
+    assert!(!desk.wait(14).contains(&Effect::Connect));
+    assert!(desk.wait(1).contains(&Effect::Connect));
+    assert_eq!(status_of(&desk.online(), "r"), Some(200));
+}
+
+#[test]
+fn a_simulation_of_no_time_at_all_ends_too() {
+    let mut desk = Desk::new(Road::Own, Mode::Simulated(Duration::ZERO));
+    desk.hear(reboot("r"));
+    desk.wait(5);
+    desk.take([Input::Offline(twinagent::model::wire::Reason::Planned)]);
+    desk.wait(1);
+    assert_eq!(status_of(&desk.online(), "r"), Some(200));
+}
+
+#[test]
+fn a_young_machine_is_not_rebooted_but_a_simulation_does_not_care() {
+    let young = |mode| {
+        let mut desk = Desk::new(Road::Own, mode);
+        desk.boots();
+        desk.wall -= Duration::from_secs(14);
+        desk
+    };
+    let mut desk = young(Mode::Machine);
+    let effects = desk.hear(reboot("r"));
+    let answer = answer(&effects);
+    assert_eq!((answer.status, &answer.payload["heldBy"]), (Status::TOO_MANY, &json!(["minUptime"])));
+    assert_eq!(answer.payload["retryAfterSeconds"], 4);
+    desk.wait(3);
+    assert_eq!(status_of(&desk.hear(reboot("r")), "r"), Some(429));
+    desk.wait(1);
+    assert_eq!(status_of(&desk.hear(reboot("r")), "r"), Some(202));
+    assert_eq!(status_of(&young(SIMULATED).hear(reboot("r")), "r"), Some(202));
+}
+
+#[test]
+fn a_reboot_that_expires_before_its_time_is_410() {
+    let mut desk = machine();
+    let mut request = reboot("r");
+    request.expires = Some(desk.now().wall.saturating_add(Duration::from_secs(3)));
+    desk.hear(request);
+    let effects = desk.wait(10);
+    assert_eq!((status_of(&effects, "r"), reboots(&effects)), (Some(410), 0));
+}
+
+#[test]
+fn a_daemon_that_stops_does_not_reboot_and_the_next_one_goes_on() {
+    let mut desk = machine();
+    desk.hear(request("count", Some("a"), json!(null)));
+    desk.hear(reboot("r"));
+    desk.take([Input::Stop]);
+    assert_eq!(reboots(&desk.wait(9)), 0);
+    let mut effects = desk.restarts();
+    let run = effects.iter().find_map(|effect| match effect {
+        Effect::Resume(run, _) => Some(*run),
+        _ => None,
+    });
+    effects.extend(desk.ends(run.expect("the cut command"), Outcome::failed(Status::FAILED, "cut")));
+    assert_eq!(reboots(&effects), 0, "it begins its grace anew");
+    assert_eq!(reboots(&desk.wait(5)), 0, "the document that shows it goes out after a second");
+    assert_eq!(reboots(&desk.wait(1)), 1);
+    assert_eq!(acks(&desk.hear(reboot("r"))), 1);
+}

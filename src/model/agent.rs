@@ -181,13 +181,16 @@ impl Agent {
         self.durable.settle();
     }
 
-    /// When the next [`Input::Tick`] is due, if nothing happens before.
+    /// When the next [`Input::Tick`] is due, if nothing happens before. In the past if that moment came while the last
+    /// batch was written.
     pub fn deadline(&mut self, now: &Now) -> Option<BootInstant> {
+        let may_act = self.may_act();
         let reboot = self.pending_step(now).and_then(|step| match step {
             RebootStep::Wait(until) => Some(until),
-            RebootStep::Act | RebootStep::End(_) => None,
+            RebootStep::Act => may_act.then_some(now.boot),
+            RebootStep::End(_) => Some(now.boot),
         });
-        let report = self.outbox.deadline(now.boot).filter(|_| self.connection.may_send());
+        let report = self.outbox.deadline().filter(|_| self.connection.may_send());
         [self.connection.deadline(), reboot, report, self.stopping].into_iter().flatten().min()
     }
 
@@ -261,6 +264,11 @@ impl Agent {
         Some(pending.next(entry, &self.policy, self.runs.recorded(), &self.durable.rest.boots, now))
     }
 
+    /// Whether a reboot that is due may be done. Without a journal nothing could be proved afterwards.
+    fn may_act(&self) -> bool {
+        self.journal.is_sound() && self.stopping.is_none()
+    }
+
     fn step_reboot(&mut self, now: &Now, out: &mut Vec<Effect>) {
         let step = self.pending_step(now);
         let Some((number, _)) = self.pending else { return };
@@ -274,8 +282,7 @@ impl Agent {
                 self.finish(number, outcome, now, out);
                 self.pending = None;
             }
-            // Without a journal nothing could be proved afterwards.
-            Some(RebootStep::Act) if self.journal.is_sound() && self.stopping.is_none() => {
+            Some(RebootStep::Act) if self.may_act() => {
                 let until = match self.policy.mode {
                     Mode::Simulated(time) => Some(now.wall.saturating_add(time)),
                     Mode::Machine | Mode::Unavailable(_) => None,

@@ -248,6 +248,17 @@ fn a_reboot_that_expires_before_its_time_is_410() {
 }
 
 #[test]
+fn a_moment_that_passes_while_the_disk_is_slow_is_not_missed() {
+    let mut desk = machine();
+    desk.hear(reboot("r"));
+    desk.wall += Duration::from_secs(7);
+    let now = desk.now();
+    let deadline = desk.agent.deadline(&now).expect("the act is overdue");
+    assert!(deadline <= BootInstant(now.boot.0));
+    assert_eq!(reboots(&desk.wait(0)), 1);
+}
+
+#[test]
 fn a_daemon_that_stops_does_not_reboot_and_the_next_one_goes_on() {
     let mut desk = machine();
     desk.hear(request("count", Some("a"), json!(null)));

@@ -65,6 +65,18 @@ fn what_has_not_changed_is_not_sent_again() {
 }
 
 #[test]
+fn a_moment_that_passes_while_the_disk_is_slow_is_not_missed() {
+    let mut desk = desk();
+    refused(&mut desk, "a");
+    let input = desk.deliveries([request("nope", Some("b"), json!(null))]);
+    desk.take(input);
+    desk.wall += std::time::Duration::from_secs(5);
+    let documents = documents(&desk.wait(0));
+    assert_eq!(documents.len(), 1);
+    assert_eq!(members(&documents[0], 404), ["a", "b"]);
+}
+
+#[test]
 fn the_interval_counts_over_a_lost_connection() {
     let mut desk = desk();
     desk.acknowledges = false;

@@ -147,6 +147,16 @@ fn a_waiting_reboot_can_be_cancelled() {
 }
 
 #[test]
+fn a_reboot_can_be_cancelled_while_running_commands_are_drained() {
+    let mut desk = machine();
+    desk.hear(request("count", Some("a"), json!(null)));
+    desk.hear(reboot("r"));
+    desk.wait(20);
+    let effects = desk.hear(cancel());
+    assert_eq!((status_of(&effects, "r"), status_of(&effects, "cancel")), (Some(499), Some(200)));
+}
+
+#[test]
 fn a_reboot_that_has_started_cannot_be_cancelled() {
     let mut desk = machine();
     desk.hear(reboot("r"));

@@ -235,7 +235,8 @@ impl Agent {
             if is_reboot(&entry.method) {
                 self.pending = Some((number, Pending::new(now)));
             } else if matches!(entry.run, Run::Started { .. }) {
-                let run = self.runs.begin_recorded(number, entry.method.clone());
+                let class = self.methods.get(&entry.method).map(|spec| spec.class);
+                let run = self.runs.begin_recorded(number, entry.method.clone(), class);
                 out.push(Effect::Resume(run, entry.command()));
             }
         }
@@ -321,7 +322,7 @@ impl Agent {
             };
             if self.runs.has_room_for(spec) {
                 let command = entry.command();
-                let run = self.runs.begin_recorded(number, entry.method.clone());
+                let run = self.runs.begin_recorded(number, entry.method.clone(), Some(spec.class));
                 self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until: None }, out);
                 out.push(Effect::Start(run, command));
             }

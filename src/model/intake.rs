@@ -158,7 +158,7 @@ impl Agent {
         if is_reboot {
             self.pending = Some((number, Pending::new(now)));
         } else if started {
-            let run = self.runs.begin_recorded(number, method.clone());
+            let run = self.runs.begin_recorded(number, method.clone(), Some(spec.class));
             out.push(Effect::Start(run, Command { key, method, payload }));
         }
     }

@@ -170,6 +170,22 @@ fn too_many_of_a_harmless_method_is_429() {
 }
 
 #[test]
+fn a_method_that_must_be_alone_runs_beside_harmless_ones_only() {
+    let mut settings = settings(Road::Own, SIMULATED);
+    let mut alone = settings.methods[1].clone();
+    (alone.name, alone.class) = (method("alone"), Class::Exclusive);
+    settings.methods.push(alone);
+    let mut desk = Desk::with(settings);
+    let run = starts(&desk.hear(request("alone", Some("x"), json!(null))))[0];
+    let effects = desk.hear_all([count("a"), queue("q"), request("echo", Some("e"), json!(null))]);
+    let names: Vec<String> = started(&effects).iter().map(|(_, command)| command.method.to_string()).collect();
+    assert_eq!(names, ["echo"]);
+    let effects = desk.ends(run, ok());
+    assert_eq!(starts(&effects).len(), 2, "the others follow");
+    assert_eq!(told(&desk.hear(request("alone", Some("y"), json!(null)))), [("y".to_owned(), 429)]);
+}
+
+#[test]
 fn three_things_are_503() {
     let mut stopping = desk();
     starts(&stopping.hear(count("runs")));

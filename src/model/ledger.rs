@@ -286,7 +286,8 @@ impl Entry {
     fn stands_for_a_repeat(&self, now: Timestamp) -> bool {
         match &self.run {
             Run::Waiting | Run::Started { .. } => true,
-            Run::Finished { ran, .. } => *ran && now.since(self.accepted) < DERIVED_FOR,
+            // Either way: when the clock was set back since, this must not last until it is there again.
+            Run::Finished { ran, .. } => *ran && now.since(self.accepted).max(self.accepted.since(now)) < DERIVED_FOR,
         }
     }
 }

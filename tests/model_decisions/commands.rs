@@ -264,6 +264,18 @@ fn equal_content_without_an_id_is_the_same_command_for_ten_minutes() {
 }
 
 #[test]
+fn a_clock_set_back_does_not_swallow_what_is_sent_anew() {
+    let mut desk = desk();
+    let nameless = || request("count", None, json!(null));
+    let run = starts(&desk.hear(nameless()))[0];
+    desk.ends(run, ok());
+    desk.wall -= Duration::from_secs(20);
+    assert!(starts(&desk.hear(nameless())).is_empty(), "a small step back changes nothing");
+    desk.wall -= Duration::from_secs(900);
+    assert_eq!(starts(&desk.hear(nameless())).len(), 1, "or it would be swallowed until the clock is there again");
+}
+
+#[test]
 fn what_ended_without_starting_does_not_stand_for_a_repeat() {
     let mut desk = desk();
     let nameless = || request("queue", None, json!("same"));

@@ -248,6 +248,31 @@ fn a_young_machine_is_not_rebooted_but_a_simulation_does_not_care() {
 }
 
 #[test]
+fn reboots_keep_their_distance() {
+    let mut desk = machine();
+    desk.hear(reboot("r1"));
+    desk.wait(5);
+    desk.boots();
+    assert_eq!(status_of(&desk.hear(reboot("r2")), "r2"), Some(202), "30 s later");
+
+    let mut desk = Desk::new(Road::Own, Mode::Simulated(Duration::from_secs(2)));
+    desk.hear(reboot("r1"));
+    desk.wait(5);
+    desk.take([Input::Offline(twinagent::model::wire::Reason::Planned)]);
+    desk.wait(2);
+    desk.online();
+    let effects = desk.hear(reboot("r2"));
+    let answer = answers(&effects).into_iter().find(|answer| answer.id.as_str() == "r2").expect("an answer");
+    assert_eq!((answer.status, &answer.payload["heldBy"]), (Status::TOO_MANY, &json!(["minInterval"])));
+    assert_eq!(answer.payload["retryAfterSeconds"], 18);
+    // A clock that comes up a little behind, as without a battery, is no way around it; one far behind is no lock.
+    desk.wall -= Duration::from_secs(10);
+    assert_eq!(status_of(&desk.hear(reboot("r2")), "r2"), Some(429));
+    desk.wall -= Duration::from_secs(100);
+    assert_eq!(status_of(&desk.hear(reboot("r2")), "r2"), Some(202));
+}
+
+#[test]
 fn a_reboot_that_expires_before_its_time_is_410() {
     let mut desk = machine();
     let mut request = reboot("r");

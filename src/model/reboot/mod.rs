@@ -81,8 +81,11 @@ impl Policy {
             Mode::Simulated(_) | Mode::Unavailable(_) => Duration::ZERO,
         };
         let too_soon = match boots.last_asked {
-            // A reboot that seems to lie ahead was noted under another clock and says nothing about spacing.
-            Some(last) if last <= now.wall => self.min_interval.saturating_sub(now.wall.since(last)),
+            // A clock without a battery comes up a little behind. A reboot that seems to lie further ahead was noted
+            // under another clock and says nothing about spacing.
+            Some(last) if last.since(now.wall) < self.min_interval => {
+                self.min_interval.saturating_sub(now.wall.since(last))
+            }
             _ => Duration::ZERO,
         };
         let wait = too_young.max(too_soon);

@@ -206,6 +206,16 @@ fn another_boot_before_the_act_was_the_reboot() {
 }
 
 #[test]
+fn a_nameless_reboot_that_another_boot_has_proved_is_not_done_again() {
+    let mut desk = Desk::new(Road::Own, SIMULATED);
+    let nameless = || request("rebootDevice", None, json!(null));
+    desk.hear(nameless());
+    desk.boots();
+    let effects = desk.hear(nameless());
+    assert_eq!(answer(&effects).status, Status::DONE, "it took effect, so its redelivery finds the answer");
+}
+
+#[test]
 fn a_simulated_reboot_goes_on_over_a_restart() {
     let mut desk = Desk::new(Road::Own, SIMULATED);
     desk.hear(reboot("r"));

@@ -96,6 +96,34 @@ fn the_202_says_when_and_what_was_ignored() {
 }
 
 #[test]
+fn payloads_that_do_not_fit_are_422() {
+    let mut desk = machine();
+    let many: Value = (0..30_000).map(|n| (format!("member-{n}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
+    let long = json!({ "m".repeat(100_000): 1 });
+    let unfit = [
+        (json!({ "dealy": "30s" }), "did you mean `delay`"),
+        (json!({ "Reason": "x" }), "did you mean `reason`"),
+        (json!({ "delay": "30s" }), "`delay`"),
+        (json!({ "at": "2026-11-22T00:00:00Z" }), "`at`"),
+        (json!({ "force": true }), "`force`"),
+        (json!({ "reason": 1 }), "`reason`"),
+        (json!({ "reason": "x".repeat(1_025) }), "`reason`"),
+        (json!("now"), "JSON object"),
+        (json!([]), "JSON object"),
+        (many, "members"),
+        (long, "members"),
+    ];
+    for (number, (payload, words)) in unfit.into_iter().enumerate() {
+        let effects = desk.hear(request("rebootDevice", Some(&format!("r{number}")), payload));
+        let answer = answer(&effects);
+        assert_eq!(answer.status, Status::UNFIT_PAYLOAD, "{words}");
+        let error = answer.payload["error"].as_str().expect("a text");
+        assert!(error.contains(words) && error.len() < 200, "{error}");
+    }
+    assert!(desk.agent.durable().ledger.untold_len() == 0);
+}
+
+#[test]
 fn a_pending_reboot_holds_up_all_but_the_harmless() {
     let mut desk = machine();
     desk.hear(reboot("r"));

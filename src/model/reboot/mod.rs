@@ -26,6 +26,10 @@ pub const CANCEL: &str = "cancelReboot";
 /// The longest `reason` of a command, in bytes.
 const REASON: usize = 1_024;
 
+/// Members without a meaning that are ignored, and the longest name of one, in bytes. All of them are in the answer,
+/// which must stay small.
+const IGNORED: (usize, usize) = (16, 64);
+
 /// The members that a payload of `rebootDevice` may have.
 const MEMBERS: [&str; 4] = ["delay", "at", "force", "reason"];
 
@@ -143,6 +147,9 @@ fn read(payload: &Value) -> Result<Request, Outcome> {
             ("reason", _) => return Err(unfit(format!("`reason` is a string of at most {REASON} bytes"))),
             ("delay" | "at" | "force", _) => {
                 return Err(unfit(format!("`{name}` is not understood by this version; leave it out")));
+            }
+            (unknown, _) if request.ignored.len() >= IGNORED.0 || unknown.len() > IGNORED.1 => {
+                return Err(unfit("too many or too long members that are not understood; leave them out".to_owned()));
             }
             (unknown, _) => match nearest(unknown, MEMBERS) {
                 Some(known) => return Err(unfit(format!("unknown member `{unknown}`; did you mean `{known}`?"))),

@@ -232,7 +232,10 @@ impl Agent {
             .map(|(number, entry)| (number, entry.clone()))
             .collect();
         for (number, entry) in unfinished {
-            if is_reboot(&entry.method) {
+            // One that has neither begun nor been proved ends like any waiting command whose method is gone.
+            let is_forbidden =
+                entry.is_waiting() && entry.boot == now.boot_id && !self.methods.contains_key(&entry.method);
+            if is_reboot(&entry.method) && !is_forbidden {
                 self.pending = Some((number, Pending::new(now)));
             } else if matches!(entry.run, Run::Started { .. }) {
                 let class = self.methods.get(&entry.method).map(|spec| spec.class);

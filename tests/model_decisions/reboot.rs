@@ -332,6 +332,23 @@ fn a_moment_that_passes_while_the_disk_is_slow_is_not_missed() {
 }
 
 #[test]
+fn a_reboot_found_after_it_was_forbidden_is_not_done() {
+    let mut desk = machine();
+    desk.hear(reboot("r"));
+    desk.settings.reboot.mode = Mode::Unavailable("not any more".to_owned());
+    let mut effects = desk.restarts();
+    effects.extend(desk.wait(30));
+    assert_eq!((status_of(&effects, "r"), reboots(&effects)), (Some(503), 0));
+
+    let mut desk = machine();
+    desk.hear(reboot("r"));
+    desk.settings.disabled = vec![method("rebootDevice")];
+    let mut effects = desk.restarts();
+    effects.extend(desk.wait(30));
+    assert_eq!((status_of(&effects, "r"), reboots(&effects)), (Some(404), 0));
+}
+
+#[test]
 fn a_daemon_that_stops_does_not_reboot_and_the_next_one_goes_on() {
     let mut desk = machine();
     desk.hear(request("count", Some("a"), json!(null)));

@@ -142,3 +142,22 @@ fn what_was_told_in_a_failed_batch_is_not_told_again() {
     assert_eq!(desk.agent.durable().ledger.untold_len(), 0);
     assert_eq!(told(&desk.heals()), []);
 }
+
+#[test]
+fn an_unusable_journal_refuses_and_says_why_and_nothing_makes_it_sound() {
+    let now = desk().now();
+    let why = "journal: written by a newer version".to_owned();
+    let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), Some(why.clone()), 1, &now);
+    agent.handle(&now, [Input::Begin]);
+    agent.stored();
+    for input in [Input::Online { session_kept: false }, Input::JournalHealed, Input::Tick] {
+        agent.handle(&now, [input]);
+        agent.stored();
+        let mut desk = desk();
+        desk.agent = agent.clone();
+        let effects = desk.hear(count("a"));
+        let answer = answer(&effects);
+        assert_eq!((answer.status, &answer.payload["error"]), (Status::CANNOT_NOW, &json!(why)));
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Record(_) | Effect::Start(..))));
+    }
+}

@@ -170,8 +170,9 @@ impl Agent {
         }
         self.step_reboot(now, &mut out);
         self.start_waiting(now, &mut out);
-        self.step_connection(now, &mut out);
+        // Sent before a planned end begins, which waits for it to be acknowledged.
         self.send_what_is_due(now, &mut out);
+        self.step_connection(now, &mut out);
         self.say(&mut out);
         out
     }

@@ -77,6 +77,17 @@ fn a_daemon_that_is_offline_or_connecting_exits_too() {
 }
 
 #[test]
+fn a_stop_waits_for_what_runs_and_its_outcome_is_told_before_the_connection_is_closed() {
+    let mut desk = desk();
+    let run = count(&mut desk, "a");
+    assert!(!desk.take([Input::Stop]).contains(&Effect::Disconnect));
+    let effects = desk.ends(run, done(json!("ok")));
+    assert_eq!(told(&effects), [("a".to_owned(), 200)]);
+    assert!(effects.contains(&Effect::Disconnect));
+    assert!(desk.take([closed()]).contains(&Effect::Exit));
+}
+
+#[test]
 fn an_unacknowledged_message_delays_the_end_by_five_seconds_at_most() {
     let mut desk = desk();
     let run = count(&mut desk, "a");

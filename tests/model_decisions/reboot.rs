@@ -244,6 +244,23 @@ fn a_nameless_reboot_that_another_boot_has_proved_is_not_done_again() {
 }
 
 #[test]
+fn a_simulated_reboot_disconnects_waits_and_is_done() {
+    let mut desk = Desk::new(Road::Own, SIMULATED);
+    desk.hear(reboot("r"));
+    let effects = desk.wait(5);
+    assert!(is_started(&effects) && effects.contains(&Effect::Disconnect) && reboots(&effects) == 0);
+    assert_eq!(desk.twin["reboot"]["state"], "rebooting");
+    desk.take([Input::Offline(twinagent::model::wire::Reason::Planned)]);
+    assert!(!desk.wait(19).contains(&Effect::Connect));
+    assert!(desk.wait(1).contains(&Effect::Connect));
+    let effects = desk.online();
+    let answer = answer(&effects);
+    assert_eq!((answer.status, &answer.payload["simulated"]), (Status::DONE, &json!(true)));
+    assert_eq!(desk.twin["rebootTime"], answer.payload["rebootTime"]);
+    assert_eq!(desk.twin["reboot"]["downSeconds"], json!(20.0));
+}
+
+#[test]
 fn a_simulated_reboot_goes_on_over_a_restart() {
     let mut desk = Desk::new(Road::Own, SIMULATED);
     desk.hear(reboot("r"));

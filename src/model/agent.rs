@@ -119,6 +119,8 @@ pub struct Agent {
     pub(super) journal: Journal,
     /// When what still runs is left behind.
     pub(super) stopping: Option<BootInstant>,
+    /// Nothing is waited for any more but the end of the connection.
+    leaving: bool,
     pub(super) minted: u64,
     sentence: String,
 }
@@ -152,6 +154,7 @@ impl Agent {
             pending: None,
             journal: unusable.map_or(Journal::Sound, |why| Journal::Unusable { why }),
             stopping: None,
+            leaving: false,
             minted: 0,
             sentence: String::new(),
         }
@@ -192,7 +195,8 @@ impl Agent {
             RebootStep::End(_) => Some(now.boot),
         });
         let report = self.outbox.deadline().filter(|_| self.connection.may_send());
-        [self.connection.deadline(), reboot, report, self.stopping].into_iter().flatten().min()
+        let stop = self.stopping.filter(|_| !self.leaving);
+        [self.connection.deadline(), reboot, report, stop].into_iter().flatten().min()
     }
 
     // === One input
@@ -334,14 +338,15 @@ impl Agent {
     }
 
     fn step_connection(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        let may_end = self.stopping.is_some_and(|until| now.boot >= until || self.runs.is_empty());
-        let wanted = self.unconfigured.is_none() && !may_end && !self.is_away();
+        // For good: what is heard while the connection is closed must not open it again.
+        self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || self.runs.is_empty());
+        let wanted = self.unconfigured.is_none() && !self.leaving && !self.is_away();
         match self.connection.next(wanted, self.outbox.is_idle(), now.boot) {
             Some(ConnectionStep::Connect) => out.push(Effect::Connect),
             Some(ConnectionStep::Disconnect) => out.push(Effect::Disconnect),
             None => {}
         }
-        if may_end && self.connection.is_off() {
+        if self.leaving && self.connection.is_off() {
             out.push(Effect::Exit);
         }
     }

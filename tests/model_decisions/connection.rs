@@ -88,6 +88,30 @@ fn a_stop_waits_for_what_runs_and_its_outcome_is_told_before_the_connection_is_c
 }
 
 #[test]
+fn a_stop_leaves_behind_what_runs_for_too_long() {
+    let mut desk = desk();
+    count(&mut desk, "a");
+    desk.take([Input::Stop]);
+    assert!(!desk.wait(9).contains(&Effect::Disconnect));
+    assert!(desk.wait(1).contains(&Effect::Disconnect));
+    // A close that takes its time is no reason to spin: `wait` fails if the deadline does not move.
+    desk.wait(4);
+    let now = desk.now();
+    assert!(desk.agent.deadline(&now).is_none_or(|deadline| deadline > now.boot));
+    assert!(desk.take([closed()]).contains(&Effect::Exit));
+}
+
+#[test]
+fn a_stop_that_has_begun_to_close_does_not_come_back() {
+    let mut desk = desk();
+    desk.acknowledges = false;
+    desk.take([Input::Stop]);
+    desk.hear(request("echo", Some("late"), json!(null)));
+    let effects = desk.take([closed()]);
+    assert!(effects.contains(&Effect::Exit) && !effects.contains(&Effect::Connect));
+}
+
+#[test]
 fn an_unacknowledged_message_delays_the_end_by_five_seconds_at_most() {
     let mut desk = desk();
     let run = count(&mut desk, "a");

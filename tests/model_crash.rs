@@ -2,15 +2,18 @@
 //!
 //! And the judge is judged: with one guard taken away at a time it must find something.
 
+#[path = "support/given.rs"]
+mod given;
 #[path = "support/world.rs"]
 mod world;
 
 use std::time::Duration;
 
+use given::request;
 use serde_json::json;
 use twinagent::model::cloud::Road;
 use twinagent::model::reboot::Mode;
-use world::{Deed, Fault, Sabotage, World, request};
+use world::{Deed, Fault, Sabotage, World};
 
 const ROADS: [Road; 2] = [Road::Own, Road::Reported];
 

@@ -119,6 +119,8 @@ pub struct Agent {
     pub(super) journal: Journal,
     /// When what still runs is left behind.
     pub(super) stopping: Option<BootInstant>,
+    /// Nothing is waited for any more but the end of the connection.
+    leaving: bool,
     pub(super) minted: u64,
     sentence: String,
 }
@@ -153,6 +155,7 @@ impl Agent {
             pending: None,
             journal: Journal::new(trouble),
             stopping: None,
+            leaving: false,
             minted: 0,
             sentence: String::new(),
         }
@@ -171,8 +174,9 @@ impl Agent {
         }
         self.step_reboot(now, &mut out);
         self.start_waiting(now, &mut out);
-        self.step_connection(now, &mut out);
+        // Sent before a planned end begins, which waits for it to be acknowledged.
         self.send_what_is_due(now, &mut out);
+        self.step_connection(now, &mut out);
         self.say(&mut out);
         out
     }
@@ -182,14 +186,18 @@ impl Agent {
         self.durable.settle();
     }
 
-    /// When the next [`Input::Tick`] is due, if nothing happens before.
+    /// When the next [`Input::Tick`] is due, if nothing happens before. In the past if that moment came while the last
+    /// batch was written.
     pub fn deadline(&mut self, now: &Now) -> Option<BootInstant> {
+        let may_act = self.may_act();
         let reboot = self.pending_step(now).and_then(|step| match step {
             RebootStep::Wait(until) => Some(until),
-            RebootStep::Act | RebootStep::End(_) => None,
+            RebootStep::Act => may_act.then_some(now.boot),
+            RebootStep::End(_) => Some(now.boot),
         });
-        let report = self.outbox.deadline(now.boot).filter(|_| self.connection.may_send());
-        [self.connection.deadline(), reboot, report, self.stopping].into_iter().flatten().min()
+        let report = self.outbox.deadline().filter(|_| self.connection.may_send());
+        let stop = self.stopping.filter(|_| !self.leaving);
+        [self.connection.deadline(), reboot, report, stop].into_iter().flatten().min()
     }
 
     // === One input
@@ -230,10 +238,14 @@ impl Agent {
             .map(|(number, entry)| (number, entry.clone()))
             .collect();
         for (number, entry) in unfinished {
-            if is_reboot(&entry.method) {
+            // One that has neither begun nor been proved ends like any waiting command whose method is gone.
+            let is_forbidden =
+                entry.is_waiting() && entry.boot == now.boot_id && !self.methods.contains_key(&entry.method);
+            if is_reboot(&entry.method) && !is_forbidden {
                 self.pending = Some((number, Pending::new(now)));
             } else if matches!(entry.run, Run::Started { .. }) {
-                let run = self.runs.begin_recorded(number, entry.method.clone());
+                let class = self.methods.get(&entry.method).map(|spec| spec.class);
+                let run = self.runs.begin_recorded(number, entry.method.clone(), class);
                 out.push(Effect::Resume(run, entry.command()));
             }
         }
@@ -262,6 +274,11 @@ impl Agent {
         Some(pending.next(entry, &self.policy, self.runs.recorded(), &self.durable.rest.boots, now))
     }
 
+    /// Whether a reboot that is due may be done. Without a journal nothing could be proved afterwards.
+    fn may_act(&self) -> bool {
+        self.journal.is_sound() && self.stopping.is_none()
+    }
+
     fn step_reboot(&mut self, now: &Now, out: &mut Vec<Effect>) {
         let step = self.pending_step(now);
         let Some((number, _)) = self.pending else { return };
@@ -275,8 +292,7 @@ impl Agent {
                 self.finish(number, outcome, now, out);
                 self.pending = None;
             }
-            // Without a journal nothing could be proved afterwards.
-            Some(RebootStep::Act) if self.journal.is_sound() && self.stopping.is_none() => {
+            Some(RebootStep::Act) if self.may_act() => {
                 let until = match self.policy.mode {
                     Mode::Simulated(time) => Some(now.wall.saturating_add(time)),
                     Mode::Machine | Mode::Unavailable(_) => None,
@@ -315,7 +331,7 @@ impl Agent {
             };
             if self.runs.has_room_for(spec) {
                 let command = entry.command();
-                let run = self.runs.begin_recorded(number, entry.method.clone());
+                let run = self.runs.begin_recorded(number, entry.method.clone(), Some(spec.class));
                 self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until: None }, out);
                 out.push(Effect::Start(run, command));
             }
@@ -323,14 +339,15 @@ impl Agent {
     }
 
     fn step_connection(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        let may_end = self.stopping.is_some_and(|until| now.boot >= until || self.runs.is_empty());
-        let wanted = self.unconfigured.is_none() && !may_end && !self.is_away();
+        // For good: what is heard while the connection is closed must not open it again.
+        self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || self.runs.is_empty());
+        let wanted = self.unconfigured.is_none() && !self.leaving && !self.is_away();
         match self.connection.next(wanted, self.outbox.is_idle(), now.boot) {
             Some(ConnectionStep::Connect) => out.push(Effect::Connect),
             Some(ConnectionStep::Disconnect) => out.push(Effect::Disconnect),
             None => {}
         }
-        if may_end && self.connection.is_off() {
+        if self.leaving && self.connection.is_off() {
             out.push(Effect::Exit);
         }
     }

@@ -158,7 +158,7 @@ impl Agent {
         if is_reboot {
             self.pending = Some((number, Pending::new(now)));
         } else if started {
-            let run = self.runs.begin_recorded(number, method.clone());
+            let run = self.runs.begin_recorded(number, method.clone(), Some(spec.class));
             out.push(Effect::Start(run, Command { key, method, payload }));
         }
     }
@@ -234,10 +234,11 @@ fn too_many(what: &str) -> Outcome {
 
 /// The methods that are the model's own.
 pub(super) fn own_methods() -> [MethodSpec; 2] {
-    [(REBOOT, false), (CANCEL, true)].map(|(name, harmless)| MethodSpec {
+    // A cancellation never waits for a handler: those that run are what the reboot waits for.
+    [(REBOOT, false, Class::Exclusive), (CANCEL, true, Class::Parallel(1))].map(|(name, harmless, class)| MethodSpec {
         name: Method::parse(name).expect("the names of our own methods are method names"),
         harmless,
-        class: Class::Exclusive,
+        class,
         // They have no handler that could run long or say much.
         time_limit: std::time::Duration::MAX,
         output_limit: usize::MAX,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::command::{Command, Key, Method, Outcome, ReplyTo};
+use super::command::{Command, Key, Method, Outcome, ReplyTo, Status};
 use super::digest::Digest;
 use super::now::{BootId, Timestamp};
 use super::record::{Record, Told};
@@ -174,7 +174,8 @@ impl Ledger {
                 entry.run = Run::Started { boot: *boot, at: *at, until: *until };
             }),
             Record::Finished { key, outcome, at } => self.change(key, |entry| {
-                let ran = !entry.is_waiting();
+                // A reboot that another boot has proved took effect without ever having been started by us.
+                let ran = !entry.is_waiting() || outcome.status == Status::DONE;
                 entry.payload = Value::Null;
                 entry.run = Run::Finished { outcome: outcome.clone(), at: *at, ran };
             }),
@@ -286,7 +287,8 @@ impl Entry {
     fn stands_for_a_repeat(&self, now: Timestamp) -> bool {
         match &self.run {
             Run::Waiting | Run::Started { .. } => true,
-            Run::Finished { ran, .. } => *ran && now.since(self.accepted) < DERIVED_FOR,
+            // Either way: when the clock was set back since, this must not last until it is there again.
+            Run::Finished { ran, .. } => *ran && now.since(self.accepted).max(self.accepted.since(now)) < DERIVED_FOR,
         }
     }
 }

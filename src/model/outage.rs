@@ -103,10 +103,12 @@ impl Agent {
 
     /// The journal was written anew from what is in memory.
     pub(super) fn journal_healed(&mut self, out: &mut Vec<Effect>) {
-        if let Journal::Broken { ended, .. } = std::mem::take(&mut self.journal) {
-            for record in ended {
-                self.record(record, out);
-            }
+        // One that cannot be used stays as it is: what it holds was never read.
+        let Journal::Broken { ended, .. } = &mut self.journal else { return };
+        let ended = std::mem::take(ended);
+        self.journal = Journal::Sound;
+        for record in ended {
+            self.record(record, out);
         }
     }
 }

@@ -156,10 +156,15 @@ impl Outbox {
 
     /// Whether a reported document may go out now, and may have something new to say.
     pub fn may_report(&self, now: BootInstant) -> bool {
-        self.reported.changed
-            && now >= self.reported.not_before
+        self.deadline().is_some_and(|due| now >= due)
+    }
+
+    /// When a reported document may go out that may have something new to say; none while one is on its way.
+    pub fn deadline(&self) -> Option<BootInstant> {
+        let waits_for_time_alone = self.reported.changed
             && self.in_flight.len() < WINDOW
-            && !self.in_flight.values().any(|sent| matches!(sent, Sent::Reported { .. }))
+            && !self.in_flight.values().any(|sent| matches!(sent, Sent::Reported { .. }));
+        waits_for_time_alone.then_some(self.reported.not_before)
     }
 
     /// Sends the document, unless the cloud has it.
@@ -231,11 +236,5 @@ impl Outbox {
             self.reported.changed = true;
         }
         self.places.lost();
-    }
-
-    /// When a reported document is due that may not go out yet.
-    pub fn deadline(&self, now: BootInstant) -> Option<BootInstant> {
-        let waits = self.reported.changed && self.reported.not_before > now;
-        waits.then_some(self.reported.not_before)
     }
 }

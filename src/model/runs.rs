@@ -13,8 +13,8 @@ pub struct RunId(u64);
 /// For whom a handler runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Run {
-    /// For a command in the ledger.
-    Recorded { number: Number, method: Method },
+    /// For a command in the ledger. `alone`: no other of them may run beside it.
+    Recorded { number: Number, method: Method, alone: bool },
     /// For a harmless one, known only here.
     Harmless { id: CommandId, method: Method, reply_to: Option<ReplyTo>, received: Timestamp },
 }
@@ -42,8 +42,9 @@ impl Runs {
         id
     }
 
-    pub fn begin_recorded(&mut self, number: Number, method: Method) -> RunId {
-        self.begin(Run::Recorded { number, method })
+    /// `class`: missing if the method is not to be had any more.
+    pub fn begin_recorded(&mut self, number: Number, method: Method, class: Option<Class>) -> RunId {
+        self.begin(Run::Recorded { number, method, alone: class == Some(Class::Exclusive) })
     }
 
     pub fn end(&mut self, id: RunId) -> Option<Run> {
@@ -66,6 +67,10 @@ impl Runs {
     /// Whether one more run of this method may start now.
     pub fn has_room_for(&self, spec: &MethodSpec) -> bool {
         let same = self.runs.values().filter(|run| *run.method() == spec.name).count();
+        let one_is_alone = self.runs.values().any(|run| matches!(run, Run::Recorded { alone: true, .. }));
+        if one_is_alone && !spec.harmless {
+            return false;
+        }
         match spec.class {
             Class::Exclusive => self.recorded() == 0,
             Class::Serial(_) => same == 0,

@@ -7,16 +7,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use twinagent::model::agent::{Agent, Effect, Input, Settings};
-use twinagent::model::cloud::{CloudLimits, Inbound, Outbound, Road};
-use twinagent::model::command::{Class, DeviceId, Identity, Method, MethodSpec, Outcome, Request, Status};
-use twinagent::model::connection::Terms;
+use twinagent::model::agent::{Agent, Effect, Input};
+use twinagent::model::cloud::{Inbound, Outbound, Road};
+use twinagent::model::command::{Identity, Outcome, Request, Status};
 use twinagent::model::durable::Durable;
-use twinagent::model::now::{BootInstant, Clock, Now, Timestamp};
-use twinagent::model::reboot::{Mode, Policy};
+use twinagent::model::now::Now;
+use twinagent::model::reboot::Mode;
 use twinagent::model::record::Record;
-use twinagent::model::twin::About;
 use twinagent::model::wire::{Delivery, Reason};
+
+use crate::given::{moment, settings};
 
 /// What goes wrong, once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -349,7 +349,7 @@ impl World {
     }
 
     fn step(&mut self, effect: &Effect) -> Went {
-        if matches!(effect, Effect::Record(_) | Effect::Status(_) | Effect::Refused { .. }) {
+        if matches!(effect, Effect::Record(_) | Effect::Refused { .. } | Effect::Status(_)) {
             return Went::On;
         }
         if self.is_over() {
@@ -404,7 +404,7 @@ impl World {
                 self.fault.power = true;
                 return Went::Down;
             }
-            Effect::Record(_) | Effect::Status(_) | Effect::Refused { .. } | Effect::Exit => {}
+            Effect::Record(_) | Effect::Refused { .. } | Effect::Status(_) | Effect::Exit => {}
         }
         Went::On
     }
@@ -463,56 +463,5 @@ impl World {
         let settings = settings(self.road, self.reboot.clone());
         self.agent = Agent::new(settings, durable, None, 2, &self.now());
         self.inputs = vec![Input::Begin];
-    }
-}
-
-pub(crate) fn moment(wall: Duration, kernel_start: Duration, boot: u128) -> Now {
-    let epoch: Timestamp = "2026-11-22T00:00:00Z".parse().expect("a time");
-    Now {
-        wall: epoch.saturating_add(wall),
-        boot: BootInstant(wall.saturating_sub(kernel_start)),
-        boot_id: format!("00000000-0000-0000-0000-{boot:012x}").parse().expect("a boot id"),
-        clock: Clock::Trusted,
-    }
-}
-
-pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
-    let method = |name: &str, harmless, class| MethodSpec {
-        name: Method::parse(name).expect("a method name"),
-        harmless,
-        class,
-        time_limit: Duration::from_secs(60),
-        output_limit: 65_536,
-    };
-    Settings {
-        cloud: Ok(CloudLimits { reported_interval: Duration::from_secs(1), answers: road }),
-        terms: Terms { lease: None, backoff_max: Duration::from_secs(5), backoff_max_refused: Duration::from_secs(5) },
-        reboot: Policy {
-            mode: reboot,
-            min_interval: Duration::from_secs(20),
-            min_uptime: Duration::from_secs(10),
-            grace: Duration::from_secs(5),
-            drain: Duration::from_secs(60),
-        },
-        methods: vec![
-            method("echo", true, Class::Parallel(64)),
-            method("count", false, Class::Parallel(64)),
-            method("queue", false, Class::Serial(4)),
-        ],
-        disabled: vec![],
-        about: About { version: "0.0.0", started: "2026-11-22T00:00:00Z".parse().expect("a time") },
-    }
-}
-
-pub(crate) fn request(method: &str, id: Option<&str>, payload: Value) -> Request {
-    Request {
-        identity: id.map_or(Identity::Derived, |id| {
-            Identity::Given(twinagent::model::command::CommandId::parse(id).expect("an id"))
-        }),
-        target: DeviceId::parse("gw-1").expect("a device id"),
-        method: Method::parse(method).expect("a method name"),
-        payload,
-        reply_to: None,
-        expires: None,
     }
 }

@@ -26,6 +26,10 @@ pub const CANCEL: &str = "cancelReboot";
 /// The longest `reason` of a command, in bytes.
 const REASON: usize = 1_024;
 
+/// Members without a meaning that are ignored, and the longest name of one, in bytes. All of them are in the answer,
+/// which must stay small.
+const IGNORED: (usize, usize) = (16, 64);
+
 /// The members that a payload of `rebootDevice` may have.
 const MEMBERS: [&str; 4] = ["delay", "at", "force", "reason"];
 
@@ -81,8 +85,11 @@ impl Policy {
             Mode::Simulated(_) | Mode::Unavailable(_) => Duration::ZERO,
         };
         let too_soon = match boots.last_asked {
-            // A reboot that seems to lie ahead was noted under another clock and says nothing about spacing.
-            Some(last) if last <= now.wall => self.min_interval.saturating_sub(now.wall.since(last)),
+            // A clock without a battery comes up a little behind. A reboot that seems to lie further ahead was noted
+            // under another clock and says nothing about spacing.
+            Some(last) if last.since(now.wall) < self.min_interval => {
+                self.min_interval.saturating_sub(now.wall.since(last))
+            }
             _ => Duration::ZERO,
         };
         let wait = too_young.max(too_soon);
@@ -140,6 +147,9 @@ fn read(payload: &Value) -> Result<Request, Outcome> {
             ("reason", _) => return Err(unfit(format!("`reason` is a string of at most {REASON} bytes"))),
             ("delay" | "at" | "force", _) => {
                 return Err(unfit(format!("`{name}` is not understood by this version; leave it out")));
+            }
+            (unknown, _) if request.ignored.len() >= IGNORED.0 || unknown.len() > IGNORED.1 => {
+                return Err(unfit("too many or too long members that are not understood; leave them out".to_owned()));
             }
             (unknown, _) => match nearest(unknown, MEMBERS) {
                 Some(known) => return Err(unfit(format!("unknown member `{unknown}`; did you mean `{known}`?"))),

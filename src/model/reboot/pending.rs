@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Policy;
 use super::boots::Boots;
+use super::{Mode, Policy};
 use crate::model::command::{Outcome, Status};
 use crate::model::ledger::{Entry, Run};
 use crate::model::now::{BootInstant, Now};
@@ -82,6 +82,10 @@ impl Pending {
     fn before_the_act(&mut self, entry: &Entry, policy: &Policy, running: usize, now: &Now) -> Step {
         if entry.expires.is_some_and(|expires| now.wall > expires) {
             return Step::End(Outcome::failed(Status::EXPIRED, "expired before the reboot could start"));
+        }
+        // It was taken on under another configuration.
+        if let Mode::Unavailable(why) = &policy.mode {
+            return Step::End(Outcome::failed(Status::CANNOT_NOW, why.clone()));
         }
         let told = match self.told {
             Some(told) => told.min(self.since + TELL_WITHIN),

@@ -1,0 +1,136 @@
+//! When there is a connection, what is said about it, and how the daemon ends.
+
+use std::time::Duration;
+
+use serde_json::json;
+use twinagent::model::agent::{Agent, Effect, Input};
+use twinagent::model::cloud::Road;
+use twinagent::model::durable::Durable;
+use twinagent::model::wire::Reason;
+
+use crate::desk::{Desk, SIMULATED, done, sentences, starts, told};
+use crate::given::{moment, request, settings};
+
+fn desk() -> Desk {
+    Desk::new(Road::Own, SIMULATED)
+}
+
+fn count(desk: &mut Desk, id: &str) -> twinagent::model::runs::RunId {
+    starts(&desk.hear(request("count", Some(id), json!(null))))[0]
+}
+
+fn closed() -> Input {
+    Input::Offline(Reason::Planned)
+}
+
+#[test]
+fn the_sentence_says_what_is_the_matter_and_is_said_once() {
+    let now = moment(Duration::from_secs(1_000), Duration::ZERO, 1);
+    let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), None, 1, &now);
+    let mut say = |input: Input| {
+        let effects = agent.handle(&now, [input]);
+        agent.stored();
+        sentences(&effects)
+    };
+    assert_eq!(say(Input::Begin), ["connecting"]);
+    assert_eq!(say(Input::Tick), [] as [&str; 0]);
+    let refused = say(Input::Offline(Reason::Refused { code: 5 }));
+    assert!(refused[0].starts_with("not connected: login refused") && refused[0].contains("hint:"), "{refused:?}");
+    assert_eq!(say(Input::Online { session_kept: false }), ["connected"]);
+    let stopping = say(Input::Stop);
+    assert!(stopping.is_empty() || stopping[0].contains("closing"), "{stopping:?}");
+}
+
+#[test]
+fn without_a_configuration_nothing_connects_and_the_sentence_says_what_to_do() {
+    let mut settings = settings(Road::Own, SIMULATED);
+    settings.cloud = Err("set `kind` under [cloud]".to_owned());
+    let now = moment(Duration::from_secs(1_000), Duration::ZERO, 1);
+    let mut agent = Agent::new(settings, Durable::default(), None, 1, &now);
+    let effects = agent.handle(&now, [Input::Begin]);
+    agent.stored();
+    assert!(!effects.contains(&Effect::Connect));
+    assert_eq!(sentences(&effects), ["not configured: set `kind` under [cloud]"]);
+    assert_eq!(agent.deadline(&now), None, "nothing is due, ever");
+    assert!(agent.handle(&now, [Input::Stop]).contains(&Effect::Exit));
+}
+
+#[test]
+fn an_idle_daemon_closes_its_connection_and_exits() {
+    let mut desk = desk();
+    let effects = desk.take([Input::Stop]);
+    assert!(effects.contains(&Effect::Disconnect) && !effects.contains(&Effect::Exit));
+    assert!(desk.take([closed()]).contains(&Effect::Exit));
+}
+
+#[test]
+fn a_daemon_that_is_offline_or_connecting_exits_too() {
+    let mut offline = desk();
+    offline.cut();
+    assert!(offline.take([Input::Stop]).contains(&Effect::Exit));
+
+    let mut connecting = desk();
+    connecting.cut();
+    assert!(connecting.wait(6).contains(&Effect::Connect));
+    assert!(connecting.take([Input::Stop]).contains(&Effect::Disconnect));
+    assert!(connecting.take([closed()]).contains(&Effect::Exit));
+}
+
+#[test]
+fn a_stop_waits_for_what_runs_and_its_outcome_is_told_before_the_connection_is_closed() {
+    let mut desk = desk();
+    let run = count(&mut desk, "a");
+    assert!(!desk.take([Input::Stop]).contains(&Effect::Disconnect));
+    let effects = desk.ends(run, done(json!("ok")));
+    assert_eq!(told(&effects), [("a".to_owned(), 200)]);
+    assert!(effects.contains(&Effect::Disconnect));
+    assert!(desk.take([closed()]).contains(&Effect::Exit));
+}
+
+#[test]
+fn a_stop_leaves_behind_what_runs_for_too_long() {
+    let mut desk = desk();
+    count(&mut desk, "a");
+    desk.take([Input::Stop]);
+    assert!(!desk.wait(9).contains(&Effect::Disconnect));
+    assert!(desk.wait(1).contains(&Effect::Disconnect));
+    // A close that takes its time is no reason to spin: `wait` fails if the deadline does not move.
+    desk.wait(4);
+    let now = desk.now();
+    assert!(desk.agent.deadline(&now).is_none_or(|deadline| deadline > now.boot));
+    assert!(desk.take([closed()]).contains(&Effect::Exit));
+}
+
+#[test]
+fn a_stop_that_has_begun_to_close_does_not_come_back() {
+    let mut desk = desk();
+    desk.acknowledges = false;
+    desk.take([Input::Stop]);
+    desk.hear(request("echo", Some("late"), json!(null)));
+    let effects = desk.take([closed()]);
+    assert!(effects.contains(&Effect::Exit) && !effects.contains(&Effect::Connect));
+}
+
+#[test]
+fn an_unacknowledged_message_delays_the_end_by_five_seconds_at_most() {
+    let mut desk = desk();
+    let run = count(&mut desk, "a");
+    desk.acknowledges = false;
+    desk.ends(run, done(json!(1)));
+    assert!(!desk.take([Input::Stop]).contains(&Effect::Disconnect));
+    assert!(!desk.wait(4).contains(&Effect::Disconnect));
+    assert!(desk.wait(1).contains(&Effect::Disconnect));
+}
+
+#[test]
+fn a_renewal_closes_and_connects_at_once_and_takes_commands_meanwhile() {
+    let mut settings = settings(Road::Own, SIMULATED);
+    settings.terms.lease = Some(Duration::from_secs(1_000));
+    let mut desk = Desk::with(settings);
+    assert!(!desk.wait(797).contains(&Effect::Disconnect));
+    assert!(desk.wait(2).contains(&Effect::Disconnect));
+    let run = count(&mut desk, "a");
+    assert_eq!(told(&desk.ends(run, done(json!(1)))), [], "nothing is sent on a connection that is being closed");
+    assert!(desk.take([closed()]).contains(&Effect::Connect));
+    assert_eq!(told(&desk.online()), [("a".to_owned(), 200)]);
+}

@@ -1,0 +1,251 @@
+//! An agent on the desk: it is given inputs, its records are kept, and its effects are handed back.
+//!
+//! Nothing is performed by itself but what a story is not about: the connection comes up, and the cloud acknowledges.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use twinagent::model::agent::{Agent, Effect, Input, Settings};
+use twinagent::model::cloud::{Answer, Inbound, Outbound, Road};
+use twinagent::model::command::{Command, Method, Outcome, Request, Status};
+use twinagent::model::durable::Durable;
+use twinagent::model::now::Now;
+use twinagent::model::reboot::Mode;
+use twinagent::model::record::Record;
+use twinagent::model::runs::RunId;
+use twinagent::model::wire::{Delivery, MessageId, Reason};
+
+use crate::given::{moment, settings};
+
+pub(crate) const SIMULATED: Mode = Mode::Simulated(Duration::from_secs(20));
+
+pub(crate) struct Desk {
+    pub agent: Agent,
+    pub settings: Settings,
+    pub records: Vec<Record>,
+    /// The last reported document that was sent.
+    pub twin: Value,
+    /// Whether the cloud acknowledges what it is sent, at once.
+    pub acknowledges: bool,
+    pub wall: Duration,
+    kernel_start: Duration,
+    boot: u128,
+    deliveries: u64,
+}
+
+impl Desk {
+    /// Online, on a machine that has been up for 1 000 s.
+    pub(crate) fn new(road: Road, mode: Mode) -> Self {
+        Self::with(settings(road, mode))
+    }
+
+    pub(crate) fn with(settings: Settings) -> Self {
+        let wall = Duration::from_secs(1_000);
+        let now = moment(wall, Duration::ZERO, 1);
+        let mut desk = Self {
+            agent: Agent::new(settings.clone(), Durable::default(), None, 1, &now),
+            settings,
+            records: Vec::new(),
+            twin: Value::Null,
+            acknowledges: true,
+            wall,
+            kernel_start: Duration::ZERO,
+            boot: 1,
+            deliveries: 0,
+        };
+        desk.take([Input::Begin]);
+        desk.online();
+        desk.wait(2);
+        desk
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        moment(self.wall, self.kernel_start, self.boot)
+    }
+
+    // === What happens
+
+    /// Handles one batch, and what the cloud acknowledges of it in further ones.
+    pub(crate) fn take(&mut self, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
+        let mut all = self.take_one(inputs);
+        let mut seen = 0;
+        while self.acknowledges {
+            let settled: Vec<Input> = all[seen..]
+                .iter()
+                .filter_map(|effect| match effect {
+                    Effect::Send(id, _) => Some(Input::Settled(*id)),
+                    _ => None,
+                })
+                .collect();
+            if settled.is_empty() {
+                break;
+            }
+            seen = all.len();
+            let more = self.take_one(settled);
+            all.extend(more);
+        }
+        all
+    }
+
+    fn take_one(&mut self, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
+        let effects = self.agent.handle(&self.now(), inputs);
+        self.agent.stored();
+        for effect in &effects {
+            match effect {
+                Effect::Record(record) => self.records.push(record.clone()),
+                Effect::Send(_, Outbound::Reported(document)) => self.twin = document.clone(),
+                _ => {}
+            }
+        }
+        effects
+    }
+
+    pub(crate) fn hear(&mut self, request: Request) -> Vec<Effect> {
+        self.hear_all([request])
+    }
+
+    /// All of them in one batch.
+    pub(crate) fn hear_all(&mut self, requests: impl IntoIterator<Item = Request>) -> Vec<Effect> {
+        let inputs = self.deliveries(requests);
+        self.take(inputs)
+    }
+
+    pub(crate) fn deliveries(&mut self, requests: impl IntoIterator<Item = Request>) -> Vec<Input> {
+        requests.into_iter().map(|request| self.delivery(Inbound::Command(request))).collect()
+    }
+
+    pub(crate) fn delivery(&mut self, inbound: Inbound) -> Input {
+        self.deliveries += 1;
+        Input::Cloud(inbound, Delivery(self.deliveries))
+    }
+
+    pub(crate) fn ends(&mut self, run: RunId, outcome: Outcome) -> Vec<Effect> {
+        self.take([Input::Finished(run, outcome)])
+    }
+
+    pub(crate) fn online(&mut self) -> Vec<Effect> {
+        self.take([Input::Online { session_kept: false }])
+    }
+
+    pub(crate) fn cut(&mut self) -> Vec<Effect> {
+        self.take([Input::Offline(Reason::Closed)])
+    }
+
+    /// Lets time pass, with a tick whenever the agent asked for one.
+    pub(crate) fn wait(&mut self, seconds: u64) -> Vec<Effect> {
+        let end = self.wall + Duration::from_secs(seconds);
+        let mut all = Vec::new();
+        for _ in 0..10_000 {
+            let due = self.agent.deadline(&self.now()).map(|due| self.kernel_start + due.0).filter(|due| *due <= end);
+            let Some(due) = due else {
+                self.wall = end;
+                return all;
+            };
+            self.wall = due.max(self.wall);
+            let more = self.take([Input::Tick]);
+            all.extend(more);
+        }
+        panic!("the deadline never moves on: a hot loop");
+    }
+
+    /// A batch that cannot be written; what is done instead.
+    pub(crate) fn fails(&mut self, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
+        let held = self.agent.handle(&self.now(), inputs);
+        assert!(held.iter().any(|effect| matches!(effect, Effect::Record(_))), "nothing was to be written");
+        self.take([Input::JournalFailed { why: "no space left".to_owned(), held }])
+    }
+
+    pub(crate) fn heals(&mut self) -> Vec<Effect> {
+        self.records = self.agent.durable().records();
+        self.take([Input::JournalHealed])
+    }
+
+    /// Another process in the same boot, with the same settings unless they were changed; online again.
+    pub(crate) fn restarts(&mut self) -> Vec<Effect> {
+        let now = self.now();
+        self.agent = Agent::new(self.settings.clone(), Durable::replay(&self.records), None, 2, &now);
+        let mut effects = self.take([Input::Begin]);
+        if effects.contains(&Effect::Connect) {
+            effects.extend(self.online());
+        }
+        effects
+    }
+
+    /// The machine starts anew: another boot, 30 s later.
+    pub(crate) fn boots(&mut self) -> Vec<Effect> {
+        self.wall += Duration::from_secs(10);
+        self.kernel_start = self.wall;
+        self.wall += Duration::from_secs(20);
+        self.boot += 1;
+        self.restarts()
+    }
+}
+
+// === What is to be seen in effects
+
+pub(crate) fn starts(effects: &[Effect]) -> Vec<RunId> {
+    started(effects).into_iter().map(|(run, _)| run).collect()
+}
+
+pub(crate) fn started(effects: &[Effect]) -> Vec<(RunId, Command)> {
+    let start = |effect: &Effect| match effect {
+        Effect::Start(run, command) => Some((*run, command.clone())),
+        _ => None,
+    };
+    effects.iter().filter_map(start).collect()
+}
+
+pub(crate) fn acks(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, Effect::Ack(_))).count()
+}
+
+pub(crate) fn answers(effects: &[Effect]) -> Vec<Answer> {
+    let answer = |effect: &Effect| match effect {
+        Effect::Send(_, Outbound::Answer(answer)) => Some(answer.clone()),
+        _ => None,
+    };
+    effects.iter().filter_map(answer).collect()
+}
+
+/// Ids and statuses of the answers.
+pub(crate) fn told(effects: &[Effect]) -> Vec<(String, u16)> {
+    answers(effects).into_iter().map(|answer| (answer.id.to_string(), answer.status.0)).collect()
+}
+
+/// The one answer among the effects.
+pub(crate) fn answer(effects: &[Effect]) -> Answer {
+    let [answer] = &answers(effects)[..] else { panic!("not one answer: {:?}", told(effects)) };
+    answer.clone()
+}
+
+pub(crate) fn documents(effects: &[Effect]) -> Vec<Value> {
+    let document = |effect: &Effect| match effect {
+        Effect::Send(_, Outbound::Reported(document)) => Some(document.clone()),
+        _ => None,
+    };
+    effects.iter().filter_map(document).collect()
+}
+
+pub(crate) fn sends(effects: &[Effect]) -> Vec<MessageId> {
+    let send = |effect: &Effect| match effect {
+        Effect::Send(id, _) => Some(*id),
+        _ => None,
+    };
+    effects.iter().filter_map(send).collect()
+}
+
+pub(crate) fn sentences(effects: &[Effect]) -> Vec<String> {
+    let sentence = |effect: &Effect| match effect {
+        Effect::Status(sentence) => Some(sentence.clone()),
+        _ => None,
+    };
+    effects.iter().filter_map(sentence).collect()
+}
+
+pub(crate) fn method(name: &str) -> Method {
+    Method::parse(name).expect("a method name")
+}
+
+pub(crate) fn done(payload: Value) -> Outcome {
+    Outcome::new(Status::DONE, payload)
+}

@@ -1,0 +1,11 @@
+//! The model's decisions, story by story: inputs in, effects out.
+
+#[path = "../support/given.rs"]
+mod given;
+
+mod commands;
+mod connection;
+mod desk;
+mod outage;
+mod reboot;
+mod reported;

@@ -1,0 +1,61 @@
+//! What the tests of the model start from: moments, settings and requests.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use twinagent::model::agent::Settings;
+use twinagent::model::cloud::{CloudLimits, Road};
+use twinagent::model::command::{Class, CommandId, DeviceId, Identity, Method, MethodSpec, Request};
+use twinagent::model::connection::Terms;
+use twinagent::model::now::{BootInstant, Clock, Now, Timestamp};
+use twinagent::model::reboot::{Mode, Policy};
+use twinagent::model::twin::About;
+
+pub(crate) fn moment(wall: Duration, kernel_start: Duration, boot: u128) -> Now {
+    let epoch: Timestamp = "2026-11-22T00:00:00Z".parse().expect("a time");
+    Now {
+        wall: epoch.saturating_add(wall),
+        boot: BootInstant(wall.saturating_sub(kernel_start)),
+        boot_id: format!("00000000-0000-0000-0000-{boot:012x}").parse().expect("a boot id"),
+        clock: Clock::Trusted,
+    }
+}
+
+pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
+    let method = |name: &str, harmless, class| MethodSpec {
+        name: Method::parse(name).expect("a method name"),
+        harmless,
+        class,
+        time_limit: Duration::from_secs(60),
+        output_limit: 65_536,
+    };
+    Settings {
+        cloud: Ok(CloudLimits { reported_interval: Duration::from_secs(1), answers: road }),
+        terms: Terms { lease: None, backoff_max: Duration::from_secs(5), backoff_max_refused: Duration::from_secs(5) },
+        reboot: Policy {
+            mode: reboot,
+            min_interval: Duration::from_secs(20),
+            min_uptime: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+            drain: Duration::from_secs(60),
+        },
+        methods: vec![
+            method("echo", true, Class::Parallel(64)),
+            method("count", false, Class::Parallel(64)),
+            method("queue", false, Class::Serial(4)),
+        ],
+        disabled: vec![],
+        about: About { version: "0.0.0", started: "2026-11-22T00:00:00Z".parse().expect("a time") },
+    }
+}
+
+pub(crate) fn request(method: &str, id: Option<&str>, payload: Value) -> Request {
+    Request {
+        identity: id.map_or(Identity::Derived, |id| Identity::Given(CommandId::parse(id).expect("an id"))),
+        target: DeviceId::parse("gw-1").expect("a device id"),
+        method: Method::parse(method).expect("a method name"),
+        payload,
+        reply_to: None,
+        expires: None,
+    }
+}

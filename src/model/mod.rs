@@ -4,6 +4,7 @@
 //! what makes a crash between any two effects something a unit test can try.
 
 pub mod agent;
+pub mod ask;
 pub mod cloud;
 pub mod command;
 pub mod connection;

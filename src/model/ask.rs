@@ -1,0 +1,103 @@
+//! What a local caller can ask the agent, and how it is answered: the neutral words behind the local interface.
+//!
+//! Who may ask what is judged before a question gets here, by the kernel's word on who is calling.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::command::{CommandId, Method};
+
+/// One caller waiting for an answer. Never used twice in one run of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallerId(pub u64);
+
+/// A question. `follow`: further answers come whenever there is something new, until the caller is gone.
+#[derive(Clone, PartialEq)]
+pub enum Question {
+    /// Session, lease, twin, commands under way, problems.
+    Status { follow: bool },
+    /// The methods that this device answers.
+    Methods,
+    /// A command, on the same road as one from the cloud; answered at each change of its status with `follow`, else
+    /// with its outcome.
+    Invoke { method: Method, payload: Value, id: Option<CommandId>, follow: bool },
+    /// Takes back a reboot that waits.
+    Cancel { id: CommandId },
+    /// What the ledger knows of past commands, newest first, or of one.
+    History { id: Option<CommandId> },
+    /// Desired and reported, as the agent knows them.
+    Twin,
+    /// Merges a patch (RFC 7396) into the reported document.
+    Report { patch: Map<String, Value> },
+    /// Sends telemetry. `subfolder` may be empty.
+    Telemetry { subfolder: String, payload: Bytes },
+    /// The desired document, and with `follow` each further one.
+    Desired { follow: bool },
+    /// Reads the configuration again.
+    Reload,
+}
+
+impl Question {
+    /// Whether asking it changes something, on the device or in the cloud.
+    pub fn acts(&self) -> bool {
+        match self {
+            Self::Status { .. } | Self::Methods | Self::History { .. } | Self::Twin | Self::Desired { .. } => false,
+            Self::Invoke { .. } | Self::Cancel { .. } | Self::Report { .. } | Self::Telemetry { .. } | Self::Reload => {
+                true
+            }
+        }
+    }
+}
+
+/// Payloads stay out of the log.
+impl fmt::Debug for Question {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status { follow } => write!(out, "Status(follow {follow})"),
+            Self::Methods => out.write_str("Methods"),
+            Self::Invoke { method, id, .. } => write!(out, "Invoke({method} {id:?})"),
+            Self::Cancel { id } => write!(out, "Cancel({id})"),
+            Self::History { id } => write!(out, "History({id:?})"),
+            Self::Twin => out.write_str("Twin"),
+            Self::Report { patch } => write!(out, "Report({} members)", patch.len()),
+            Self::Telemetry { subfolder, payload } => write!(out, "Telemetry({subfolder:?}, {} bytes)", payload.len()),
+            Self::Desired { follow } => write!(out, "Desired(follow {follow})"),
+            Self::Reload => out.write_str("Reload"),
+        }
+    }
+}
+
+/// An answer to a caller.
+#[derive(Clone, PartialEq)]
+pub enum Reply {
+    /// The members of the answer. `last`: nothing follows.
+    Is { answer: Map<String, Value>, last: bool },
+    /// The question cannot be answered; nothing follows.
+    Refused(Refusal),
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Is { last, .. } => write!(out, "Is(…, last {last})"),
+            Self::Refused(refusal) => write!(out, "Refused({refusal:?})"),
+        }
+    }
+}
+
+/// Why a question cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the ledger knows no command with this id")]
+    UnknownCommand,
+    #[error("`{member}` is the agent's own member of the reported document")]
+    OwnMember { member: String },
+    #[error("the reported document would have more than {limit} bytes")]
+    TooLarge { limit: usize },
+    #[error("telemetry is full: {limit} messages wait already")]
+    Full { limit: usize },
+    #[error("cannot now: {why}")]
+    CannotNow { why: String },
+}

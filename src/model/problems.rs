@@ -1,0 +1,62 @@
+//! What is wrong with this device, in words that a fleet can be searched for. Reported as `agent.problems`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::now::Timestamp;
+
+/// The kind of a problem. There is at most one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The configuration is wrong; what was last known to work is in force.
+    Config,
+    /// The journal cannot be read or written.
+    Journal,
+    /// There is no key, or it cannot be used.
+    Key,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Problem {
+    since: Timestamp,
+    text: String,
+}
+
+/// All problems there are now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(BTreeMap<Code, Problem>);
+
+impl Problems {
+    /// Takes note of a problem, or that there is none of this kind any more. True if that changed anything.
+    pub fn note(&mut self, code: Code, text: Option<&str>, now: Timestamp) -> bool {
+        match (text, self.0.get_mut(&code)) {
+            (None, known) => {
+                let changed = known.is_some();
+                self.0.remove(&code);
+                changed
+            }
+            (Some(text), Some(known)) => {
+                let changed = known.text != text;
+                text.clone_into(&mut known.text);
+                changed
+            }
+            (Some(text), None) => {
+                self.0.insert(code, Problem { since: now, text: text.to_owned() });
+                true
+            }
+        }
+    }
+
+    pub fn health(&self) -> &'static str {
+        if self.0.is_empty() { "ok" } else { "degraded" }
+    }
+
+    /// As the reported document and the status show them.
+    pub fn document(&self) -> Value {
+        let problems = self.0.iter();
+        problems.map(|(code, problem)| json!({ "code": code, "since": problem.since, "text": problem.text })).collect()
+    }
+}

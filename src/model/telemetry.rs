@@ -1,0 +1,95 @@
+//! Telemetry that waits to be sent: bounded, the oldest dropped and counted. Answers and state go before it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// Messages that may wait.
+pub const MESSAGES: usize = 256;
+
+/// And all of them together, in bytes.
+const BYTES: usize = 1_024 * 1_024;
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// A part of the topic, without a slash at its ends; may be empty.
+    pub subfolder: String,
+    pub payload: Bytes,
+}
+
+/// The queue of telemetry.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry {
+    waiting: VecDeque<Message>,
+    bytes: usize,
+    dropped: u64,
+}
+
+impl Telemetry {
+    pub fn push(&mut self, message: Message) {
+        self.bytes += message.payload.len();
+        self.waiting.push_back(message);
+        while self.waiting.len() > MESSAGES || (self.bytes > BYTES && self.waiting.len() > 1) {
+            self.pop();
+            self.dropped += 1;
+        }
+    }
+
+    pub fn pop(&mut self) -> Option<Message> {
+        let message = self.waiting.pop_front()?;
+        self.bytes -= message.payload.len();
+        Some(message)
+    }
+
+    /// Puts back what was on its way when the connection ended, in its old order.
+    pub fn put_back(&mut self, messages: impl DoubleEndedIterator<Item = Message>) {
+        for message in messages.rev() {
+            self.bytes += message.payload.len();
+            self.waiting.push_front(message);
+        }
+        while self.waiting.len() > MESSAGES {
+            self.pop();
+            self.dropped += 1;
+        }
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(n: usize, bytes: usize) -> Message {
+        Message { subfolder: n.to_string(), payload: vec![0; bytes].into() }
+    }
+
+    #[test]
+    fn the_oldest_are_dropped_and_counted() {
+        let mut telemetry = Telemetry::default();
+        for n in 0..MESSAGES + 10 {
+            telemetry.push(message(n, 1));
+        }
+        assert_eq!((telemetry.waiting(), telemetry.dropped()), (MESSAGES, 10));
+        assert_eq!(telemetry.pop().map(|message| message.subfolder), Some("10".to_owned()));
+        telemetry.push(message(0, BYTES));
+        assert_eq!(telemetry.waiting(), 1, "bytes are bounded too, and the newest stays");
+    }
+
+    #[test]
+    fn what_was_on_its_way_goes_first_again() {
+        let mut telemetry = Telemetry::default();
+        telemetry.push(message(3, 1));
+        telemetry.put_back([message(1, 1), message(2, 1)].into_iter());
+        let order: Vec<String> = std::iter::from_fn(|| telemetry.pop()).map(|message| message.subfolder).collect();
+        assert_eq!(order, ["1", "2", "3"]);
+        assert_eq!(telemetry.bytes, 0);
+    }
+}

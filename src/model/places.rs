@@ -39,6 +39,13 @@ enum State {
     Told,
 }
 
+impl Place {
+    /// The cloud has acknowledged it.
+    pub fn is_told(&self) -> bool {
+        self.state == State::Told
+    }
+}
+
 /// The places, oldest first.
 #[derive(Clone, Debug)]
 pub struct Places {

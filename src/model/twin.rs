@@ -1,9 +1,11 @@
 //! The reported document: computed from ledger, boots and what this run of the daemon knows. Decides nothing.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::cloud::Answer;
-use super::command::{Method, Outcome};
+use super::command::{CommandId, Method, Outcome};
 use super::durable::Durable;
 use super::ledger::{Entry, Number};
 use super::now::Timestamp;
@@ -92,6 +94,8 @@ impl Picture<'_> {
 #[derive(Default)]
 struct Commands {
     members: Map<String, Value>,
+    /// Ids of members that are a best-effort answer and not yet part of a command's.
+    of_places: BTreeSet<CommandId>,
     bytes: usize,
     told: Vec<(Number, Told)>,
     places: Vec<PlaceId>,
@@ -99,51 +103,78 @@ struct Commands {
 }
 
 impl Commands {
+    /// First what nobody has seen, so that whatever lacks room now has it once this was acknowledged.
     fn fill(&mut self, answers: &Answers<'_>, durable: &Durable) {
         for (number, entry, outcome) in &answers.due {
-            if self.has_room_for(entry.key.id.as_str(), member_of_entry(entry, outcome)) {
-                let what = if entry.outcome().is_some() { Told::Outcome } else { Told::Accepted };
-                self.told.push((*number, what));
-            } else {
+            if !self.add_entry(entry, outcome) {
                 self.more = true;
                 break;
             }
+            let what = if entry.outcome().is_some() { Told::Outcome } else { Told::Accepted };
+            self.told.push((*number, what));
         }
-        for place in answers.places.iter() {
-            let id = place.answer.id.as_str();
-            // A refusal must not hide what became of the command whose id it names.
-            let has_room = match self.members.get_mut(id) {
-                Some(member) => {
-                    member["conflict"] = member_of_place(place);
-                    self.bytes += place_bytes(place);
-                    true
-                }
-                None => self.has_room_for(id, member_of_place(place)),
-            };
-            if has_room {
+        for place in answers.places.iter().filter(|place| !place.is_told()) {
+            if self.add_place(place) {
                 self.places.push(place.id);
             } else {
                 self.more = true;
             }
         }
+        for place in answers.places.iter().filter(|place| place.is_told()) {
+            self.add_place(place);
+        }
+        let mut is_full = false;
         for (_, entry) in durable.ledger.told() {
             let Some(outcome) = entry.outcome() else { continue };
-            if !self.members.contains_key(entry.key.id.as_str())
-                && !self.has_room_for(entry.key.id.as_str(), member_of_entry(entry, outcome))
-            {
-                break;
+            if !is_full || self.of_places.contains(&entry.key.id) {
+                is_full |= !self.add_entry(entry, outcome);
             }
         }
     }
 
-    fn has_room_for(&mut self, id: &str, member: Value) -> bool {
-        let bytes = id.len() + member.to_string().len() + 4;
+    /// Whether what is to be known of this command is in the document now.
+    fn add_entry(&mut self, entry: &Entry, outcome: &Outcome) -> bool {
+        let id = &entry.key.id;
+        let mut member = member_of_entry(entry, outcome);
+        if self.members.contains_key(id.as_str()) && !self.of_places.contains(id) {
+            return true;
+        }
+        if !self.has_room_for(id, &member) {
+            return false;
+        }
+        // A refusal must not hide what became of the command whose id it names.
+        if let Some(refusal) = self.members.remove(id.as_str()) {
+            member["conflict"] = refusal;
+            self.of_places.remove(id);
+        }
+        self.members.insert(id.to_string(), member);
+        true
+    }
+
+    fn add_place(&mut self, place: &Place) -> bool {
+        let id = &place.answer.id;
+        let member = member_of_place(place);
+        if !self.has_room_for(id, &member) {
+            return false;
+        }
+        if let Some(command) = self.members.get_mut(id.as_str()) {
+            command["conflict"] = member;
+        } else {
+            self.members.insert(id.to_string(), member);
+            self.of_places.insert(id.clone());
+        }
+        true
+    }
+
+    /// Whether there is room for one more; it has it from now on.
+    fn has_room_for(&mut self, id: &CommandId, member: &Value) -> bool {
+        // Each is written as `"id":member,`, or as `"conflict":member,` within another.
+        let bytes = id.as_str().len().max("conflict".len()) + member.to_string().len() + 4;
         // The first always has room: payloads are cut, so one member cannot fill it all.
         if self.bytes + bytes > COMMANDS && !self.members.is_empty() {
             return false;
         }
         self.bytes += bytes;
-        self.members.insert(id.to_owned(), member);
         true
     }
 }
@@ -159,10 +190,6 @@ fn member_of_entry(entry: &Entry, outcome: &Outcome) -> Value {
 fn member_of_place(place: &Place) -> Value {
     let Answer { method, status, payload, .. } = &place.answer;
     member(method.as_ref(), &Outcome::new(*status, payload.clone()), place.received, place.time)
-}
-
-fn place_bytes(place: &Place) -> usize {
-    member_of_place(place).to_string().len()
 }
 
 fn member(method: Option<&Method>, outcome: &Outcome, received: Timestamp, time: Timestamp) -> Value {

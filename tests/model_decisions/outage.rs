@@ -83,6 +83,16 @@ fn an_outcome_is_told_only_once_it_is_on_disk() {
 }
 
 #[test]
+fn a_repeat_in_a_failed_batch_still_gets_its_answer() {
+    let mut desk = desk();
+    let run = starts(&desk.hear(count("a")))[0];
+    desk.ends(run, done(json!("ok")));
+    let inputs = desk.deliveries([count("a"), count("b")]);
+    let effects = desk.fails(inputs);
+    assert_eq!(told(&effects), [("a".to_owned(), 200), ("b".to_owned(), 503)]);
+}
+
+#[test]
 fn a_repeat_of_the_command_that_was_lost_leaves_nothing_behind() {
     let mut desk = desk();
     let inputs = desk.deliveries([count("a"), count("a"), count("a")]);

@@ -183,6 +183,23 @@ fn what_nobody_has_seen_comes_before_what_was_told() {
 }
 
 #[test]
+fn every_repeat_finds_its_answer_in_a_document_however_many_there_are() {
+    let mut desk = desk();
+    let ids: Vec<String> = (0..60).map(|n| format!("c{n}")).collect();
+    for id in &ids {
+        let run = count(&mut desk, id);
+        desk.ends(run, done(json!("\"".repeat(600))));
+        desk.wait(2);
+    }
+    let mut effects = desk.hear_all(ids.iter().map(|id| request("count", Some(id), json!(null))));
+    effects.extend(desk.wait(30));
+    let documents = documents(&effects);
+    for id in &ids {
+        assert!(documents.iter().any(|document| document["commands"][id]["status"] == 200), "{id} was not told again");
+    }
+}
+
+#[test]
 fn a_desired_document_is_noted_once() {
     let mut desk = desk();
     let records = |effects: &[Effect]| {

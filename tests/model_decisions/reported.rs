@@ -171,15 +171,36 @@ fn a_new_refusal_takes_the_place_of_one_that_was_told() {
 fn what_nobody_has_seen_comes_before_what_was_told() {
     let mut desk = desk();
     let large = || done(json!("\\".repeat(1_000)));
-    for n in 0..14 {
-        let run = starts(&desk.hear(request("echo", Some(&format!("e{n}")), json!(null))))[0];
+    for n in 10..24 {
+        let id = format!("e{n}");
+        let run = starts(&desk.hear(request("echo", Some(&id), json!(null))))[0];
         desk.ends(run, large());
         desk.wait(2);
+        assert!(members(&desk.twin, 200).contains(&&id), "{id} would never be told");
     }
-    refused(&mut desk, "new");
-    desk.wait(2);
-    assert_eq!(members(&desk.twin, 404), ["new"], "or it would never be told");
     assert!(commands_bytes(&desk.twin) <= 17 * 1_024);
+}
+
+#[test]
+fn a_refusal_does_not_hide_the_command_whose_id_it_names() {
+    let mut desk = desk();
+    let run = count(&mut desk, "a");
+    let other = || request("count", Some("a"), json!("other"));
+    desk.ends(run, done(json!(1)));
+    desk.wait(2);
+    desk.hear(other());
+    desk.wait(2);
+    let member = &desk.twin["commands"]["a"];
+    assert_eq!((&member["status"], &member["conflict"]["status"]), (&json!(200), &json!(409)), "told before");
+
+    desk.cut();
+    let run = count(&mut desk, "b");
+    desk.hear(request("count", Some("b"), json!("other")));
+    desk.ends(run, done(json!(1)));
+    desk.wait(10);
+    desk.online();
+    let member = &desk.twin["commands"]["b"];
+    assert_eq!((&member["status"], &member["conflict"]["status"]), (&json!(200), &json!(409)), "told with it");
 }
 
 #[test]

@@ -262,7 +262,8 @@ impl Outbox {
         for sent in std::mem::take(&mut self.in_flight).into_values() {
             match sent {
                 Sent::Reported { again, .. } => {
-                    // It may have arrived, so the cloud's rate counts from now on.
+                    // It may have arrived, so the cloud's rate counts from now on, and what the cloud has is not known.
+                    self.reported.settled = None;
                     self.reported.not_before = now + self.limits.reported_interval;
                     self.reported.changed = true;
                     self.still_wanted(again);

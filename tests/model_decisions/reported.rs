@@ -89,6 +89,26 @@ fn the_interval_counts_over_a_lost_connection() {
 }
 
 #[test]
+fn a_document_that_may_have_arrived_is_taken_back_by_another() {
+    let mut desk = desk();
+    desired(&mut desk, r#"{"a":1}"#);
+    let first = desk.twin.clone();
+    desk.wait(10);
+    desk.acknowledges = false;
+    assert_eq!(documents(&desired(&mut desk, r#"{"a":2}"#)).len(), 1);
+    desk.take([Input::Offline(Reason::Closed)]);
+    desk.acknowledges = true;
+    desired(&mut desk, r#"{"a":1}"#);
+    desk.wait(10);
+    desk.online();
+    desk.wait(10);
+    let sent = desk.twin.clone();
+    assert_eq!(sent, first);
+    let second = desired(&mut desk, r#"{"a":2}"#);
+    assert_eq!(documents(&second).len(), 1);
+}
+
+#[test]
 fn an_answer_is_in_the_document_until_newer_ones_need_the_room() {
     let mut desk = desk();
     let run = count(&mut desk, "a");

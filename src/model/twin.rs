@@ -41,6 +41,8 @@ pub struct Picture<'a> {
 pub struct Answers<'a> {
     /// Commands with something to tell, oldest first, and what that is.
     pub due: Vec<(Number, &'a Entry, Outcome)>,
+    /// Commands whose 202 was told and whose outcome is not there yet, and that 202.
+    pub under_way: Vec<(&'a Entry, Outcome)>,
     pub places: &'a Places,
 }
 
@@ -119,6 +121,9 @@ impl Commands {
             } else {
                 self.more = true;
             }
+        }
+        for (entry, accepted) in &answers.under_way {
+            self.add_entry(entry, accepted);
         }
         for place in answers.places.iter().filter(|place| place.is_told()) {
             self.add_place(place);

@@ -123,6 +123,17 @@ fn an_answer_is_in_the_document_until_newer_ones_need_the_room() {
 }
 
 #[test]
+fn a_202_stays_until_the_outcome_is_there() {
+    let mut desk = desk();
+    desk.hear(request("rebootDevice", Some("r"), json!(null)));
+    assert_eq!(members(&desk.twin, 202), ["r"]);
+    desk.wait(2);
+    let effects = desired(&mut desk, r#"{"new":true}"#);
+    assert_eq!(documents(&effects).len(), 1);
+    assert_eq!(members(&desk.twin, 202), ["r"], "an acknowledged 202 is no final status");
+}
+
+#[test]
 fn a_long_payload_is_cut_and_marked() {
     let mut desk = desk();
     let run = count(&mut desk, "a");

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::cloud::{Answer, CloudLimits, Outbound, Road};
-use super::command::{Outcome, ReplyTo};
+use super::command::{CommandId, Outcome, ReplyTo};
 use super::digest::Digest;
 use super::ledger::{Entry, Ledger, Number};
 use super::now::{BootInstant, Timestamp};
@@ -105,6 +107,12 @@ impl Outbox {
         if self.limits.answers == Road::Reported {
             self.reported.changed = true;
         }
+    }
+
+    /// That this reboot was cancelled could not be recorded; whoever was to be told gets this instead.
+    pub fn amend_cancellation(&mut self, reboot: &CommandId, outcome: &Outcome) {
+        let confirmed = json!({ "cancelled": reboot });
+        self.places.amend(|answer| answer.payload == confirmed, outcome);
     }
 
     /// The reported document may differ from what the cloud has.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::cloud::{Answer, Road};
+use super::command::Outcome;
 use super::now::Timestamp;
 
 /// Refusals that may wait to be told.
@@ -110,6 +111,13 @@ impl Places {
                     place.state = State::Told;
                 }
             }
+        }
+    }
+
+    /// Gives other words to answers that nobody has seen.
+    pub fn amend(&mut self, which: impl Fn(&Answer) -> bool, outcome: &Outcome) {
+        for place in self.list.iter_mut().filter(|place| !place.is_told() && which(&place.answer)) {
+            (place.answer.status, place.answer.payload) = (outcome.status, outcome.payload.clone());
         }
     }
 

@@ -13,7 +13,7 @@ use super::digest::Digest;
 use super::ledger::{Entry, Ledger, Number};
 use super::now::{BootInstant, Timestamp};
 use super::places::{PlaceId, Places};
-use super::reboot::is_reboot;
+use super::reboot::{CANCEL, is_reboot};
 use super::record::Told;
 use super::twin::Report;
 use super::wire::MessageId;
@@ -112,7 +112,10 @@ impl Outbox {
     /// That this reboot was cancelled could not be recorded; whoever was to be told gets this instead.
     pub fn amend_cancellation(&mut self, reboot: &CommandId, outcome: &Outcome) {
         let confirmed = json!({ "cancelled": reboot });
-        self.places.amend(|answer| answer.payload == confirmed, outcome);
+        let is_it = |answer: &Answer| {
+            answer.payload == confirmed && answer.method.as_ref().is_some_and(|method| method.as_str() == CANCEL)
+        };
+        self.places.amend(is_it, outcome);
     }
 
     /// The reported document may differ from what the cloud has.

@@ -154,6 +154,7 @@ impl Agent {
         };
         self.record(record, out);
         out.push(Effect::Ack(delivery));
+        self.outbox.taken_on(&key.id);
         let Some((number, _)) = self.durable.ledger.find(&key) else { return };
         if is_reboot {
             self.pending = Some((number, Pending::new(now)));

@@ -109,6 +109,13 @@ impl Outbox {
         }
     }
 
+    /// This command was taken on: what it was told when it was refused before is no longer true.
+    pub fn taken_on(&mut self, id: &CommandId) {
+        if self.limits.answers == Road::Reported {
+            self.places.remove(id);
+        }
+    }
+
     /// That this reboot was cancelled could not be recorded; whoever was to be told gets this instead.
     pub fn amend_cancellation(&mut self, reboot: &CommandId, outcome: &Outcome) {
         let confirmed = json!({ "cancelled": reboot });

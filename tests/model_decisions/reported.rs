@@ -235,6 +235,21 @@ fn a_refusal_does_not_hide_the_command_whose_id_it_names() {
 }
 
 #[test]
+fn a_refusal_is_gone_once_the_same_command_is_taken_on() {
+    let mut desk = desk();
+    desk.hear(request("rebootDevice", Some("r"), json!(null)));
+    desk.hear(request("count", Some("a"), json!(null)));
+    desk.wait(2);
+    assert_eq!(desk.twin["commands"]["a"]["status"], 409, "refused while the reboot is pending");
+    desk.hear(request("cancelReboot", Some("c"), json!(null)));
+    let run = count(&mut desk, "a");
+    desk.ends(run, done(json!(1)));
+    desk.wait(2);
+    let member = &desk.twin["commands"]["a"];
+    assert_eq!((&member["status"], member.get("conflict")), (&json!(200), None));
+}
+
+#[test]
 fn every_repeat_finds_its_answer_in_a_document_however_many_there_are() {
     let mut desk = desk();
     let ids: Vec<String> = (0..60).map(|n| format!("c{n}")).collect();

@@ -374,6 +374,11 @@ impl Agent {
                     .into_iter()
                     .map(|(number, entry, _)| (number, entry, newest(policy, entry)))
                     .collect(),
+                under_way: ledger
+                    .untold()
+                    .filter(|(_, entry)| entry.told == Told::Accepted && entry.outcome().is_none())
+                    .map(|(_, entry)| (entry, newest(policy, entry)))
+                    .collect(),
                 places: self.outbox.places(),
             });
             let picture = Picture {

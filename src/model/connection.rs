@@ -144,7 +144,12 @@ impl Connection {
                 self.state = State::Settling { since, until: now + SETTLE_WITHIN };
                 self.next(wanted, idle, now)
             }
-            State::Settling { until, .. } if idle || now >= until => Some(self.close(now)),
+            State::Settling { since, until } if idle || now >= until => {
+                if now.since(since) >= GOOD_AFTER {
+                    self.failures = 0;
+                }
+                Some(self.close(now))
+            }
             // The order to disconnect is repeated until the end of the connection is reported.
             State::Closing { until } if now >= until => Some(self.close(now)),
             _ => None,
@@ -239,6 +244,14 @@ mod tests {
         assert_eq!(connection.next(true, true, at(2_881)), Some(Step::Disconnect));
         connection.offline(&Reason::Planned, at(2_882));
         assert_eq!(connection.next(true, true, at(2_882)), Some(Step::Connect), "a planned end is followed at once");
+    }
+
+    #[test]
+    fn a_good_session_that_ended_as_planned_resets_the_back_off_too() {
+        let mut connection = online(7);
+        connection.failures = 20;
+        assert_eq!(connection.next(true, true, at(2_880)), Some(Step::Disconnect));
+        assert_eq!(connection.failures, 0);
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl Agent {
         };
         self.record(record, out);
         out.push(Effect::Ack(delivery));
+        self.outbox.taken_on(&key.id);
         let Some((number, _)) = self.durable.ledger.find(&key) else { return };
         if is_reboot {
             self.pending = Some((number, Pending::new(now)));
@@ -183,7 +184,10 @@ impl Agent {
                 let id = entry.key.id.clone();
                 self.finish(number, Outcome::failed(Status::CANCELLED, "cancelled before it started"), now, out);
                 self.pending = None;
-                Outcome::new(Status::DONE, json!({ "cancelled": id }))
+                match self.journal.trouble() {
+                    None => Outcome::new(Status::DONE, json!({ "cancelled": id })),
+                    Some(why) => unconfirmed(why),
+                }
             }
             Some(_) => Outcome::failed(Status::CONFLICT, "too late: the reboot has started"),
             None => Outcome::failed(Status::CONFLICT, "no reboot waits"),
@@ -225,6 +229,11 @@ impl Agent {
 
 fn answer((id, method, reply_to): Asker, Outcome { status, payload }: Outcome) -> Answer {
     Answer { id, method, status, payload, last: true, reply_to }
+}
+
+/// The answer to a cancellation that a restart would forget: the reboot is taken back, but that must not be relied on.
+pub(super) fn unconfirmed(why: &str) -> Outcome {
+    Outcome::failed(Status::CANNOT_NOW, format!("taken back, but a restart of the agent would forget it: {why}"))
 }
 
 fn too_many(what: &str) -> Outcome {

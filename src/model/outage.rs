@@ -4,6 +4,7 @@
 
 use super::agent::{Agent, Effect};
 use super::command::{Outcome, Status};
+use super::intake::unconfirmed;
 use super::now::Now;
 use super::record::Record;
 
@@ -73,6 +74,12 @@ impl Agent {
                     lost = Some((key.id, method, reply_to, at));
                 }
                 Effect::Record(Record::Started { .. }) | Effect::Reboot => {}
+                Effect::Record(record @ Record::Finished { .. }) => {
+                    if let Record::Finished { key, outcome: Outcome { status: Status::CANCELLED, .. }, .. } = &record {
+                        self.outbox.amend_cancellation(&key.id, &unconfirmed(why));
+                    }
+                    self.record(record, out);
+                }
                 Effect::Record(record) => self.record(record, out),
                 Effect::Ack(delivery) => {
                     out.push(Effect::Ack(delivery));

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::cloud::{Answer, CloudLimits, Outbound, Road};
-use super::command::{Outcome, ReplyTo};
+use super::command::{CommandId, Outcome, ReplyTo};
 use super::digest::Digest;
 use super::ledger::{Entry, Ledger, Number};
 use super::now::{BootInstant, Timestamp};
 use super::places::{PlaceId, Places};
-use super::reboot::is_reboot;
+use super::reboot::{CANCEL, is_reboot};
 use super::record::Told;
 use super::twin::Report;
 use super::wire::MessageId;
@@ -27,7 +29,7 @@ pub struct Outbox {
     next: u64,
     places: Places,
     /// Commands whose newest answer must be told again, because somebody sent them again; and where to.
-    again: BTreeMap<Number, Option<ReplyTo>>,
+    again: BTreeMap<Number, Again>,
     reported: Reported,
 }
 
@@ -45,10 +47,25 @@ struct Reported {
 /// One message on its way, and what its acknowledgement means.
 #[derive(Clone, Debug)]
 enum Sent {
-    Answer { number: Number, what: Told },
+    Answer {
+        number: Number,
+        what: Told,
+        again: Option<Again>,
+    },
     Place(PlaceId),
-    Reported { digest: Digest, told: Vec<(Number, Told)>, places: Vec<PlaceId>, more: bool, shows_reboot: bool },
+    Reported {
+        digest: Digest,
+        told: Vec<(Number, Told)>,
+        /// Those of `told` that somebody had asked for again.
+        again: Vec<(Number, Again)>,
+        places: Vec<PlaceId>,
+        more: bool,
+        shows_reboot: bool,
+    },
 }
+
+/// Where an answer is wanted that was asked for again; `None`: where it was wanted first.
+type Again = Option<ReplyTo>;
 
 /// What an acknowledgement has settled.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -92,6 +109,22 @@ impl Outbox {
         }
     }
 
+    /// This command was taken on: what it was told when it was refused before is no longer true.
+    pub fn taken_on(&mut self, id: &CommandId) {
+        if self.limits.answers == Road::Reported {
+            self.places.remove(id);
+        }
+    }
+
+    /// That this reboot was cancelled could not be recorded; whoever was to be told gets this instead.
+    pub fn amend_cancellation(&mut self, reboot: &CommandId, outcome: &Outcome) {
+        let confirmed = json!({ "cancelled": reboot });
+        let is_it = |answer: &Answer| {
+            answer.payload == confirmed && answer.method.as_ref().is_some_and(|method| method.as_str() == CANCEL)
+        };
+        self.places.amend(is_it, outcome);
+    }
+
     /// The reported document may differ from what the cloud has.
     pub fn changed(&mut self) {
         self.reported.changed = true;
@@ -118,12 +151,14 @@ impl Outbox {
             let entry = ledger.get(*number)?;
             (entry.told == Told::Outcome).then_some((*number, entry, Told::Outcome))
         });
-        again.chain(untold).collect()
+        // Repeats come last: whoever sends many of them must not hold up what was never told.
+        untold.chain(again).collect()
     }
 
     /// The answers that go out now, each by itself.
     pub fn answers(&mut self, ledger: &Ledger, newest: impl Fn(&Entry) -> Outcome) -> Vec<(MessageId, Outbound)> {
         let mut out = Vec::new();
+        self.again.retain(|number, _| ledger.get(*number).is_some());
         if self.limits.answers == Road::Reported {
             return out;
         }
@@ -135,7 +170,8 @@ impl Outbox {
                 continue;
             }
             let Outcome { status, payload } = newest(entry);
-            let reply_to = self.again.remove(&number).flatten().or_else(|| entry.reply_to.clone());
+            let again = self.again.remove(&number);
+            let reply_to = again.clone().flatten().or_else(|| entry.reply_to.clone());
             let answer = Answer {
                 id: entry.key.id.clone(),
                 method: Some(entry.method.clone()),
@@ -144,7 +180,7 @@ impl Outbox {
                 last: what == Told::Outcome,
                 reply_to,
             };
-            out.push((self.sent(Sent::Answer { number, what }), Outbound::Answer(answer)));
+            out.push((self.sent(Sent::Answer { number, what, again }), Outbound::Answer(answer)));
         }
         while self.in_flight.len() < WINDOW
             && let Some((place, answer)) = self.places.take_next()
@@ -171,13 +207,14 @@ impl Outbox {
     pub fn report(&mut self, report: Report, shows_reboot: bool) -> Option<(MessageId, Outbound)> {
         let Report { document, told, places, more } = report;
         let digest = Digest::of(document.to_string().as_bytes());
-        self.reported.changed = false;
-        // What is in it was in the one that the cloud has, so there is nobody left to tell.
-        self.again.clear();
+        let again = told.iter().filter_map(|(number, _)| self.again.remove_entry(number)).collect();
         if self.reported.settled == Some(digest) {
+            // What is in it was in the one that the cloud has; what had no room is still to follow.
+            self.reported.changed = more;
             return None;
         }
-        let id = self.sent(Sent::Reported { digest, told, places, more, shows_reboot });
+        self.reported.changed = false;
+        let id = self.sent(Sent::Reported { digest, told, again, places, more, shows_reboot });
         Some((id, Outbound::Reported(document)))
     }
 
@@ -190,7 +227,7 @@ impl Outbox {
 
     fn is_on_its_way(&self, number: Number, what: Told) -> bool {
         self.in_flight.values().any(|sent| match sent {
-            Sent::Answer { number: sent, what: told } => *sent == number && *told == what,
+            Sent::Answer { number: sent, what: told, .. } => *sent == number && *told == what,
             Sent::Place(_) | Sent::Reported { .. } => false,
         })
     }
@@ -201,12 +238,12 @@ impl Outbox {
     pub fn settled(&mut self, id: MessageId, now: BootInstant) -> Settled {
         match self.in_flight.remove(&id) {
             None => Settled::default(),
-            Some(Sent::Answer { number, what }) => Settled { told: vec![(number, what)], shows_reboot: false },
+            Some(Sent::Answer { number, what, .. }) => Settled { told: vec![(number, what)], shows_reboot: false },
             Some(Sent::Place(place)) => {
                 self.places.told(place);
                 Settled::default()
             }
-            Some(Sent::Reported { digest, told, places, more, shows_reboot }) => {
+            Some(Sent::Reported { digest, told, places, more, shows_reboot, .. }) => {
                 self.reported.settled = Some(digest);
                 self.reported.not_before = now + self.limits.reported_interval;
                 self.reported.changed |= more;
@@ -221,19 +258,37 @@ impl Outbox {
     /// A message was never sent.
     pub fn unsent(&mut self, id: MessageId) {
         match self.in_flight.remove(&id) {
-            Some(Sent::Reported { .. }) => self.reported.changed = true,
+            Some(Sent::Reported { again, .. }) => {
+                self.reported.changed = true;
+                self.still_wanted(again);
+            }
             Some(Sent::Place(place)) => self.places.unsent(place),
-            Some(Sent::Answer { .. }) | None => {}
+            Some(Sent::Answer { number, again, .. }) => self.still_wanted(again.map(|again| (number, again))),
+            None => {}
+        }
+    }
+
+    /// These were asked for again, and what was sent has not arrived.
+    fn still_wanted(&mut self, again: impl IntoIterator<Item = (Number, Again)>) {
+        for (number, reply_to) in again {
+            self.again.entry(number).or_insert(reply_to);
         }
     }
 
     /// The connection has ended: nothing is on its way any more.
     pub fn lost(&mut self, now: BootInstant) {
-        let sent = std::mem::take(&mut self.in_flight);
-        if sent.into_values().any(|sent| matches!(sent, Sent::Reported { .. })) {
-            // It may have arrived, so the cloud's rate counts from now on.
-            self.reported.not_before = now + self.limits.reported_interval;
-            self.reported.changed = true;
+        for sent in std::mem::take(&mut self.in_flight).into_values() {
+            match sent {
+                Sent::Reported { again, .. } => {
+                    // It may have arrived, so the cloud's rate counts from now on, and what the cloud has is not known.
+                    self.reported.settled = None;
+                    self.reported.not_before = now + self.limits.reported_interval;
+                    self.reported.changed = true;
+                    self.still_wanted(again);
+                }
+                Sent::Answer { number, again, .. } => self.still_wanted(again.map(|again| (number, again))),
+                Sent::Place(_) => {}
+            }
         }
         self.places.lost();
     }

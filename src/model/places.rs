@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::cloud::{Answer, Road};
+use super::command::{CommandId, Outcome};
 use super::now::Timestamp;
 
 /// Refusals that may wait to be told.
@@ -39,6 +40,13 @@ enum State {
     Told,
 }
 
+impl Place {
+    /// The cloud has acknowledged it.
+    pub fn is_told(&self) -> bool {
+        self.state == State::Told
+    }
+}
+
 /// The places, oldest first.
 #[derive(Clone, Debug)]
 pub struct Places {
@@ -57,7 +65,7 @@ impl Places {
     pub fn add(&mut self, answer: Answer, refusal: bool, received: Timestamp, time: Timestamp) {
         // The answer to the same command, sent again, takes the place of the older one.
         if self.road == Road::Reported {
-            self.list.retain(|place| place.answer.id != answer.id);
+            self.remove(&answer.id);
         }
         let limit = match self.road {
             Road::Own => ON_OWN_ROAD,
@@ -76,6 +84,11 @@ impl Places {
         let id = PlaceId(self.next);
         self.next += 1;
         self.list.push_back(Place { id, answer, received, time, refusal, state: State::Waiting });
+    }
+
+    /// Nobody is to be told this any more.
+    pub fn remove(&mut self, id: &CommandId) {
+        self.list.retain(|place| place.answer.id != *id);
     }
 
     /// Answers that found no room, since the daemon started.
@@ -103,6 +116,13 @@ impl Places {
                     place.state = State::Told;
                 }
             }
+        }
+    }
+
+    /// Gives other words to answers that nobody has seen.
+    pub fn amend(&mut self, which: impl Fn(&Answer) -> bool, outcome: &Outcome) {
+        for place in self.list.iter_mut().filter(|place| !place.is_told() && which(&place.answer)) {
+            (place.answer.status, place.answer.payload) = (outcome.status, outcome.payload.clone());
         }
     }
 

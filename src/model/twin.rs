@@ -1,9 +1,11 @@
 //! The reported document: computed from ledger, boots and what this run of the daemon knows. Decides nothing.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::cloud::Answer;
-use super::command::{Method, Outcome};
+use super::command::{CommandId, Method, Outcome};
 use super::durable::Durable;
 use super::ledger::{Entry, Number};
 use super::now::Timestamp;
@@ -39,6 +41,8 @@ pub struct Picture<'a> {
 pub struct Answers<'a> {
     /// Commands with something to tell, oldest first, and what that is.
     pub due: Vec<(Number, &'a Entry, Outcome)>,
+    /// Commands whose 202 was told and whose outcome is not there yet, and that 202.
+    pub under_way: Vec<(&'a Entry, Outcome)>,
     pub places: &'a Places,
 }
 
@@ -92,6 +96,8 @@ impl Picture<'_> {
 #[derive(Default)]
 struct Commands {
     members: Map<String, Value>,
+    /// Ids of members that are a best-effort answer and not yet part of a command's.
+    of_places: BTreeSet<CommandId>,
     bytes: usize,
     told: Vec<(Number, Told)>,
     places: Vec<PlaceId>,
@@ -99,52 +105,81 @@ struct Commands {
 }
 
 impl Commands {
+    /// First what nobody has seen, so that whatever lacks room now has it once this was acknowledged.
     fn fill(&mut self, answers: &Answers<'_>, durable: &Durable) {
         for (number, entry, outcome) in &answers.due {
-            if self.has_room_for(entry.key.id.as_str(), member_of_entry(entry, outcome)) {
-                let what = if entry.outcome().is_some() { Told::Outcome } else { Told::Accepted };
-                self.told.push((*number, what));
-            } else {
+            if !self.add_entry(entry, outcome) {
                 self.more = true;
                 break;
             }
+            let what = if entry.outcome().is_some() { Told::Outcome } else { Told::Accepted };
+            self.told.push((*number, what));
         }
-        for place in answers.places.iter() {
-            let id = place.answer.id.as_str();
-            let mut member = member_of_place(place);
-            // A refusal must not hide what became of the command whose id it names.
-            let named = self.members.remove(id).or_else(|| {
-                let (_, entry) = durable.ledger.told().find(|(_, entry)| entry.key.id == place.answer.id)?;
-                Some(member_of_entry(entry, entry.outcome()?))
-            });
-            if let Some(mut named) = named {
-                named["conflict"] = member;
-                member = named;
-            }
-            if self.has_room_for(id, member) {
+        for place in answers.places.iter().filter(|place| !place.is_told()) {
+            if self.add_place(place) {
                 self.places.push(place.id);
             } else {
                 self.more = true;
             }
         }
+        for (entry, accepted) in &answers.under_way {
+            self.add_entry(entry, accepted);
+        }
+        for place in answers.places.iter().filter(|place| place.is_told()) {
+            self.add_place(place);
+        }
+        let mut is_full = false;
         for (_, entry) in durable.ledger.told() {
             let Some(outcome) = entry.outcome() else { continue };
-            if !self.members.contains_key(entry.key.id.as_str())
-                && !self.has_room_for(entry.key.id.as_str(), member_of_entry(entry, outcome))
-            {
-                break;
+            if !is_full || self.of_places.contains(&entry.key.id) {
+                is_full |= !self.add_entry(entry, outcome);
             }
         }
     }
 
-    fn has_room_for(&mut self, id: &str, member: Value) -> bool {
-        let bytes = id.len() + member.to_string().len() + 4;
+    /// Whether what is to be known of this command is in the document now.
+    fn add_entry(&mut self, entry: &Entry, outcome: &Outcome) -> bool {
+        let id = &entry.key.id;
+        let mut member = member_of_entry(entry, outcome);
+        if self.members.contains_key(id.as_str()) && !self.of_places.contains(id) {
+            return true;
+        }
+        if !self.has_room_for(id, &member) {
+            return false;
+        }
+        // A refusal must not hide what became of the command whose id it names.
+        if let Some(refusal) = self.members.remove(id.as_str()) {
+            member["conflict"] = refusal;
+            self.of_places.remove(id);
+        }
+        self.members.insert(id.to_string(), member);
+        true
+    }
+
+    fn add_place(&mut self, place: &Place) -> bool {
+        let id = &place.answer.id;
+        let member = member_of_place(place);
+        if !self.has_room_for(id, &member) {
+            return false;
+        }
+        if let Some(command) = self.members.get_mut(id.as_str()) {
+            command["conflict"] = member;
+        } else {
+            self.members.insert(id.to_string(), member);
+            self.of_places.insert(id.clone());
+        }
+        true
+    }
+
+    /// Whether there is room for one more; it has it from now on.
+    fn has_room_for(&mut self, id: &CommandId, member: &Value) -> bool {
+        // Each is written as `"id":member,`, or as `"conflict":member,` within another.
+        let bytes = id.as_str().len().max("conflict".len()) + member.to_string().len() + 4;
         // The first always has room: payloads are cut, so one member cannot fill it all.
         if self.bytes + bytes > COMMANDS && !self.members.is_empty() {
             return false;
         }
         self.bytes += bytes;
-        self.members.insert(id.to_owned(), member);
         true
     }
 }

@@ -237,6 +237,18 @@ fn a_thousand_in_one_batch_are_one_run_and_one_outcome() {
 }
 
 #[test]
+fn an_answer_told_again_survives_the_loss_of_the_connection() {
+    let mut desk = desk();
+    let run = starts(&desk.hear(count("a")))[0];
+    desk.ends(run, ok());
+    desk.acknowledges = false;
+    assert_eq!(told(&desk.hear(count("a"))), [("a".to_owned(), 200)]);
+    desk.cut();
+    desk.wait(6);
+    assert_eq!(told(&desk.online()), [("a".to_owned(), 200)], "the repeat was acknowledged, so it is owed its answer");
+}
+
+#[test]
 fn an_answer_goes_where_the_repeat_wants_it() {
     let mut desk = desk();
     let to = |place: &str| Request { reply_to: Some(ReplyTo(place.to_owned())), ..count("a") };

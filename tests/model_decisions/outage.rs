@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 use twinagent::model::agent::{Agent, Effect, Input};
 use twinagent::model::cloud::Road;
-use twinagent::model::command::{Outcome, Request, Status};
+use twinagent::model::command::{Request, Status};
 use twinagent::model::durable::Durable;
 use twinagent::model::reboot::Mode;
 use twinagent::model::record::Record;
 
-use crate::desk::{Desk, SIMULATED, acks, answer, done, sentences, starts, told};
+use crate::desk::{Desk, SIMULATED, acks, answer, documents, done, sentences, starts, told};
 use crate::given::{request, settings};
 
 fn desk() -> Desk {
@@ -83,6 +83,16 @@ fn an_outcome_is_told_only_once_it_is_on_disk() {
 }
 
 #[test]
+fn a_repeat_in_a_failed_batch_still_gets_its_answer() {
+    let mut desk = desk();
+    let run = starts(&desk.hear(count("a")))[0];
+    desk.ends(run, done(json!("ok")));
+    let inputs = desk.deliveries([count("a"), count("b")]);
+    let effects = desk.fails(inputs);
+    assert_eq!(told(&effects), [("a".to_owned(), 200), ("b".to_owned(), 503)]);
+}
+
+#[test]
 fn a_repeat_of_the_command_that_was_lost_leaves_nothing_behind() {
     let mut desk = desk();
     let inputs = desk.deliveries([count("a"), count("a"), count("a")]);
@@ -124,6 +134,36 @@ fn a_reboot_that_could_not_be_recorded_is_not_pending() {
     assert!(!desk.wait(60).contains(&Effect::Reboot));
     assert!(!desk.heals().contains(&Effect::Reboot));
     assert_eq!(starts(&desk.hear(count("a"))).len(), 1);
+}
+
+#[test]
+fn a_cancellation_is_not_confirmed_before_it_is_on_disk() {
+    for road in [Road::Own, Road::Reported] {
+        for fails_itself in [false, true] {
+            let mut desk = Desk::new(road, Mode::Machine);
+            let run = starts(&desk.hear(count("a")))[0];
+            desk.hear(request("rebootDevice", Some("r"), json!(null)));
+            desk.wait(2);
+            let cancel = request("cancelReboot", Some("c"), json!(null));
+            let mut effects = if fails_itself {
+                let inputs = desk.deliveries([cancel]);
+                desk.fails(inputs)
+            } else {
+                desk.fails([Input::Finished(run, done(Value::Null))]);
+                desk.hear(cancel)
+            };
+            effects.extend(desk.wait(2));
+            let documents = documents(&effects);
+            let status = status_of(&effects, "c").map(Value::from);
+            let status = status.unwrap_or_else(|| documents[0]["commands"]["c"]["status"].clone());
+            assert_eq!(status, 503, "{road:?}");
+            assert!(documents.iter().all(|document| document["reboot"]["state"] == "scheduled"));
+            desk.heals();
+            desk.wait(2);
+            assert_eq!(desk.twin["reboot"]["state"], "cancelled", "it is taken back all the same");
+            assert!(!desk.wait(600).contains(&Effect::Reboot));
+        }
+    }
 }
 
 #[test]

@@ -89,6 +89,26 @@ fn the_interval_counts_over_a_lost_connection() {
 }
 
 #[test]
+fn a_document_that_may_have_arrived_is_taken_back_by_another() {
+    let mut desk = desk();
+    desired(&mut desk, r#"{"a":1}"#);
+    let first = desk.twin.clone();
+    desk.wait(10);
+    desk.acknowledges = false;
+    assert_eq!(documents(&desired(&mut desk, r#"{"a":2}"#)).len(), 1);
+    desk.take([Input::Offline(Reason::Closed)]);
+    desk.acknowledges = true;
+    desired(&mut desk, r#"{"a":1}"#);
+    desk.wait(10);
+    desk.online();
+    desk.wait(10);
+    let sent = desk.twin.clone();
+    assert_eq!(sent, first);
+    let second = desired(&mut desk, r#"{"a":2}"#);
+    assert_eq!(documents(&second).len(), 1);
+}
+
+#[test]
 fn an_answer_is_in_the_document_until_newer_ones_need_the_room() {
     let mut desk = desk();
     let run = count(&mut desk, "a");
@@ -100,6 +120,17 @@ fn an_answer_is_in_the_document_until_newer_ones_need_the_room() {
     );
     assert!(member["receivedAt"].is_string() && member["time"].is_string());
     assert_eq!(desk.twin["commandsDropped"], 0);
+}
+
+#[test]
+fn a_202_stays_until_the_outcome_is_there() {
+    let mut desk = desk();
+    desk.hear(request("rebootDevice", Some("r"), json!(null)));
+    assert_eq!(members(&desk.twin, 202), ["r"]);
+    desk.wait(2);
+    let effects = desired(&mut desk, r#"{"new":true}"#);
+    assert_eq!(documents(&effects).len(), 1);
+    assert_eq!(members(&desk.twin, 202), ["r"], "an acknowledged 202 is no final status");
 }
 
 #[test]
@@ -171,15 +202,68 @@ fn a_new_refusal_takes_the_place_of_one_that_was_told() {
 fn what_nobody_has_seen_comes_before_what_was_told() {
     let mut desk = desk();
     let large = || done(json!("\\".repeat(1_000)));
-    for n in 0..14 {
-        let run = starts(&desk.hear(request("echo", Some(&format!("e{n}")), json!(null))))[0];
+    for n in 10..24 {
+        let id = format!("e{n}");
+        let run = starts(&desk.hear(request("echo", Some(&id), json!(null))))[0];
         desk.ends(run, large());
         desk.wait(2);
+        assert!(members(&desk.twin, 200).contains(&&id), "{id} would never be told");
     }
-    refused(&mut desk, "new");
-    desk.wait(2);
-    assert_eq!(members(&desk.twin, 404), ["new"], "or it would never be told");
     assert!(commands_bytes(&desk.twin) <= 17 * 1_024);
+}
+
+#[test]
+fn a_refusal_does_not_hide_the_command_whose_id_it_names() {
+    let mut desk = desk();
+    let run = count(&mut desk, "a");
+    let other = || request("count", Some("a"), json!("other"));
+    desk.ends(run, done(json!(1)));
+    desk.wait(2);
+    desk.hear(other());
+    desk.wait(2);
+    let member = &desk.twin["commands"]["a"];
+    assert_eq!((&member["status"], &member["conflict"]["status"]), (&json!(200), &json!(409)), "told before");
+
+    desk.cut();
+    let run = count(&mut desk, "b");
+    desk.hear(request("count", Some("b"), json!("other")));
+    desk.ends(run, done(json!(1)));
+    desk.wait(10);
+    desk.online();
+    let member = &desk.twin["commands"]["b"];
+    assert_eq!((&member["status"], &member["conflict"]["status"]), (&json!(200), &json!(409)), "told with it");
+}
+
+#[test]
+fn a_refusal_is_gone_once_the_same_command_is_taken_on() {
+    let mut desk = desk();
+    desk.hear(request("rebootDevice", Some("r"), json!(null)));
+    desk.hear(request("count", Some("a"), json!(null)));
+    desk.wait(2);
+    assert_eq!(desk.twin["commands"]["a"]["status"], 409, "refused while the reboot is pending");
+    desk.hear(request("cancelReboot", Some("c"), json!(null)));
+    let run = count(&mut desk, "a");
+    desk.ends(run, done(json!(1)));
+    desk.wait(2);
+    let member = &desk.twin["commands"]["a"];
+    assert_eq!((&member["status"], member.get("conflict")), (&json!(200), None));
+}
+
+#[test]
+fn every_repeat_finds_its_answer_in_a_document_however_many_there_are() {
+    let mut desk = desk();
+    let ids: Vec<String> = (0..60).map(|n| format!("c{n}")).collect();
+    for id in &ids {
+        let run = count(&mut desk, id);
+        desk.ends(run, done(json!("\"".repeat(600))));
+        desk.wait(2);
+    }
+    let mut effects = desk.hear_all(ids.iter().map(|id| request("count", Some(id), json!(null))));
+    effects.extend(desk.wait(30));
+    let documents = documents(&effects);
+    for id in &ids {
+        assert!(documents.iter().any(|document| document["commands"][id]["status"] == 200), "{id} was not told again");
+    }
 }
 
 #[test]

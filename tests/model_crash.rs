@@ -39,6 +39,9 @@ fn stories() -> Vec<(&'static str, Vec<Deed>)> {
             let echo = |id: &str| request("echo", Some(id), json!("hello"));
             vec![Deed::Send(vec![echo("e1"), count("a"), echo("e2")]), wait(2)]
         }),
+        ("local programs among them", {
+            vec![Deed::Invoke("l1"), Deed::Send(vec![count("a")]), Deed::Invoke("l2"), wait(2), Deed::Cut, wait(3)]
+        }),
         (
             "a reboot",
             vec![

@@ -131,7 +131,16 @@ impl Daemon {
             reboot: reboot_policy(&parts.config),
             methods: workers.methods(),
             disabled: parts.config.methods.disable.iter().cloned().collect(),
-            about: About { version: env!("CARGO_PKG_VERSION"), started: started.wall },
+            aliases: std::collections::BTreeMap::new(),
+            heartbeat: Duration::from_secs(24 * 60 * 60),
+            about: About {
+                version: env!("CARGO_PKG_VERSION"),
+                started: started.wall,
+                device: None,
+                cloud: None,
+                config_hash: None,
+                os: None,
+            },
         };
         let boot_id = started.boot_id;
         Ok(Self {
@@ -190,7 +199,7 @@ impl Daemon {
     /// Does what the model ordered; what it leads to at once is the next input.
     async fn perform(&mut self, effect: Effect, now: &Now) -> anyhow::Result<Option<Input>> {
         Ok(match effect {
-            Effect::Record(_) | Effect::Refused { .. } | Effect::Exit => None,
+            Effect::Record(_) | Effect::Refused { .. } | Effect::Reply(..) | Effect::Reload | Effect::Exit => None,
             Effect::Ack(delivery) => {
                 self.session.acknowledge(delivery);
                 None

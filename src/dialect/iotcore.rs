@@ -16,6 +16,7 @@ use crate::model::cloud::{Answer, CloudLimits, Inbound, Outbound, Road};
 use crate::model::command::{CommandId, DeviceId, Identity, Method, Request, Status};
 use crate::model::nearest::nearest;
 use crate::model::now::Timestamp;
+use crate::model::telemetry::Message;
 use crate::model::wire::{Login, Packet, Qos, Subscription};
 
 /// Largest payload of a command and of telemetry, in bytes (quotas page: 256 KB).
@@ -88,13 +89,21 @@ impl Dialect for IotCore {
 
     fn encode(&self, message: &Outbound) -> Result<Packet, EncodeError> {
         let (topic, payload, limit) = match message {
-            Outbound::Answer(answer) => (self.topic("events/responses"), answer_body(answer, COMMAND), COMMAND),
-            Outbound::Reported(document) => (self.topic("state"), document.to_string(), STATE),
+            Outbound::Answer(answer) => {
+                (self.topic("events/responses"), Bytes::from(answer_body(answer, COMMAND)), COMMAND)
+            }
+            Outbound::Reported(document) => (self.topic("state"), Bytes::from(document.to_string()), STATE),
+            Outbound::Telemetry(Message { subfolder, payload }) if subfolder.is_empty() => {
+                (self.topic("events"), payload.clone(), COMMAND)
+            }
+            Outbound::Telemetry(Message { subfolder, payload }) => {
+                (self.topic(&format!("events/{subfolder}")), payload.clone(), COMMAND)
+            }
         };
         if payload.len() > limit {
             return Err(EncodeError::TooLarge { bytes: payload.len(), limit });
         }
-        Ok(Packet { topic, payload: Bytes::from(payload), qos: Qos::AtLeastOnce, retain: false })
+        Ok(Packet { topic, payload, qos: Qos::AtLeastOnce, retain: false })
     }
 
     fn limits(&self) -> CloudLimits {

@@ -7,20 +7,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::ask::{CallerId, Question, Reply};
+use super::asked::Callers;
 use super::cloud::{CloudLimits, Inbound, Outbound, Road};
 use super::command::{Command, CommandId, Method, MethodSpec, Outcome, Status};
 use super::connection::{Connection, Step as ConnectionStep, Terms};
 use super::durable::Durable;
 use super::intake::own_methods;
 use super::ledger::{Entry, Number, Run};
-use super::now::{BootInstant, Now};
+use super::now::{BootInstant, Now, Timestamp};
 use super::outage::Journal;
 use super::outbox::Outbox;
+use super::problems::{Code, Problems};
 use super::reboot::pending::{Pending, Step as RebootStep};
 use super::reboot::{Mode, Policy, is_reboot};
 use super::record::{Record, Told};
 use super::runs::{RunId, Runs};
-use super::twin::{About, Answers, Picture};
+use super::status::Session;
+use super::twin::About;
 use super::wire::{Delivery, MessageId, Reason};
 
 /// Handlers that still run when the daemon is told to stop get this long.
@@ -50,6 +54,22 @@ pub enum Input {
     JournalHealed,
     /// The daemon was told to stop.
     Stop,
+    /// A local caller asks something.
+    Asked(Question, CallerId),
+    /// A local caller is gone.
+    Gone(CallerId),
+    /// The edge has found something wrong, or right again.
+    Problem {
+        code: Code,
+        text: Option<String>,
+    },
+    /// What the operator decided has changed. `anew`: and with it what a login says.
+    Reloaded {
+        settings: Box<Settings>,
+        anew: bool,
+    },
+    /// The device's key may have changed.
+    KeysChanged,
     /// Time has passed.
     Tick,
 }
@@ -77,6 +97,10 @@ pub enum Effect {
     },
     /// Reboot the machine.
     Reboot,
+    /// Answer a local caller.
+    Reply(CallerId, Reply),
+    /// Read the configuration again.
+    Reload,
     /// A sentence for people about the state of things.
     Status(String),
     /// End the program.
@@ -94,6 +118,10 @@ pub struct Settings {
     pub methods: Vec<MethodSpec>,
     /// Methods that are not to be had.
     pub disabled: Vec<Method>,
+    /// Other names for methods.
+    pub aliases: BTreeMap<Method, Method>,
+    /// A reported document that is older than this is sent again.
+    pub heartbeat: Duration,
     pub about: About,
 }
 
@@ -108,11 +136,18 @@ pub struct Agent {
 
     // The volatile half: gone with the process.
     pub(super) methods: BTreeMap<Method, MethodSpec>,
+    pub(super) aliases: BTreeMap<Method, Method>,
     pub(super) policy: Policy,
-    about: About,
-    unconfigured: Option<String>,
-    connection: Connection,
+    pub(super) about: About,
+    pub(super) unconfigured: Option<String>,
+    pub(super) connection: Connection,
+    pub(super) session: Option<Session>,
+    /// Why there is no connection, if there is none.
     last_reason: Option<Reason>,
+    /// The last end of a connection that was not planned.
+    pub(super) last_disconnect: Option<(Reason, Timestamp)>,
+    pub(super) problems: Problems,
+    pub(super) callers: Callers,
     pub(super) outbox: Outbox,
     pub(super) runs: Runs,
     pub(super) pending: Option<(Number, Pending)>,
@@ -122,6 +157,8 @@ pub struct Agent {
     /// Nothing is waited for any more but the end of the connection.
     leaving: bool,
     pub(super) minted: u64,
+    /// All records so far are in the journal.
+    is_stored: bool,
     sentence: String,
 }
 
@@ -131,32 +168,29 @@ impl Agent {
     /// `trouble`: why the journal cannot be written; then nothing that needs it is taken on until
     /// [`Input::JournalHealed`].
     pub fn new(settings: Settings, durable: Durable, trouble: Option<String>, seed: u64, now: &Now) -> Self {
-        let (limits, unconfigured) = match settings.cloud {
-            Ok(limits) => (limits, None),
-            Err(why) => (NO_CLOUD, Some(why)),
-        };
-        let methods = settings
-            .methods
-            .into_iter()
-            .chain(own_methods())
-            .filter(|spec| !settings.disabled.contains(&spec.name))
-            .map(|spec| (spec.name.clone(), spec))
-            .collect();
+        let Settings { cloud, terms, reboot, methods, disabled, aliases, heartbeat, about } = settings;
+        let (limits, unconfigured) = limits_of(cloud);
         Self {
             durable,
-            methods,
-            policy: settings.reboot,
-            about: settings.about,
+            methods: methods_of(methods, &disabled),
+            aliases,
+            policy: reboot,
+            about,
             unconfigured,
-            connection: Connection::new(settings.terms, seed),
+            connection: Connection::new(terms, seed),
+            session: None,
             last_reason: None,
-            outbox: Outbox::new(limits, now.boot),
+            last_disconnect: None,
+            problems: Problems::default(),
+            callers: Callers::default(),
+            outbox: Outbox::new(limits, heartbeat, now.boot),
             runs: Runs::default(),
             pending: None,
             journal: Journal::new(trouble),
             stopping: None,
             leaving: false,
             minted: 0,
+            is_stored: true,
             sentence: String::new(),
         }
     }
@@ -169,6 +203,9 @@ impl Agent {
     /// Decides what a batch of inputs leads to.
     pub fn handle(&mut self, now: &Now, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
         let mut out = Vec::new();
+        if self.is_stored {
+            self.answer_callers(&mut out);
+        }
         for input in inputs {
             self.take(input, now, &mut out);
         }
@@ -177,12 +214,16 @@ impl Agent {
         // Sent before a planned end begins, which waits for it to be acknowledged.
         self.send_what_is_due(now, &mut out);
         self.step_connection(now, &mut out);
+        self.note_journal(now);
         self.say(&mut out);
+        self.tell_followers(now, &mut out);
+        self.is_stored = !out.iter().any(|effect| matches!(effect, Effect::Record(_)));
         out
     }
 
     /// All records of the last batch are in the journal.
     pub fn stored(&mut self) {
+        self.is_stored = true;
         self.durable.settle();
     }
 
@@ -196,8 +237,9 @@ impl Agent {
             RebootStep::End(_) => Some(now.boot),
         });
         let report = self.outbox.deadline().filter(|_| self.connection.may_send());
+        let local = if self.owes_an_answer() { Some(now.boot) } else { self.followers_due(now) };
         let stop = self.stopping.filter(|_| !self.leaving);
-        [self.connection.deadline(), reboot, report, stop].into_iter().flatten().min()
+        [self.connection.deadline(), reboot, report, local, stop].into_iter().flatten().min()
     }
 
     // === One input
@@ -205,15 +247,13 @@ impl Agent {
     fn take(&mut self, input: Input, now: &Now, out: &mut Vec<Effect>) {
         match input {
             Input::Begin => self.begin(now, out),
-            Input::Online { .. } => {
+            Input::Online { session_kept } => {
                 self.connection.online(now.boot);
                 self.last_reason = None;
+                self.session = Some(Session { since: now.wall, kept: session_kept });
+                self.note(Code::Key, None, now);
             }
-            Input::Offline(reason) => {
-                self.connection.offline(&reason, now.boot);
-                self.last_reason = Some(reason);
-                self.outbox.lost(now.boot);
-            }
+            Input::Offline(reason) => self.offline(reason, now),
             Input::Cloud(inbound, delivery) => self.hear(inbound, delivery, now, out),
             Input::Settled(id) => self.settled(id, now, out),
             Input::Finished(run, outcome) => self.run_ended(run, outcome, now, out),
@@ -222,14 +262,58 @@ impl Agent {
             Input::Stop => {
                 self.stopping.get_or_insert(now.boot + STOP_WITHIN);
             }
+            Input::Asked(question, caller) => self.asked(question, caller, now, out),
+            Input::Gone(caller) => self.caller_gone(caller),
+            Input::Problem { code, text } => self.note(code, text.as_deref(), now),
+            Input::Reloaded { settings, anew } => self.reloaded(*settings, anew, now),
+            Input::KeysChanged => self.connection.hurry(now.boot),
             Input::Tick => {}
         }
+    }
+
+    fn offline(&mut self, reason: Reason, now: &Now) {
+        self.connection.offline(&reason, now.boot);
+        self.outbox.lost(now.boot);
+        self.session = None;
+        if let Reason::NoLogin(why) = &reason {
+            self.note(Code::Key, Some(why), now);
+        }
+        if reason != Reason::Planned {
+            self.last_disconnect = Some((reason.clone(), now.wall));
+            self.outbox.changed();
+        }
+        self.last_reason = Some(reason);
+    }
+
+    fn reloaded(&mut self, settings: Settings, anew: bool, now: &Now) {
+        let Settings { cloud, terms, reboot, methods, disabled, aliases, heartbeat, about } = settings;
+        let (limits, unconfigured) = limits_of(cloud);
+        self.methods = methods_of(methods, &disabled);
+        self.aliases = aliases;
+        self.policy = reboot;
+        self.about = about;
+        self.unconfigured = unconfigured;
+        self.outbox.set_limits(limits, heartbeat);
+        self.connection.set_terms(terms, anew, now.boot);
+    }
+
+    /// Takes note of a problem, or that it is gone.
+    fn note(&mut self, code: Code, text: Option<&str>, now: &Now) {
+        if self.problems.note(code, text, now.wall) {
+            self.outbox.changed();
+        }
+    }
+
+    fn note_journal(&mut self, now: &Now) {
+        let trouble = self.journal.trouble().map(str::to_owned);
+        self.note(Code::Journal, trouble.as_deref(), now);
     }
 
     fn begin(&mut self, now: &Now, out: &mut Vec<Effect>) {
         if self.durable.rest.boots.current.is_none_or(|boot| boot.id != now.boot_id) {
             self.record(Record::Boot { id: now.boot_id, time: now.kernel_start(), at: now.wall }, out);
         }
+        self.record(Record::Began { boot: now.boot_id, at: now.wall }, out);
         let unfinished: Vec<(Number, Entry)> = self
             .durable
             .ledger
@@ -252,7 +336,7 @@ impl Agent {
     }
 
     fn settled(&mut self, id: MessageId, now: &Now, out: &mut Vec<Effect>) {
-        let settled = self.outbox.settled(id, now.boot);
+        let settled = self.outbox.settled(id, now);
         for (number, what) in settled.told {
             if let Some(entry) = self.durable.ledger.get(number)
                 && entry.told < what
@@ -261,7 +345,8 @@ impl Agent {
             }
         }
         if let Some((number, pending)) = &mut self.pending {
-            let answered = self.durable.ledger.get(*number).is_some_and(|entry| entry.told >= Told::Accepted);
+            let is_answered = |entry: &Entry| entry.local || entry.told >= Told::Accepted;
+            let answered = self.durable.ledger.get(*number).is_some_and(is_answered);
             pending.settled(answered, settled.shows_reboot, now);
         }
     }
@@ -363,54 +448,55 @@ impl Agent {
             return;
         }
         let policy = &self.policy;
-        let ledger = &self.durable.ledger;
-        let answers = self.outbox.answers(ledger, |entry| newest(policy, entry));
+        let answers = self.outbox.answers(&self.durable.ledger, |entry| newest(policy, entry));
         out.extend(answers.into_iter().map(|(id, message)| Effect::Send(id, message)));
         if self.outbox.may_report(now.boot) {
-            let answers = (self.outbox.road() == Road::Reported).then(|| Answers {
-                due: self
-                    .outbox
-                    .due(ledger)
-                    .into_iter()
-                    .map(|(number, entry, _)| (number, entry, newest(policy, entry)))
-                    .collect(),
-                under_way: ledger
-                    .untold()
-                    .filter(|(_, entry)| entry.told == Told::Accepted && entry.outcome().is_none())
-                    .map(|(_, entry)| (entry, newest(policy, entry)))
-                    .collect(),
-                places: self.outbox.places(),
-            });
-            let picture = Picture {
-                about: &self.about,
-                durable: &self.durable,
-                methods: self.methods.keys().collect(),
-                reboot_mode: policy.mode.name(),
-                answers,
-            };
-            let report = picture.report();
-            out.extend(
-                self.outbox.report(report, self.pending.is_some()).map(|(id, message)| Effect::Send(id, message)),
-            );
+            let report = self.picture().report();
+            let sent = self.outbox.report(report, self.pending.is_some(), now.boot);
+            out.extend(sent.map(|(id, message)| Effect::Send(id, message)));
         }
+        out.extend(self.outbox.take_telemetry().into_iter().map(|(id, message)| Effect::Send(id, message)));
     }
 
     fn say(&mut self, out: &mut Vec<Effect>) {
-        let connection = match (&self.unconfigured, &self.last_reason) {
-            (Some(why), _) => format!("not configured: {why}"),
-            _ if self.is_away() => "a simulated reboot is on".to_owned(),
-            (None, Some(reason)) if !self.connection.is_online() && *reason != Reason::Planned => {
-                format!("not connected: {reason} (hint: {})", reason.hint())
-            }
-            (None, _) => self.connection.stage().to_owned(),
-        };
-        let sentence = match self.journal.trouble() {
-            Some(why) => format!("{connection}; commands are refused: {why}"),
-            None => connection,
-        };
+        let sentence = self.compose();
         if sentence != self.sentence {
             self.sentence.clone_from(&sentence);
             out.push(Effect::Status(sentence));
+        }
+    }
+
+    fn compose(&self) -> String {
+        let connection = match (&self.unconfigured, &self.last_reason) {
+            (None, Some(reason)) if self.stage() == "not connected" && *reason != Reason::Planned => {
+                format!("not connected: {reason} (hint: {})", reason.hint())
+            }
+            (Some(why), _) => format!("not configured: {why}"),
+            (None, _) => self.stage().to_owned(),
+        };
+        match self.journal.trouble() {
+            Some(why) => format!("{connection}; commands are refused: {why}"),
+            None => connection,
+        }
+    }
+
+    /// What is to be said of the agent, for people.
+    pub(super) fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
+    /// The stage of the connection, in a word or two.
+    pub(super) fn stage(&self) -> &'static str {
+        if self.unconfigured.is_some() {
+            "not configured"
+        } else if self.is_away() {
+            "a simulated reboot is on"
+        } else if !self.connection.is_online()
+            && self.last_reason.as_ref().is_some_and(|reason| *reason != Reason::Planned)
+        {
+            "not connected"
+        } else {
+            self.connection.stage()
         }
     }
 
@@ -422,6 +508,24 @@ impl Agent {
             self.record(Record::Finished { key: entry.key.clone(), outcome, at: now.wall }, out);
         }
     }
+}
+
+/// What the model must know of the cloud, or what is missing to have one.
+fn limits_of(cloud: Result<CloudLimits, String>) -> (CloudLimits, Option<String>) {
+    match cloud {
+        Ok(limits) => (limits, None),
+        Err(why) => (NO_CLOUD, Some(why)),
+    }
+}
+
+/// All methods that are to be had: those of handlers, and the model's own.
+fn methods_of(handlers: Vec<MethodSpec>, disabled: &[Method]) -> BTreeMap<Method, MethodSpec> {
+    handlers
+        .into_iter()
+        .chain(own_methods())
+        .filter(|spec| !disabled.contains(&spec.name))
+        .map(|spec| (spec.name.clone(), spec))
+        .collect()
 }
 
 /// The newest thing there is to tell of a command.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::command::{CommandId, Method, ReplyTo, Request, Status};
+use super::telemetry::Message;
 
 /// What a cloud said.
 #[derive(Clone, PartialEq)]
@@ -52,6 +53,7 @@ pub enum Outbound {
     Answer(Answer),
     /// The reported document as a whole.
     Reported(Value),
+    Telemetry(Message),
 }
 
 impl fmt::Debug for Outbound {
@@ -59,6 +61,9 @@ impl fmt::Debug for Outbound {
         match self {
             Self::Answer(answer) => answer.fmt(out),
             Self::Reported(_) => out.write_str("Reported(…)"),
+            Self::Telemetry(message) => {
+                write!(out, "Telemetry({:?}, {} bytes)", message.subfolder, message.payload.len())
+            }
         }
     }
 }

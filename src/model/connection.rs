@@ -172,6 +172,39 @@ impl Connection {
 }
 
 impl Connection {
+    /// The terms have changed, and with `anew` so has what a login says: an old session is renewed and a new one is
+    /// tried at once, whatever failed before.
+    pub fn set_terms(&mut self, terms: Terms, anew: bool, now: BootInstant) {
+        self.terms = terms;
+        if anew {
+            self.failures = 0;
+            match &mut self.state {
+                State::Waiting { until } => *until = now,
+                State::Online { renew, .. } => *renew = Some(now),
+                // It began with what is no longer true.
+                State::Connecting => self.state = State::Closing { until: now },
+                State::Off | State::Settling { .. } | State::Closing { .. } => {}
+            }
+        }
+    }
+
+    /// What made a login impossible may be gone: there is no reason to wait any longer.
+    pub fn hurry(&mut self, now: BootInstant) {
+        if let State::Waiting { until } = &mut self.state {
+            *until = now;
+            self.failures = 0;
+        }
+    }
+
+    /// When this session began, and when it will be renewed.
+    pub fn session(&self) -> Option<(BootInstant, Option<BootInstant>)> {
+        match self.state {
+            State::Online { since, renew } => Some((since, renew)),
+            State::Settling { since, .. } => Some((since, None)),
+            State::Off | State::Waiting { .. } | State::Connecting | State::Closing { .. } => None,
+        }
+    }
+
     /// The stage, in words for people.
     pub fn stage(&self) -> &'static str {
         match self.state {

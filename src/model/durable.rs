@@ -1,7 +1,10 @@
 //! The durable half of the agent: what a loss of power must not change. A fold of records, and nothing else changes it.
 
+use serde_json::{Map, Value};
+
 use super::digest::Digest;
 use super::ledger::Ledger;
+use super::patch::merge;
 use super::reboot::boots::Boots;
 use super::record::Record;
 
@@ -19,6 +22,8 @@ pub struct Durable {
 pub struct Rest {
     pub boots: Boots,
     pub desired: Option<Desired>,
+    /// What local programs have merged into the reported document.
+    pub members: Map<String, Value>,
 }
 
 /// The desired document that was last taken note of.
@@ -54,6 +59,7 @@ impl Durable {
             Record::Desired { digest, version, status } => {
                 self.rest().desired = Some(Desired { digest: *digest, version: *version, status: *status });
             }
+            Record::Reported { patch } => merge(&mut self.rest().members, patch),
             record if self.rest.boots.is_concerned_by(record) => self.rest().boots.apply(record),
             _ => {}
         }
@@ -65,6 +71,9 @@ impl Durable {
         records.push(Record::Boots { boots: Box::new(self.rest.boots.clone()) });
         if let Some(Desired { digest, version, status }) = &self.rest.desired {
             records.push(Record::Desired { digest: *digest, version: *version, status: *status });
+        }
+        if !self.rest.members.is_empty() {
+            records.push(Record::Reported { patch: self.rest.members.clone() });
         }
         records
     }

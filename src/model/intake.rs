@@ -5,6 +5,8 @@
 use serde_json::{Value, json};
 
 use super::agent::{Agent, Effect};
+use super::ask::{CallerId, Reply};
+use super::asked::outcome_document;
 use super::cloud::{Answer, Inbound};
 use super::command::{Class, Command, CommandId, Identity, Key, Method, MethodSpec, Outcome, ReplyTo, Request, Status};
 use super::digest::Digest;
@@ -13,23 +15,48 @@ use super::now::{Now, Timestamp};
 use super::reboot::pending::Pending;
 use super::reboot::{CANCEL, REBOOT, is_reboot};
 use super::record::Record;
-use super::runs::{Run, RunId, queue_length};
+use super::runs::{Run, RunId, To, queue_length};
 use super::wire::Delivery;
 
 /// Recorded commands whose outcome the cloud has not acknowledged; further ones are refused.
 pub const UNTOLD: usize = 64;
 
 /// To whom an answer goes: id, method as far as it was read, and address.
-type Asker = (CommandId, Option<Method>, Option<ReplyTo>);
+type Asker = (CommandId, Option<Method>, To);
+
+/// Who asked for a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// To be acknowledged.
+    Cloud(Delivery),
+    /// A local program.
+    Caller { id: CallerId, follow: bool },
+}
+
+impl Source {
+    fn to(self, reply_to: Option<ReplyTo>) -> To {
+        match self {
+            Self::Cloud(_) => To::Cloud(reply_to),
+            Self::Caller { id, .. } => To::Caller(id),
+        }
+    }
+
+    fn acknowledge(self, out: &mut Vec<Effect>) {
+        if let Self::Cloud(delivery) = self {
+            out.push(Effect::Ack(delivery));
+        }
+    }
+}
 
 impl Agent {
     pub(super) fn hear(&mut self, inbound: Inbound, delivery: Delivery, now: &Now, out: &mut Vec<Effect>) {
         match inbound {
-            Inbound::Command(request) => self.hear_command(request, delivery, now, out),
+            Inbound::Command(request) => self.hear_command(request, Source::Cloud(delivery), now, out),
             Inbound::Malformed { id, method, reply_to, status, why } => {
                 out.push(Effect::Ack(delivery));
                 let id = id.unwrap_or_else(|| self.mint(Digest::of(why.as_bytes()), now));
-                self.answer_at_best((id, method, reply_to), Outcome::failed(status, why), now.wall, now);
+                let to = (id, method, To::Cloud(reply_to));
+                self.answer_at_best(to, Outcome::failed(status, why), now.wall, now, out);
             }
             Inbound::Desired { body, version } => {
                 let digest = Digest::of(&body);
@@ -40,12 +67,16 @@ impl Agent {
                     self.record(Record::Desired { digest, version, status }, out);
                 }
                 out.push(Effect::Ack(delivery));
+                self.desired_arrived(body, version, out);
             }
             Inbound::Dropped { .. } => out.push(Effect::Ack(delivery)),
         }
     }
 
-    fn hear_command(&mut self, request: Request, delivery: Delivery, now: &Now, out: &mut Vec<Effect>) {
+    pub(super) fn hear_command(&mut self, mut request: Request, source: Source, now: &Now, out: &mut Vec<Effect>) {
+        if let Some(method) = self.aliases.get(&request.method) {
+            request.method = method.clone();
+        }
         let digest = Digest::of_command(&request.method, &request.payload);
         let id = match &request.identity {
             Identity::Given(id) => id.clone(),
@@ -53,26 +84,30 @@ impl Agent {
         };
         let key = Key { target: request.target.clone(), id };
         if let Some((number, entry)) = self.seen(&key, digest, &request, now) {
-            let repeated = entry.digest == digest;
-            out.push(Effect::Ack(delivery));
-            if repeated {
-                self.outbox.tell_again(number, request.reply_to);
+            if entry.digest == digest {
+                source.acknowledge(out);
+                let key = entry.key.clone();
+                match source {
+                    Source::Cloud(_) => self.outbox.tell_again(number, request.reply_to),
+                    Source::Caller { id, follow } => self.await_outcome(&key, id, follow, out),
+                }
             } else {
+                source.acknowledge(out);
                 let why = "this id is that of another command; it was not run";
-                self.refuse(key.id, request, Outcome::failed(Status::CONFLICT, why), now, out);
+                self.refuse(key.id, request, source, Outcome::failed(Status::CONFLICT, why), now, out);
             }
             return;
         }
         match self.judge(&request, now) {
             Err(outcome) => {
-                out.push(Effect::Ack(delivery));
-                self.refuse(key.id, request, outcome, now, out);
+                source.acknowledge(out);
+                self.refuse(key.id, request, source, outcome, now, out);
             }
             Ok(spec) if spec.harmless => {
-                out.push(Effect::Ack(delivery));
-                self.run_harmless(key, request, now, out);
+                source.acknowledge(out);
+                self.run_harmless(key, request, source, now, out);
             }
-            Ok(spec) => self.accept(key, digest, request, &spec, delivery, now, out),
+            Ok(spec) => self.accept((key, digest), request, &spec, source, now, out),
         }
     }
 
@@ -126,14 +161,12 @@ impl Agent {
     }
 
     /// Takes a command on: on disk before it is acknowledged, acknowledged before it runs.
-    #[expect(clippy::too_many_arguments, reason = "each of them is a different thing, known only to the caller")]
     fn accept(
         &mut self,
-        key: Key,
-        digest: Digest,
+        (key, digest): (Key, Digest),
         request: Request,
         spec: &MethodSpec,
-        delivery: Delivery,
+        source: Source,
         now: &Now,
         out: &mut Vec<Effect>,
     ) {
@@ -146,6 +179,7 @@ impl Agent {
             payload: payload.clone(),
             digest,
             derived: identity == Identity::Derived,
+            local: matches!(source, Source::Caller { .. }),
             reply_to,
             expires,
             started,
@@ -153,8 +187,11 @@ impl Agent {
             at: now.wall,
         };
         self.record(record, out);
-        out.push(Effect::Ack(delivery));
+        source.acknowledge(out);
         self.outbox.taken_on(&key.id);
+        if let Source::Caller { id, follow } = source {
+            self.await_outcome(&key, id, follow, out);
+        }
         let Some((number, _)) = self.durable.ledger.find(&key) else { return };
         if is_reboot {
             self.pending = Some((number, Pending::new(now)));
@@ -164,20 +201,20 @@ impl Agent {
         }
     }
 
-    fn run_harmless(&mut self, key: Key, request: Request, now: &Now, out: &mut Vec<Effect>) {
+    fn run_harmless(&mut self, key: Key, request: Request, source: Source, now: &Now, out: &mut Vec<Effect>) {
         let Request { method, payload, reply_to, .. } = request;
         if method.as_str() == CANCEL {
             let outcome = self.cancel_reboot(now, out);
-            self.answer_at_best((key.id, Some(method), reply_to), outcome, now.wall, now);
+            self.answer_at_best((key.id, Some(method), source.to(reply_to)), outcome, now.wall, now, out);
             return;
         }
-        let id = key.id.clone();
-        let run = self.runs.begin(Run::Harmless { id, method: method.clone(), reply_to, received: now.wall });
+        let (id, to) = (key.id.clone(), source.to(reply_to));
+        let run = self.runs.begin(Run::Harmless { id, method: method.clone(), to, received: now.wall });
         out.push(Effect::Start(run, Command { key, method, payload }));
     }
 
     /// Takes back a reboot that waits.
-    fn cancel_reboot(&mut self, now: &Now, out: &mut Vec<Effect>) -> Outcome {
+    pub(super) fn cancel_reboot(&mut self, now: &Now, out: &mut Vec<Effect>) -> Outcome {
         let waiting = self.pending.and_then(|(number, _)| Some((number, self.durable.ledger.get(number)?)));
         match waiting {
             Some((number, entry)) if entry.is_waiting() => {
@@ -198,25 +235,59 @@ impl Agent {
     pub(super) fn run_ended(&mut self, run: RunId, outcome: Outcome, now: &Now, out: &mut Vec<Effect>) {
         match self.runs.end(run) {
             Some(Run::Recorded { number, .. }) => self.finish(number, outcome, now, out),
-            Some(Run::Harmless { id, method, reply_to, received }) => {
-                let answer = answer((id, Some(method), reply_to), outcome);
-                self.outbox.add_place(answer, false, received, now.wall);
+            Some(Run::Harmless { id, method, to, received }) => {
+                self.tell_at_best((id, Some(method), to), outcome, false, (received, now.wall), out);
             }
             None => {}
         }
     }
 
-    fn refuse(&mut self, id: CommandId, request: Request, outcome: Outcome, now: &Now, out: &mut Vec<Effect>) {
+    fn refuse(
+        &mut self,
+        id: CommandId,
+        request: Request,
+        source: Source,
+        outcome: Outcome,
+        now: &Now,
+        out: &mut Vec<Effect>,
+    ) {
         let why = outcome.payload["error"].as_str().unwrap_or_default().to_owned();
         let (method, status) = (request.method.clone(), outcome.status);
         out.push(Effect::Refused { id: id.clone(), method, status, why });
-        self.answer_at_best((id, Some(request.method), request.reply_to), outcome, now.wall, now);
+        self.answer_at_best((id, Some(request.method), source.to(request.reply_to)), outcome, now.wall, now, out);
     }
 
     /// Answers what was never recorded.
-    pub(super) fn answer_at_best(&mut self, to: Asker, outcome: Outcome, received: Timestamp, now: &Now) {
+    pub(super) fn answer_at_best(
+        &mut self,
+        to: Asker,
+        outcome: Outcome,
+        received: Timestamp,
+        now: &Now,
+        out: &mut Vec<Effect>,
+    ) {
         let refusal = outcome.status != Status::DONE;
-        self.outbox.add_place(answer(to, outcome), refusal, received, now.wall);
+        self.tell_at_best(to, outcome, refusal, (received, now.wall), out);
+    }
+
+    fn tell_at_best(
+        &mut self,
+        (id, method, to): Asker,
+        Outcome { status, payload }: Outcome,
+        refusal: bool,
+        (received, time): (Timestamp, Timestamp),
+        out: &mut Vec<Effect>,
+    ) {
+        match to {
+            To::Cloud(reply_to) => {
+                let answer = Answer { id, method, status, payload, last: true, reply_to };
+                self.outbox.add_place(answer, refusal, received, time);
+            }
+            To::Caller(caller) => {
+                let answer = outcome_document(&id, method.as_ref(), &Outcome::new(status, payload), true);
+                out.push(Effect::Reply(caller, Reply::Is { answer, last: true }));
+            }
+        }
     }
 
     /// An id that no command has, for one that came without.
@@ -225,10 +296,6 @@ impl Agent {
         let id = Digest::of(format!("{digest} {} {} {}", now.wall, now.boot_id, self.minted).as_bytes());
         CommandId::parse(&format!("x{}", id.short())).expect("a letter and hexadecimal digits are fit for an id")
     }
-}
-
-fn answer((id, method, reply_to): Asker, Outcome { status, payload }: Outcome) -> Answer {
-    Answer { id, method, status, payload, last: true, reply_to }
 }
 
 /// The answer to a cancellation that a restart would forget: the reboot is taken back, but that must not be relied on.

@@ -40,6 +40,8 @@ pub struct Entry {
     pub digest: Digest,
     /// The agent minted the id, and equal content may be the same command.
     pub derived: bool,
+    /// It came from this machine, and its answer goes to the caller alone.
+    pub local: bool,
     pub reply_to: Option<ReplyTo>,
     pub expires: Option<Timestamp>,
     pub accepted: Timestamp,
@@ -147,7 +149,7 @@ impl Ledger {
     /// Takes note of a record. One that fits no entry changes nothing: its entry was forgotten before.
     pub fn apply(&mut self, record: &Record) {
         match record {
-            Record::Accepted { key, method, payload, digest, derived, reply_to, expires, started, boot, at } => {
+            Record::Accepted { key, method, payload, digest, derived, local, reply_to, expires, started, boot, at } => {
                 if self.by_key.contains_key(key) {
                     return;
                 }
@@ -159,6 +161,7 @@ impl Ledger {
                     payload: payload.clone(),
                     digest: *digest,
                     derived: *derived,
+                    local: *local,
                     reply_to: reply_to.clone(),
                     expires: *expires,
                     accepted: *at,
@@ -188,7 +191,11 @@ impl Ledger {
                     outcome.payload = json!({ "payloadDropped": true });
                 }
             }),
-            Record::Boot { .. } | Record::Boots { .. } | Record::Desired { .. } => {}
+            Record::Boot { .. }
+            | Record::Began { .. }
+            | Record::Boots { .. }
+            | Record::Reported { .. }
+            | Record::Desired { .. } => {}
         }
     }
 
@@ -205,6 +212,7 @@ impl Ledger {
                 payload: entry.payload.clone(),
                 digest: entry.digest,
                 derived: entry.derived,
+                local: entry.local,
                 reply_to: entry.reply_to.clone(),
                 expires: entry.expires,
                 // For a finished one, only whether it ever ran is still of interest.

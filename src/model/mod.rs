@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod ask;
+pub mod asked;
 pub mod cloud;
 pub mod command;
 pub mod connection;
@@ -16,9 +17,13 @@ pub mod nearest;
 pub mod now;
 pub mod outage;
 pub mod outbox;
+pub mod patch;
 pub mod places;
+pub mod problems;
 pub mod reboot;
 pub mod record;
 pub mod runs;
+pub mod status;
+pub mod telemetry;
 pub mod twin;
 pub mod wire;

@@ -7,6 +7,7 @@ use super::command::{Outcome, Status};
 use super::intake::unconfirmed;
 use super::now::Now;
 use super::record::Record;
+use super::runs::To;
 
 /// Whether records reach the disk.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +71,9 @@ impl Agent {
         for effect in held {
             match effect {
                 // A command is acknowledged right behind its record (`Agent::accept`), so the next Ack is its own.
+                Effect::Record(Record::Accepted { key, method, local: true, .. }) => {
+                    self.fail_callers(&key, &method, why, out);
+                }
                 Effect::Record(Record::Accepted { key, method, reply_to, at, .. }) => {
                     lost = Some((key.id, method, reply_to, at));
                 }
@@ -85,7 +89,7 @@ impl Agent {
                     out.push(Effect::Ack(delivery));
                     if let Some((id, method, reply_to, at)) = lost.take() {
                         let outcome = Outcome::failed(Status::CANNOT_NOW, why);
-                        self.answer_at_best((id, Some(method), reply_to), outcome, at, now);
+                        self.answer_at_best((id, Some(method), To::Cloud(reply_to)), outcome, at, now, out);
                     }
                 }
                 Effect::Start(run, command) => {
@@ -100,6 +104,8 @@ impl Agent {
                 | Effect::Refused { .. }
                 | Effect::Connect
                 | Effect::Disconnect
+                | Effect::Reply(..)
+                | Effect::Reload
                 | Effect::Status(_)
                 | Effect::Exit => {
                     out.push(effect);

@@ -4,6 +4,7 @@
 //! but to ask again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -11,10 +12,11 @@ use super::cloud::{Answer, CloudLimits, Outbound, Road};
 use super::command::{CommandId, Outcome, ReplyTo};
 use super::digest::Digest;
 use super::ledger::{Entry, Ledger, Number};
-use super::now::{BootInstant, Timestamp};
+use super::now::{BootInstant, Now, Timestamp};
 use super::places::{PlaceId, Places};
 use super::reboot::{CANCEL, is_reboot};
 use super::record::Told;
+use super::telemetry::{Message, Telemetry};
 use super::twin::Report;
 use super::wire::MessageId;
 
@@ -31,6 +33,9 @@ pub struct Outbox {
     /// Commands whose newest answer must be told again, because somebody sent them again; and where to.
     again: BTreeMap<Number, Again>,
     reported: Reported,
+    telemetry: Telemetry,
+    /// A document that is older than this is sent again, so that silence means something.
+    heartbeat: Duration,
 }
 
 /// Where the reported document stands.
@@ -40,6 +45,8 @@ struct Reported {
     changed: bool,
     /// What the cloud has acknowledged last, in this run of the daemon.
     settled: Option<Digest>,
+    /// And when that was.
+    settled_at: Option<(BootInstant, Timestamp)>,
     /// None may be sent before this.
     not_before: BootInstant,
 }
@@ -53,6 +60,7 @@ enum Sent {
         again: Option<Again>,
     },
     Place(PlaceId),
+    Telemetry(Message),
     Reported {
         digest: Digest,
         told: Vec<(Number, Told)>,
@@ -77,16 +85,42 @@ pub struct Settled {
 
 impl Outbox {
     /// `start`: when this run of the daemon began. The one before may have reported a moment ago.
-    pub fn new(limits: CloudLimits, start: BootInstant) -> Self {
+    pub fn new(limits: CloudLimits, heartbeat: Duration, start: BootInstant) -> Self {
         let not_before = start + limits.reported_interval;
         Self {
+            telemetry: Telemetry::default(),
+            heartbeat,
             places: Places::new(limits.answers),
             limits,
             in_flight: BTreeMap::new(),
             next: 0,
             again: BTreeMap::new(),
-            reported: Reported { changed: true, settled: None, not_before },
+            reported: Reported { changed: true, settled: None, settled_at: None, not_before },
         }
+    }
+
+    /// Other limits hold from now on. Answers that wait for the old road are forgotten if there is a new one.
+    pub fn set_limits(&mut self, limits: CloudLimits, heartbeat: Duration) {
+        if limits.answers != self.limits.answers {
+            self.places = Places::new(limits.answers);
+        }
+        self.limits = limits;
+        self.heartbeat = heartbeat;
+        self.reported.changed = true;
+    }
+
+    /// Takes telemetry to be sent when it may.
+    pub fn push_telemetry(&mut self, message: Message) {
+        self.telemetry.push(message);
+    }
+
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// When the cloud last acknowledged a reported document, in this run of the daemon.
+    pub fn reported_at(&self) -> Option<Timestamp> {
+        self.reported.settled_at.map(|(_, at)| at)
     }
 
     pub fn road(&self) -> Road {
@@ -140,7 +174,7 @@ impl Outbox {
 
     /// Commands with something to tell, oldest first: those in `ledger` that are untold, and those asked for again.
     pub fn due<'a>(&self, ledger: &'a Ledger) -> Vec<(Number, &'a Entry, Told)> {
-        let untold = ledger.untold().filter_map(|(number, entry)| {
+        let untold = ledger.untold().filter(|(_, entry)| !entry.local).filter_map(|(number, entry)| {
             let newest = if entry.outcome().is_some() { Told::Outcome } else { Told::Accepted };
             // Quick commands are not worth a 202, unless somebody asks.
             let is_told_at_once = newest == Told::Outcome || is_reboot(&entry.method);
@@ -195,20 +229,39 @@ impl Outbox {
         self.deadline().is_some_and(|due| now >= due)
     }
 
-    /// When a reported document may go out that may have something new to say; none while one is on its way.
+    /// When a reported document may go out that may have something new to say, or is due again; none while one is on
+    /// its way.
     pub fn deadline(&self) -> Option<BootInstant> {
-        let waits_for_time_alone = self.reported.changed
-            && self.in_flight.len() < WINDOW
-            && !self.in_flight.values().any(|sent| matches!(sent, Sent::Reported { .. }));
-        waits_for_time_alone.then_some(self.reported.not_before)
+        let is_free =
+            self.in_flight.len() < WINDOW && !self.in_flight.values().any(|sent| matches!(sent, Sent::Reported { .. }));
+        if !is_free {
+            return None;
+        }
+        if self.reported.changed { Some(self.reported.not_before) } else { self.heartbeat_due() }
+    }
+
+    fn heartbeat_due(&self) -> Option<BootInstant> {
+        self.reported.settled_at.map(|(at, _)| at + self.heartbeat)
+    }
+
+    /// The telemetry that goes out now.
+    pub fn take_telemetry(&mut self) -> Vec<(MessageId, Outbound)> {
+        let mut out = Vec::new();
+        while self.in_flight.len() < WINDOW
+            && let Some(message) = self.telemetry.pop()
+        {
+            out.push((self.sent(Sent::Telemetry(message.clone())), Outbound::Telemetry(message)));
+        }
+        out
     }
 
     /// Sends the document, unless the cloud has it.
-    pub fn report(&mut self, report: Report, shows_reboot: bool) -> Option<(MessageId, Outbound)> {
+    pub fn report(&mut self, report: Report, shows_reboot: bool, now: BootInstant) -> Option<(MessageId, Outbound)> {
         let Report { document, told, places, more } = report;
         let digest = Digest::of(document.to_string().as_bytes());
         let again = told.iter().filter_map(|(number, _)| self.again.remove_entry(number)).collect();
-        if self.reported.settled == Some(digest) {
+        let is_due_again = self.heartbeat_due().is_some_and(|due| now >= due);
+        if self.reported.settled == Some(digest) && !is_due_again {
             // What is in it was in the one that the cloud has; what had no room is still to follow.
             self.reported.changed = more;
             return None;
@@ -228,16 +281,16 @@ impl Outbox {
     fn is_on_its_way(&self, number: Number, what: Told) -> bool {
         self.in_flight.values().any(|sent| match sent {
             Sent::Answer { number: sent, what: told, .. } => *sent == number && *told == what,
-            Sent::Place(_) | Sent::Reported { .. } => false,
+            Sent::Place(_) | Sent::Telemetry(_) | Sent::Reported { .. } => false,
         })
     }
 
     // === What became of it
 
     /// The cloud has acknowledged a message. One that is not on its way any more settles nothing.
-    pub fn settled(&mut self, id: MessageId, now: BootInstant) -> Settled {
+    pub fn settled(&mut self, id: MessageId, now: &Now) -> Settled {
         match self.in_flight.remove(&id) {
-            None => Settled::default(),
+            None | Some(Sent::Telemetry(_)) => Settled::default(),
             Some(Sent::Answer { number, what, .. }) => Settled { told: vec![(number, what)], shows_reboot: false },
             Some(Sent::Place(place)) => {
                 self.places.told(place);
@@ -245,7 +298,8 @@ impl Outbox {
             }
             Some(Sent::Reported { digest, told, places, more, shows_reboot, .. }) => {
                 self.reported.settled = Some(digest);
-                self.reported.not_before = now + self.limits.reported_interval;
+                self.reported.settled_at = Some((now.boot, now.wall));
+                self.reported.not_before = now.boot + self.limits.reported_interval;
                 self.reported.changed |= more;
                 for place in places {
                     self.places.told(place);
@@ -263,6 +317,7 @@ impl Outbox {
                 self.still_wanted(again);
             }
             Some(Sent::Place(place)) => self.places.unsent(place),
+            Some(Sent::Telemetry(message)) => self.telemetry.put_back(std::iter::once(message)),
             Some(Sent::Answer { number, again, .. }) => self.still_wanted(again.map(|again| (number, again))),
             None => {}
         }
@@ -277,6 +332,7 @@ impl Outbox {
 
     /// The connection has ended: nothing is on its way any more.
     pub fn lost(&mut self, now: BootInstant) {
+        let mut telemetry = Vec::new();
         for sent in std::mem::take(&mut self.in_flight).into_values() {
             match sent {
                 Sent::Reported { again, .. } => {
@@ -288,8 +344,10 @@ impl Outbox {
                 }
                 Sent::Answer { number, again, .. } => self.still_wanted(again.map(|again| (number, again))),
                 Sent::Place(_) => {}
+                Sent::Telemetry(message) => telemetry.push(message),
             }
         }
+        self.telemetry.put_back(telemetry.into_iter());
         self.places.lost();
     }
 }

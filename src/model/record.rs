@@ -6,7 +6,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::command::{Key, Method, Outcome, ReplyTo};
 use super::digest::Digest;
@@ -27,9 +27,12 @@ pub enum Record {
         time: Timestamp,
         at: Timestamp,
     },
+    /// The daemon began in this boot.
+    Began { boot: BootId, at: Timestamp },
     /// All that is known of boots, as compaction writes it.
     Boots { boots: Box<Boots> },
-    /// A command was taken on. `started`: it may run as soon as this is on disk.
+    /// A command was taken on. `started`: it may run as soon as this is on disk. `local`: not from the cloud, which is
+    /// not told of it either.
     Accepted {
         #[serde(flatten)]
         key: Key,
@@ -39,6 +42,8 @@ pub enum Record {
         digest: Digest,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         derived: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        local: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply_to: Option<ReplyTo>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,6 +76,8 @@ pub enum Record {
         key: Key,
         what: Told,
     },
+    /// A patch was merged into the reported document by a local program.
+    Reported { patch: Map<String, Value> },
     /// A desired document was taken note of.
     Desired {
         digest: Digest,
@@ -100,6 +107,8 @@ impl fmt::Debug for Record {
             Self::Accepted { key, method, started, .. } => write!(out, "Accepted({key} {method}, started {started})"),
             Self::Started { key, .. } => write!(out, "Started({key})"),
             Self::Finished { key, outcome, .. } => write!(out, "Finished({key} {})", outcome.status),
+            Self::Began { boot, .. } => write!(out, "Began({boot})"),
+            Self::Reported { patch } => write!(out, "Reported({} members)", patch.len()),
             Self::Told { key, what } => write!(out, "Told({key} {what:?})"),
             Self::Desired { digest, status, .. } => write!(out, "Desired({digest} {status})"),
         }
@@ -117,7 +126,7 @@ impl Record {
             | Self::Accepted { .. }
             | Self::Started { .. }
             | Self::Finished { .. } => true,
-            Self::Told { .. } | Self::Desired { .. } => false,
+            Self::Began { .. } | Self::Told { .. } | Self::Reported { .. } | Self::Desired { .. } => false,
         }
     }
 }

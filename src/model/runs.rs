@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ask::CallerId;
 use super::command::{Class, CommandId, Method, MethodSpec, ReplyTo};
 use super::ledger::Number;
 use super::now::Timestamp;
@@ -16,7 +17,7 @@ pub enum Run {
     /// For a command in the ledger. `alone`: no other of them may run beside it.
     Recorded { number: Number, method: Method, alone: bool },
     /// For a harmless one, known only here.
-    Harmless { id: CommandId, method: Method, reply_to: Option<ReplyTo>, received: Timestamp },
+    Harmless { id: CommandId, method: Method, to: To, received: Timestamp },
 }
 
 impl Run {
@@ -25,6 +26,13 @@ impl Run {
             Self::Recorded { method, .. } | Self::Harmless { method, .. } => method,
         }
     }
+}
+
+/// Where the answer of what is not recorded goes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum To {
+    Cloud(Option<ReplyTo>),
+    Caller(CallerId),
 }
 
 /// All runs.
@@ -53,6 +61,10 @@ impl Runs {
 
     pub fn is_harmless(&self, id: RunId) -> bool {
         matches!(self.runs.get(&id), Some(Run::Harmless { .. }))
+    }
+
+    pub fn len(&self) -> usize {
+        self.runs.len()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::cloud::Answer;
-use super::command::{CommandId, Method, Outcome};
+use super::command::{CommandId, DeviceId, Method, Outcome};
 use super::durable::Durable;
 use super::ledger::{Entry, Number};
 use super::now::Timestamp;
 use super::places::{Place, PlaceId, Places};
+use super::problems::Problems;
 use super::record::Told;
+use super::wire::Reason;
 
 /// All members of `commands` together, in bytes of JSON.
 const COMMANDS: usize = 16 * 1_024;
@@ -18,11 +20,29 @@ const COMMANDS: usize = 16 * 1_024;
 /// The payload of one member of `commands`, in bytes of JSON; a longer one is cut.
 const PAYLOAD: usize = 1_024;
 
-/// What does not change while the daemon runs.
+/// The members of the reported document that are the agent's own. All others are local programs' to keep.
+pub const OWN_MEMBERS: [&str; 8] =
+    ["rebootTime", "reboot", "boot", "agent", "methods", "commands", "commandsDropped", "desired"];
+
+/// What changes only with the configuration, if at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
     pub version: &'static str,
+    /// When the daemon started.
     pub started: Timestamp,
+    pub device: Option<DeviceId>,
+    pub cloud: Option<CloudName>,
+    /// The digest of the configuration that is in force.
+    pub config_hash: Option<String>,
+    /// Operating system and architecture, such as `Debian 12 arm64`.
+    pub os: Option<String>,
+}
+
+/// Which cloud this is, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloudName {
+    pub kind: &'static str,
+    pub host: String,
 }
 
 /// What the document is made of.
@@ -32,6 +52,8 @@ pub struct Picture<'a> {
     pub durable: &'a Durable,
     pub methods: Vec<&'a Method>,
     pub reboot_mode: &'static str,
+    pub problems: &'a Problems,
+    pub last_disconnect: Option<&'a (Reason, Timestamp)>,
     /// Answers travel in this document.
     pub answers: Option<Answers<'a>>,
 }
@@ -59,14 +81,9 @@ pub struct Report {
 impl Picture<'_> {
     pub fn report(&self) -> Report {
         let boots = &self.durable.rest.boots;
-        let mut document = json!({
-            "agent": {
-                "version": self.about.version,
-                "startTime": self.about.started,
-                "rebootMode": self.reboot_mode,
-            },
-            "methods": self.methods,
-        });
+        let mut document = Value::Object(self.durable.rest.members.clone());
+        document["agent"] = self.agent();
+        document["methods"] = json!(self.methods);
         if let Some(time) = boots.reboot_time {
             document["rebootTime"] = json!(time);
         }
@@ -89,6 +106,28 @@ impl Picture<'_> {
             document["commandsDropped"] = json!(answers.places.dropped());
         }
         Report { document, told: commands.told, places: commands.places, more: commands.more }
+    }
+
+    /// The member `agent`.
+    fn agent(&self) -> Value {
+        let mut agent = json!({
+            "version": self.about.version,
+            "startTime": self.about.started,
+            "restarts": self.durable.rest.boots.restarts(),
+            "rebootMode": self.reboot_mode,
+            "health": self.problems.health(),
+            "problems": self.problems.document(),
+        });
+        if let Some(hash) = &self.about.config_hash {
+            agent["configHash"] = json!(hash);
+        }
+        if let Some(os) = &self.about.os {
+            agent["os"] = json!(os);
+        }
+        if let Some((reason, time)) = self.last_disconnect {
+            agent["lastDisconnect"] = json!({ "reason": reason.to_string(), "time": time });
+        }
+        agent
     }
 }
 
@@ -129,7 +168,7 @@ impl Commands {
             self.add_place(place);
         }
         let mut is_full = false;
-        for (_, entry) in durable.ledger.told() {
+        for (_, entry) in durable.ledger.told().filter(|(_, entry)| !entry.local) {
             let Some(outcome) = entry.outcome() else { continue };
             if !is_full || self.of_places.contains(&entry.key.id) {
                 is_full |= !self.add_entry(entry, outcome);

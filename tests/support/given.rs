@@ -1,5 +1,6 @@
 //! What the tests of the model start from: moments, settings and requests.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -45,7 +46,16 @@ pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
             method("queue", false, Class::Serial(4)),
         ],
         disabled: vec![],
-        about: About { version: "0.0.0", started: "2026-11-22T00:00:00Z".parse().expect("a time") },
+        aliases: BTreeMap::new(),
+        heartbeat: Duration::from_secs(24 * 60 * 60),
+        about: About {
+            version: "0.0.0",
+            started: "2026-11-22T00:00:00Z".parse().expect("a time"),
+            device: DeviceId::parse("gw-1").ok(),
+            cloud: None,
+            config_hash: None,
+            os: None,
+        },
     }
 }
 

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use twinagent::model::agent::{Agent, Effect, Input};
+use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::cloud::{Inbound, Outbound, Road};
-use twinagent::model::command::{Identity, Outcome, Request, Status};
+use twinagent::model::command::{CommandId, Identity, Outcome, Request, Status};
 use twinagent::model::durable::Durable;
 use twinagent::model::now::Now;
 use twinagent::model::reboot::Mode;
 use twinagent::model::record::Record;
 use twinagent::model::wire::{Delivery, Reason};
 
-use crate::given::{moment, settings};
+use crate::given::{moment, request, settings};
 
 /// What goes wrong, once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +59,8 @@ pub(crate) enum Deed {
     Wait(Duration),
     /// The network drops.
     Cut,
+    /// A local program runs `count` with this id, and asks again until it has the outcome.
+    Invoke(&'static str),
 }
 
 pub(crate) struct World {
@@ -88,6 +91,13 @@ pub(crate) struct World {
     /// Sent and not acknowledged.
     outstanding: Vec<Request>,
     on_the_wire: BTreeMap<Delivery, Request>,
+
+    // The programs on this machine.
+    callers: u64,
+    /// Who waits for the outcome of what.
+    invokers: BTreeMap<CallerId, String>,
+    /// What they have asked for, and the outcome once they have it.
+    invoked: BTreeMap<String, Option<u64>>,
 
     // The books.
     /// Acknowledged while the record was on the disk: these must be answered.
@@ -127,6 +137,9 @@ impl World {
             deliveries: 0,
             outstanding: Vec::new(),
             on_the_wire: BTreeMap::new(),
+            callers: 0,
+            invokers: BTreeMap::new(),
+            invoked: BTreeMap::new(),
             promised: Vec::new(),
             ran: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -148,6 +161,10 @@ impl World {
                 }
                 Deed::Wait(time) => self.pass(*time),
                 Deed::Cut => self.cut(),
+                Deed::Invoke(id) => {
+                    self.invoked.insert((*id).to_owned(), None);
+                    self.ask_again();
+                }
             }
             self.settle();
         }
@@ -159,6 +176,7 @@ impl World {
                 self.deliver(&again);
             }
             self.heal();
+            self.ask_again();
             self.pass(Duration::from_secs(20));
         }
     }
@@ -191,6 +209,14 @@ impl World {
             let outcomes: Vec<_> = finals.iter().filter(|(status, ..)| ![409, 429, 503].contains(status)).collect();
             if outcomes.windows(2).any(|pair| (pair[0].0, &pair[0].1) != (pair[1].0, &pair[1].1)) {
                 wrong.push(format!("{id} was answered differently: {outcomes:?}"));
+            }
+        }
+        for (id, outcome) in &self.invoked {
+            if outcome.is_none() {
+                wrong.push(format!("the caller of {id} never had an outcome"));
+            }
+            if self.told.contains_key(id) {
+                wrong.push(format!("the cloud was told of {id}, which is none of its business"));
             }
         }
         if !self.outstanding.is_empty() {
@@ -238,6 +264,47 @@ impl World {
             self.deliveries += 1;
             self.on_the_wire.insert(delivery, request.clone());
             self.inputs.push(Input::Cloud(Inbound::Command(request.clone()), delivery));
+        }
+    }
+
+    /// Each program that has no outcome yet and is not waiting for it asks once more, under the same id.
+    fn ask_again(&mut self) {
+        let asking: Vec<String> = self.invokers.values().cloned().collect();
+        let owed: Vec<String> = self
+            .invoked
+            .iter()
+            .filter(|(id, outcome)| outcome.is_none() && !asking.contains(id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in owed {
+            let caller = CallerId(self.callers);
+            self.callers += 1;
+            let Request { method, payload, .. } = request("count", Some(&id), json!({ "n": id }));
+            let invoke = Question::Invoke {
+                method,
+                payload,
+                id: CommandId::parse(&id).ok(),
+                follow: caller.0.is_multiple_of(2),
+            };
+            self.invokers.insert(caller, id);
+            self.inputs.push(Input::Asked(invoke, caller));
+        }
+        self.settle();
+    }
+
+    fn reply(&mut self, caller: CallerId, reply: &Reply) {
+        let Reply::Is { answer, last: true } = reply else { return };
+        let Some(id) = self.invokers.remove(&caller) else {
+            self.violations.push(format!("{caller:?} was answered twice"));
+            return;
+        };
+        let status = answer["status"].as_u64();
+        if status.is_some_and(|status| ![429, 503, 409].contains(&status)) {
+            let is_on_disk = |record: &Record| matches!(record, Record::Finished { key, .. } if key.id.as_str() == id);
+            if !self.synced.iter().any(is_on_disk) {
+                self.violations.push(format!("a caller was told of {id} before its outcome was on disk"));
+            }
+            self.invoked.insert(id, status);
         }
     }
 
@@ -404,7 +471,8 @@ impl World {
                 self.fault.power = true;
                 return Went::Down;
             }
-            Effect::Record(_) | Effect::Refused { .. } | Effect::Status(_) | Effect::Exit => {}
+            Effect::Reply(caller, reply) => self.reply(*caller, reply),
+            Effect::Record(_) | Effect::Refused { .. } | Effect::Reload | Effect::Status(_) | Effect::Exit => {}
         }
         Went::On
     }
@@ -437,6 +505,7 @@ impl World {
                 }
                 self.reported = Some(document.clone());
             }
+            Outbound::Telemetry(_) => {}
         }
     }
 
@@ -456,6 +525,7 @@ impl World {
         }
         self.connected = false;
         self.on_the_wire.clear();
+        self.invokers.clear();
         if self.sabotage == Sabotage::Amnesia {
             self.synced.clear();
         }

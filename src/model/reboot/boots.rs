@@ -23,6 +23,8 @@ pub struct Boots {
     /// When the last reboot was asked for.
     pub last_asked: Option<Timestamp>,
     pub story: Option<Story>,
+    /// How often the daemon began in the newest boot.
+    pub starts: u32,
 }
 
 /// One run of the kernel.
@@ -48,6 +50,8 @@ pub struct Story {
     /// The boot that proved it.
     pub proved_by: Option<BootId>,
     pub simulated: bool,
+    /// A local program asked for it, not the cloud.
+    pub local: bool,
 }
 
 /// How far the last reboot has come, as the reported document calls it.
@@ -66,12 +70,12 @@ impl Boots {
     /// Whether [`Boots::apply`] could change anything.
     pub fn is_concerned_by(&self, record: &Record) -> bool {
         match record {
-            Record::Boot { .. } | Record::Boots { .. } => true,
+            Record::Boot { .. } | Record::Began { .. } | Record::Boots { .. } => true,
             Record::Accepted { method, .. } => is_reboot(method),
             Record::Started { key, .. } | Record::Finished { key, .. } => {
                 self.story.as_ref().is_some_and(|story| story.key == *key)
             }
-            Record::Told { .. } | Record::Desired { .. } => false,
+            Record::Told { .. } | Record::Reported { .. } | Record::Desired { .. } => false,
         }
     }
 
@@ -84,8 +88,10 @@ impl Boots {
                     self.reboot_time = Some(*time);
                 }
                 self.current = Some(Boot { id: *id, time: *time });
+                self.starts = 0;
             }
-            Record::Accepted { key, method, payload, boot, at, .. } if is_reboot(method) => {
+            Record::Began { .. } => self.starts = self.starts.saturating_add(1),
+            Record::Accepted { key, method, payload, local, boot, at, .. } if is_reboot(method) => {
                 self.story = Some(Story {
                     key: key.clone(),
                     state: State::Scheduled,
@@ -96,6 +102,7 @@ impl Boots {
                     asked_in: *boot,
                     proved_by: None,
                     simulated: false,
+                    local: *local,
                 });
             }
             Record::Started { key, at, until, .. } => {
@@ -107,8 +114,13 @@ impl Boots {
                 }
             }
             Record::Finished { key, outcome, at } => self.end_of_story(key, outcome.status, *at),
-            Record::Accepted { .. } | Record::Told { .. } | Record::Desired { .. } => {}
+            Record::Accepted { .. } | Record::Told { .. } | Record::Reported { .. } | Record::Desired { .. } => {}
         }
+    }
+
+    /// How often the daemon began anew in the newest boot.
+    pub fn restarts(&self) -> u32 {
+        self.starts.saturating_sub(1)
     }
 
     fn end_of_story(&mut self, key: &Key, status: Status, at: Timestamp) {
@@ -153,7 +165,7 @@ impl Story {
         let mut document = json!({
             "state": self.state,
             "commandId": self.key.id,
-            "cause": "command",
+            "cause": if self.local { "local" } else { "command" },
             "requestedAt": self.requested,
             "simulated": self.simulated,
         });

@@ -58,9 +58,9 @@ fn record() -> impl Strategy<Value = Record> {
     let what = prop_oneof![Just(Told::Nothing), Just(Told::Accepted), Just(Told::Outcome)];
     prop_oneof![
         (boot_id(), time(), time()).prop_map(|(id, time, at)| Record::Boot { id, time, at }),
-        ((key(), method, json(), digest()), (any::<[bool; 2]>(), reply_to, option::of(time()), boot_id(), time()))
-            .prop_map(|((key, method, payload, digest), ([derived, started], reply_to, expires, boot, at))| {
-                Record::Accepted { key, method, payload, digest, derived, reply_to, expires, started, boot, at }
+        ((key(), method, json(), digest()), (any::<[bool; 3]>(), reply_to, option::of(time()), boot_id(), time()))
+            .prop_map(|((key, method, payload, digest), ([derived, local, started], reply_to, expires, boot, at))| {
+                Record::Accepted { key, method, payload, digest, derived, local, reply_to, expires, started, boot, at }
             }),
         (key(), boot_id(), time(), option::of(time())).prop_map(|(key, boot, at, until)| Record::Started {
             key,
@@ -74,6 +74,9 @@ fn record() -> impl Strategy<Value = Record> {
             at
         }),
         (key(), what).prop_map(|(key, what)| Record::Told { key, what }),
+        (boot_id(), time()).prop_map(|(boot, at)| Record::Began { boot, at }),
+        vec((any::<String>(), json()), 0..4)
+            .prop_map(|members| Record::Reported { patch: members.into_iter().collect() }),
         (digest(), option::of(any::<u64>()), any::<u16>()).prop_map(|(digest, version, status)| Record::Desired {
             digest,
             version,

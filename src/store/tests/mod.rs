@@ -44,6 +44,7 @@ fn accepted_with(number: u32, payload: Value) -> Record {
         method,
         payload,
         derived: false,
+        local: false,
         reply_to: None,
         expires: None,
         started: true,

@@ -1,0 +1,108 @@
+//! The state of things, as documents: the status for people on this machine, and the picture that the reported document
+//! is made of.
+
+use serde_json::{Value, json};
+
+use super::agent::{Agent, newest};
+use super::cloud::Road;
+use super::command::Outcome;
+use super::ledger::Entry;
+use super::now::{Now, Timestamp};
+use super::record::Told;
+use super::twin::{About, Answers, Picture};
+
+/// The session that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    pub since: Timestamp,
+    pub kept: bool,
+}
+
+impl Agent {
+    pub(super) fn about(&self) -> &About {
+        &self.about
+    }
+
+    pub(super) fn is_online(&self) -> bool {
+        self.connection.is_online()
+    }
+
+    /// The newest thing there is to tell of a command.
+    pub(super) fn newest(&self, entry: &Entry) -> Outcome {
+        newest(&self.policy, entry)
+    }
+
+    /// The reported document as it would be sent now.
+    pub(super) fn reported_document(&self) -> Value {
+        self.picture().report().document
+    }
+
+    pub(super) fn picture(&self) -> Picture<'_> {
+        let ledger = &self.durable.ledger;
+        let answers = (self.outbox.road() == Road::Reported).then(|| Answers {
+            due: self
+                .outbox
+                .due(ledger)
+                .into_iter()
+                .map(|(number, entry, _)| (number, entry, self.newest(entry)))
+                .collect(),
+            under_way: ledger
+                .untold()
+                .filter(|(_, entry)| entry.told == Told::Accepted && entry.outcome().is_none())
+                .map(|(_, entry)| (entry, self.newest(entry)))
+                .collect(),
+            places: self.outbox.places(),
+        });
+        Picture {
+            about: &self.about,
+            durable: &self.durable,
+            methods: self.methods.keys().collect(),
+            reboot_mode: self.policy.mode.name(),
+            problems: &self.problems,
+            last_disconnect: self.last_disconnect.as_ref(),
+            answers,
+        }
+    }
+
+    /// The status. Holds no time that passes, so that it changes only when something has happened.
+    pub(super) fn status(&self, now: &Now) -> Value {
+        let About { version, started, device, cloud, .. } = &self.about;
+        let ledger = &self.durable.ledger;
+        let running = self.runs.len();
+        let waiting = ledger.untold().filter(|(_, entry)| entry.is_waiting()).count();
+        let mut status = json!({
+            "version": version,
+            "startTime": started,
+            "restarts": self.durable.rest.boots.restarts(),
+            "state": self.stage(),
+            "sentence": self.sentence(),
+            "device": device,
+            "cloud": cloud.as_ref().map(|cloud| json!({ "kind": cloud.kind, "host": cloud.host })),
+            "problems": self.problems.document(),
+            "journal": self.journal.trouble().unwrap_or("ok"),
+            "commands": {
+                "running": running,
+                "waiting": waiting,
+                "untold": ledger.untold_len(),
+                "dropped": self.outbox.places().dropped(),
+            },
+            "reboot": self.durable.rest.boots.story.as_ref().map(super::reboot::boots::Story::document),
+            "twin": { "reportedAt": self.outbox.reported_at() },
+            "telemetry": {
+                "waiting": self.outbox.telemetry().waiting(),
+                "dropped": self.outbox.telemetry().dropped(),
+            },
+        });
+        if let Some(desired) = &self.durable.rest.desired {
+            status["twin"]["desired"] = json!({ "digest": desired.digest, "status": desired.status });
+        }
+        if let (Some(session), Some((_, renew))) = (&self.session, self.connection.session()) {
+            let renew_at = renew.map(|renew| now.kernel_start().saturating_add(renew.0));
+            status["session"] = json!({ "since": session.since, "keptSession": session.kept, "renewAt": renew_at });
+        }
+        if let Some((reason, time)) = &self.last_disconnect {
+            status["lastDisconnect"] = json!({ "reason": reason.to_string(), "time": time, "hint": reason.hint() });
+        }
+        status
+    }
+}

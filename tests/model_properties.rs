@@ -1,0 +1,526 @@
+//! Whatever happens in whatever order, the promises of the model hold: random inputs, judged after every batch.
+//!
+//! It ends each life calmly, with everything acknowledged, finished and healed: then nothing may be left to do.
+
+#[path = "support/given.rs"]
+mod given;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use given::{moment, request, settings};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use twinagent::model::agent::{Agent, Effect, Input, Settings};
+use twinagent::model::cloud::{Inbound, Outbound, Road};
+use twinagent::model::command::{Class, Command, CommandId, Identity, Key, Method, MethodSpec, Outcome, Status};
+use twinagent::model::durable::Durable;
+use twinagent::model::intake::UNTOLD;
+use twinagent::model::now::Now;
+use twinagent::model::outbox::WINDOW;
+use twinagent::model::reboot::Mode;
+use twinagent::model::record::Record;
+use twinagent::model::runs::RunId;
+use twinagent::model::wire::{Delivery, MessageId, Reason};
+
+const METHODS: [&str; 7] = ["count", "queue", "alone", "echo", "rebootDevice", "cancelReboot", "nope"];
+
+/// The members of `commands`, and what surrounds them.
+const COMMANDS: usize = 16 * 1_024 + 512;
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Hear {
+        method: usize,
+        id: Option<u8>,
+        payload: u8,
+        expires: Option<i16>,
+    },
+    Unique(usize),
+    /// More commands at once than may be untold.
+    Burst(u8),
+    Malformed,
+    Desired(u8),
+    /// The n-th of those on their way, or one that is not.
+    Settle(usize),
+    SettleAll,
+    /// The n-th of those that run, or one that does not.
+    Finish(usize, u16),
+    Online,
+    Offline,
+    Tick,
+}
+
+#[derive(Clone, Debug)]
+struct Batch {
+    deeds: Vec<Deed>,
+    /// Time before it, in milliseconds; the wall clock may go another way.
+    passes: u32,
+    wall_steps: i32,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Written,
+    /// Cannot be written, nor can anything until it is healed.
+    Fails,
+    Heals,
+    /// The process ends after it.
+    Restart,
+    /// The machine does.
+    Reboot,
+    Stop,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        8 => (0..METHODS.len(), prop::option::weighted(0.8, 0..5_u8), 0..2_u8, prop::option::weighted(0.2, -5..20_i16))
+            .prop_map(|(method, id, payload, expires)| Deed::Hear { method, id, payload, expires }),
+        1 => (0..METHODS.len()).prop_map(Deed::Unique),
+        1 => (0..2_u8).prop_map(Deed::Burst),
+        1 => Just(Deed::Malformed),
+        1 => (0..3_u8).prop_map(Deed::Desired),
+        4 => (0..6_usize).prop_map(Deed::Settle),
+        3 => Just(Deed::SettleAll),
+        6 => (0..6_usize, 0..3_u16).prop_map(|(run, size)| Deed::Finish(run, size * 3_000)),
+        3 => Just(Deed::Online),
+        1 => Just(Deed::Offline),
+        2 => Just(Deed::Tick),
+    ]
+}
+
+fn batch() -> impl Strategy<Value = Batch> {
+    let fate = prop_oneof![
+        20 => Just(Fate::Written),
+        2 => Just(Fate::Fails),
+        3 => Just(Fate::Heals),
+        1 => Just(Fate::Restart),
+        1 => Just(Fate::Reboot),
+        1 => Just(Fate::Stop),
+    ];
+    let passes = prop_oneof![3 => Just(0), 3 => 0..3_000_u32, 2 => 0..70_000_u32, 1 => 0..700_000_u32];
+    let steps = prop_oneof![20 => Just(0), 1 => -100_000..100_000_i32];
+    (prop::collection::vec(deed(), 0..6), passes, steps, fate).prop_map(|(deeds, passes, wall_steps, fate)| Batch {
+        deeds,
+        passes,
+        wall_steps,
+        fate,
+    })
+}
+
+struct Life {
+    agent: Agent,
+    settings: Settings,
+    disk: Durable,
+    broken: bool,
+    stopped: bool,
+
+    wall: Duration,
+    kernel_start: Duration,
+    up: Duration,
+    boot: u128,
+
+    /// A connection was ordered and has not ended.
+    ordered: bool,
+    /// Its end was ordered.
+    closing: bool,
+    connected: bool,
+    in_flight: BTreeMap<MessageId, Option<Value>>,
+    running: Vec<(RunId, Command)>,
+    deliveries: u64,
+    open: BTreeSet<Delivery>,
+
+    started: BTreeSet<Key>,
+    outcomes: BTreeMap<CommandId, Outcome>,
+    /// The document that the cloud has for certain, and when it acknowledged it.
+    settled: Option<(Duration, Value)>,
+}
+
+impl Life {
+    fn new(road: Road, mode: Mode) -> Self {
+        let mut settings = settings(road, mode);
+        let mut alone: MethodSpec = settings.methods[1].clone();
+        (alone.name, alone.class) = (Method::parse("alone").expect("a method name"), Class::Exclusive);
+        settings.methods.push(alone);
+        settings.methods[1].class = Class::Parallel(60);
+        let wall = Duration::from_secs(1_000_000);
+        let now = moment(wall, wall.checked_sub(Duration::from_secs(500)).expect("later"), 1);
+        let mut life = Self {
+            agent: Agent::new(settings.clone(), Durable::default(), None, 1, &now),
+            settings,
+            disk: Durable::default(),
+            broken: false,
+            stopped: false,
+            wall,
+            kernel_start: Duration::ZERO,
+            up: Duration::from_secs(500),
+            boot: 1,
+            ordered: false,
+            closing: false,
+            connected: false,
+            in_flight: BTreeMap::new(),
+            running: Vec::new(),
+            deliveries: 0,
+            open: BTreeSet::new(),
+            started: BTreeSet::new(),
+            outcomes: BTreeMap::new(),
+            settled: None,
+        };
+        life.handle(vec![Input::Begin], false);
+        life
+    }
+
+    fn now(&self) -> Now {
+        let mut now = moment(self.wall, self.kernel_start, self.boot);
+        now.boot.0 = self.up;
+        now
+    }
+
+    fn pass(&mut self, millis: u32) {
+        let time = Duration::from_millis(millis.into());
+        self.wall += time;
+        self.up += time;
+    }
+
+    fn live(&mut self, batch: &Batch) {
+        self.pass(batch.passes);
+        let step = Duration::from_secs(batch.wall_steps.unsigned_abs().into());
+        self.wall = if batch.wall_steps < 0 { self.wall.saturating_sub(step) } else { self.wall + step };
+        let mut inputs: Vec<Input> = Vec::new();
+        for deed in &batch.deeds {
+            inputs.extend(self.inputs_of(deed));
+        }
+        match batch.fate {
+            Fate::Fails => self.handle(inputs, true),
+            Fate::Written => self.handle(inputs, false),
+            Fate::Heals => {
+                self.handle(inputs, false);
+                self.heal();
+            }
+            Fate::Stop => {
+                self.stopped = true;
+                inputs.push(Input::Stop);
+                self.handle(inputs, false);
+            }
+            Fate::Restart => {
+                self.handle(inputs, false);
+                self.restart();
+            }
+            Fate::Reboot => {
+                self.handle(inputs, false);
+                self.boot += 1;
+                self.up = Duration::from_secs(20);
+                self.restart();
+            }
+        }
+    }
+
+    fn inputs_of(&mut self, deed: &Deed) -> Vec<Input> {
+        match deed {
+            Deed::Hear { method, id, payload, expires } => {
+                let payload = if *payload == 0 { Value::Null } else { json!({ "reason": "x" }) };
+                let id = id.map(|id| format!("id{id}"));
+                let mut heard = request(METHODS[*method], id.as_deref(), payload);
+                heard.expires = expires.map(|seconds| {
+                    let time = Duration::from_secs(seconds.unsigned_abs().into());
+                    let wall = self.now().wall;
+                    if seconds < 0 { wall.saturating_sub(time) } else { wall.saturating_add(time) }
+                });
+                self.heard(Inbound::Command(heard))
+            }
+            Deed::Unique(method) => {
+                let mut heard = request(METHODS[*method], None, Value::Null);
+                heard.identity = Identity::Unique;
+                self.heard(Inbound::Command(heard))
+            }
+            Deed::Burst(number) => (0..70)
+                .flat_map(|n| {
+                    self.heard(Inbound::Command(request("count", Some(&format!("b{number}-{n}")), Value::Null)))
+                })
+                .collect(),
+            Deed::Malformed => self.heard(Inbound::Malformed {
+                id: None,
+                method: None,
+                reply_to: None,
+                status: Status::NOT_A_COMMAND,
+                why: "no JSON".to_owned(),
+            }),
+            Deed::Desired(number) => {
+                let body = [&b"{\"a\":1}"[..], b"{\"a\":2}", b""][usize::from(*number)];
+                self.heard(Inbound::Desired { body: body.into(), version: None })
+            }
+            Deed::Settle(n) => {
+                let unknown = MessageId(u64::MAX);
+                let id = self.in_flight.keys().nth(*n).copied().unwrap_or(unknown);
+                self.settle(id);
+                vec![Input::Settled(id)]
+            }
+            Deed::SettleAll => {
+                let ids: Vec<MessageId> = self.in_flight.keys().copied().collect();
+                ids.iter().for_each(|id| self.settle(*id));
+                ids.into_iter().map(Input::Settled).collect()
+            }
+            Deed::Finish(n, size) => {
+                if *n >= self.running.len() {
+                    return Vec::new();
+                }
+                let (run, _) = self.running.remove(*n);
+                let outcome = Outcome::new(Status::DONE, json!("x".repeat((*size).into())));
+                // A run that nobody knows any more ends once again: it must not matter.
+                vec![Input::Finished(run, outcome.clone()), Input::Finished(run, outcome)]
+            }
+            Deed::Online if self.ordered && !self.connected => {
+                self.connected = true;
+                vec![Input::Online { session_kept: false }]
+            }
+            Deed::Offline if self.ordered => {
+                let reason = if self.closing { Reason::Planned } else { Reason::Closed };
+                self.went_offline();
+                vec![Input::Offline(reason)]
+            }
+            Deed::Online | Deed::Offline | Deed::Tick => vec![Input::Tick],
+        }
+    }
+
+    fn heard(&mut self, inbound: Inbound) -> Vec<Input> {
+        if !self.connected {
+            return Vec::new();
+        }
+        let delivery = Delivery(self.deliveries);
+        self.deliveries += 1;
+        self.open.insert(delivery);
+        vec![Input::Cloud(inbound, delivery)]
+    }
+
+    fn settle(&mut self, id: MessageId) {
+        if let Some(Some(document)) = self.in_flight.remove(&id) {
+            self.settled = Some((self.up, document));
+        }
+    }
+
+    fn went_offline(&mut self) {
+        (self.ordered, self.closing, self.connected) = (false, false, false);
+        if self.in_flight.values().any(Option::is_some) {
+            // Whether the cloud has it is not known; the rate counts from here.
+            self.settled = Some((self.up, Value::Null));
+        }
+        self.in_flight.clear();
+    }
+
+    fn heal(&mut self) {
+        if self.broken {
+            self.disk = Durable::replay(&self.agent.durable().records());
+            self.broken = false;
+            self.handle(vec![Input::JournalHealed], false);
+        }
+    }
+
+    fn restart(&mut self) {
+        (self.ordered, self.closing, self.connected) = (false, false, false);
+        self.stopped = false;
+        self.broken = false;
+        self.settled = Some((self.up, Value::Null));
+        self.in_flight.clear();
+        self.running.clear();
+        self.open.clear();
+        let now = self.now();
+        self.agent = Agent::new(self.settings.clone(), self.disk.clone(), None, 2, &now);
+        self.handle(vec![Input::Begin], false);
+    }
+
+    // === One batch, as the loop does it
+
+    fn handle(&mut self, inputs: Vec<Input>, fails: bool) {
+        let before = self.agent.durable().clone();
+        let count = inputs.len();
+        let effects = self.agent.handle(&self.now(), inputs);
+        assert!(effects.len() <= 4 * count + 3 * WINDOW + 16, "{} effects of {count} inputs", effects.len());
+        let records: Vec<&Record> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Record(record) => Some(record),
+                _ => None,
+            })
+            .collect();
+        let mut taken_back = self.agent.durable().clone();
+        taken_back.roll_back();
+        if self.broken {
+            assert!(records.is_empty(), "nothing can be written");
+        } else {
+            assert_eq!(taken_back, before, "taking a batch back is exact");
+        }
+        if fails && !records.is_empty() {
+            self.broken = true;
+            let why = "no space left".to_owned();
+            let instead = self.agent.handle(&self.now(), [Input::JournalFailed { why, held: effects }]);
+            assert!(!instead.iter().any(|effect| matches!(effect, Effect::Record(_))));
+            self.agent.stored();
+            self.perform(instead);
+        } else {
+            for record in records {
+                let line = serde_json::to_string(record).expect("a record is JSON");
+                let read: Record = serde_json::from_str(&line).expect("a record can be read back");
+                assert_eq!(&read, record, "what is read back is what was written");
+                self.disk.apply(&read);
+                self.disk.settle();
+            }
+            self.agent.stored();
+            self.perform(effects);
+        }
+        self.judge();
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Ack(delivery) => assert!(self.open.remove(&delivery), "{delivery:?} acknowledged twice"),
+                Effect::Start(run, command) => {
+                    assert!(self.running.iter().all(|(other, _)| *other != run), "{run:?} is used twice");
+                    if command.method.as_str() != "echo" {
+                        let (_, entry) = self.disk.ledger.find(&command.key).expect("on disk before it starts");
+                        assert!(!entry.is_waiting(), "its start is on disk");
+                        assert!(self.started.insert(command.key.clone()), "{} started twice", command.key);
+                    }
+                    self.running.push((run, command));
+                }
+                Effect::Resume(run, command) => self.running.push((run, command)),
+                Effect::Send(id, message) => self.sent(id, message),
+                Effect::Reboot => {
+                    let story = self.disk.rest.boots.story.as_ref().expect("its record is on disk");
+                    assert!(self.started.insert(story.key.clone()), "asked to reboot twice for {}", story.key);
+                }
+                Effect::Exit => assert!(self.stopped, "nobody told it to end"),
+                Effect::Connect => {
+                    assert!(!self.ordered, "a second connection beside the first");
+                    self.ordered = true;
+                }
+                // Its end is reported when the story says so.
+                Effect::Disconnect => self.closing = true,
+                Effect::Record(_) | Effect::Refused { .. } | Effect::Status(_) => {}
+            }
+        }
+        assert!(self.open.is_empty(), "{:?} were not acknowledged", self.open);
+    }
+
+    fn sent(&mut self, id: MessageId, message: Outbound) {
+        assert!(self.connected, "sent while there is no connection");
+        let document = match message {
+            Outbound::Answer(answer) => {
+                if answer.last {
+                    self.told(&answer.id, answer.method.as_ref(), Outcome::new(answer.status, answer.payload));
+                }
+                None
+            }
+            Outbound::Reported(document) => {
+                let commands = document["commands"].to_string().len();
+                assert!(commands <= COMMANDS, "{commands} bytes of commands");
+                assert!(self.in_flight.values().all(Option::is_none), "one document at a time");
+                if let Some((at, last)) = &self.settled {
+                    assert!(self.up >= *at + Duration::from_secs(1), "faster than the cloud allows");
+                    assert_ne!(*last, document, "sent though the cloud has it");
+                }
+                Some(document)
+            }
+        };
+        assert!(self.in_flight.insert(id, document).is_none(), "{id:?} is used twice");
+        assert!(self.in_flight.len() <= WINDOW, "{} are on their way", self.in_flight.len());
+    }
+
+    /// The outcome of a recorded command never changes. Refusals are told under the same ids and are no outcomes.
+    fn told(&mut self, id: &CommandId, method: Option<&Method>, outcome: Outcome) {
+        let key = Key { target: request("echo", None, Value::Null).target, id: id.clone() };
+        let Some((_, entry)) = self.disk.ledger.find(&key) else { return };
+        if matches!(outcome.status, Status::DONE | Status::FAILED) && method == Some(&entry.method) {
+            let first = self.outcomes.entry(id.clone()).or_insert_with(|| outcome.clone());
+            let is_same = *first == outcome || outcome.payload == json!({ "payloadDropped": true });
+            assert!(is_same && first.status == outcome.status, "{id} was told {first:?} and then {outcome:?}");
+        }
+    }
+
+    fn judge(&mut self) {
+        let durable = self.agent.durable();
+        if !self.broken {
+            assert_eq!(self.disk, *durable, "the journal leads to the same state");
+        }
+        assert_eq!(Durable::replay(&durable.records()), *durable, "and so does a compacted one");
+        assert!(durable.ledger.untold_len() <= UNTOLD);
+        for spec in &self.settings.methods {
+            let runs = self.running.iter().filter(|(_, command)| command.method == spec.name).count();
+            let most = match spec.class {
+                Class::Exclusive | Class::Serial(_) => 1,
+                Class::Parallel(most) => most,
+            };
+            assert!(runs <= most, "{runs} of {} run", spec.name);
+        }
+        let names: Vec<&str> = self.running.iter().map(|(_, command)| command.method.as_str()).collect();
+        let recorded = names.iter().filter(|name| **name != "echo").count();
+        assert!(!names.contains(&"alone") || recorded == 1, "not alone: {names:?}");
+        assert!(!self.is_spinning(), "the deadline stays in the past: a hot loop");
+    }
+
+    /// Whether ticks at this very moment never come to an end, tried on a copy.
+    fn is_spinning(&self) -> bool {
+        let now = self.now();
+        let mut copy = self.agent.clone();
+        for _ in 0..4 {
+            if copy.deadline(&now).is_none_or(|due| due > now.boot) {
+                return false;
+            }
+            copy.handle(&now, [Input::Tick]);
+            copy.stored();
+        }
+        true
+    }
+
+    // === The end
+
+    /// The cloud and the disk are well and everything ends: nothing may be left.
+    fn calm_down(&mut self) {
+        self.heal();
+        if self.stopped {
+            self.restart();
+        }
+        for _ in 0..400 {
+            let due = self.agent.deadline(&self.now());
+            if due.is_none() && self.in_flight.is_empty() && self.running.is_empty() && self.connected {
+                break;
+            }
+            let end = if self.closing { Deed::Offline } else { Deed::Online };
+            let deeds = [end, Deed::SettleAll, Deed::Finish(0, 1)];
+            let inputs: Vec<Input> = deeds.iter().flat_map(|deed| self.inputs_of(deed)).collect();
+            self.handle(inputs, false);
+            let due = self.agent.deadline(&self.now()).map_or(self.up, |due| due.0).max(self.up);
+            let millis = u32::try_from((due - self.up).as_millis()).expect("no deadline is weeks away") + 1;
+            self.pass(millis.min(60_000));
+        }
+        assert_eq!(self.agent.deadline(&self.now()), None, "nothing is due");
+        assert_eq!(self.agent.durable().ledger.untold_len(), 0, "nothing is untold");
+        assert!(self.running.is_empty() && self.in_flight.is_empty());
+    }
+}
+
+fn roads() -> impl Strategy<Value = Road> {
+    prop_oneof![Just(Road::Own), Just(Road::Reported)]
+}
+
+fn modes() -> impl Strategy<Value = Mode> {
+    prop_oneof![Just(Mode::Machine), Just(Mode::Simulated(Duration::from_secs(20)))]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_promises_hold_whatever_happens(
+        road in roads(),
+        mode in modes(),
+        batches in prop::collection::vec(batch(), 1..40),
+    ) {
+        let mut life = Life::new(road, mode);
+        for batch in &batches {
+            life.live(batch);
+        }
+        life.calm_down();
+    }
+}

@@ -51,6 +51,15 @@ fn stories() -> Vec<(&'static str, Vec<Deed>)> {
             let reboot = || Deed::Send(vec![request("rebootDevice", Some("r1"), json!(null))]);
             vec![wait(30), reboot(), reboot(), wait(3), reboot(), wait(10), reboot(), wait(60), reboot()]
         }),
+        ("a reboot taken back", {
+            let cancel = Deed::Send(vec![request("cancelReboot", Some("x1"), json!(null))]);
+            let reboot = Deed::Send(vec![request("rebootDevice", Some("r1"), json!(null))]);
+            vec![wait(30), Deed::Send(vec![count("a")]), reboot, wait(2), cancel, wait(60)]
+        }),
+        ("a nameless reboot, sent again and again", {
+            let reboot = || Deed::Send(vec![request("rebootDevice", None, json!(null))]);
+            vec![wait(30), reboot(), wait(1), reboot(), wait(30), reboot(), wait(60), reboot()]
+        }),
         ("a reboot between commands", {
             vec![
                 wait(30),
@@ -97,6 +106,10 @@ fn wrongs(story: &[Deed], road: Road, reboot: &Mode, sabotage: Sabotage) -> (usi
         if world.machine_reboots > 1 {
             wrongs.push(format!("{fault:?}: the machine was rebooted {} times", world.machine_reboots));
         }
+        let is_cancelled = world.told.get("x1").is_some_and(|told| told.iter().any(|(status, ..)| *status == 200));
+        if is_cancelled && world.machine_reboots > 0 {
+            wrongs.push(format!("{fault:?}: the machine was rebooted though the cancellation was confirmed"));
+        }
     }
     (tried, wrongs)
 }
@@ -118,7 +131,6 @@ fn every_promise_holds_whenever_the_process_or_the_power_goes() {
             }
         }
     }
-    println!("{tried} worlds");
     assert!(tried > 2_000, "only {tried} worlds were tried");
 }
 

@@ -12,7 +12,7 @@ use given::{moment, request, settings};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use twinagent::model::agent::{Agent, Effect, Input, Settings};
-use twinagent::model::cloud::{Inbound, Outbound, Road};
+use twinagent::model::cloud::{Answer, Inbound, Outbound, Road};
 use twinagent::model::command::{Class, Command, CommandId, Identity, Key, Method, MethodSpec, Outcome, Status};
 use twinagent::model::durable::Durable;
 use twinagent::model::intake::UNTOLD;
@@ -258,7 +258,9 @@ impl Life {
             }
             Deed::SettleAll => {
                 let ids: Vec<MessageId> = self.in_flight.keys().copied().collect();
-                ids.iter().for_each(|id| self.settle(*id));
+                for id in &ids {
+                    self.settle(*id);
+                }
                 ids.into_iter().map(Input::Settled).collect()
             }
             Deed::Finish(n, size) => {
@@ -408,7 +410,7 @@ impl Life {
         let document = match message {
             Outbound::Answer(answer) => {
                 if answer.last {
-                    self.told(&answer.id, answer.method.as_ref(), Outcome::new(answer.status, answer.payload));
+                    self.told(&answer);
                 }
                 None
             }
@@ -428,13 +430,15 @@ impl Life {
     }
 
     /// The outcome of a recorded command never changes. Refusals are told under the same ids and are no outcomes.
-    fn told(&mut self, id: &CommandId, method: Option<&Method>, outcome: Outcome) {
+    fn told(&mut self, answer: &Answer) {
+        let Answer { id, method, status, payload, .. } = answer;
         let key = Key { target: request("echo", None, Value::Null).target, id: id.clone() };
         let Some((_, entry)) = self.disk.ledger.find(&key) else { return };
-        if matches!(outcome.status, Status::DONE | Status::FAILED) && method == Some(&entry.method) {
+        if matches!(*status, Status::DONE | Status::FAILED) && *method == Some(entry.method.clone()) {
+            let outcome = Outcome::new(*status, payload.clone());
             let first = self.outcomes.entry(id.clone()).or_insert_with(|| outcome.clone());
-            let is_same = *first == outcome || outcome.payload == json!({ "payloadDropped": true });
-            assert!(is_same && first.status == outcome.status, "{id} was told {first:?} and then {outcome:?}");
+            let is_same = *first == outcome || *payload == json!({ "payloadDropped": true });
+            assert!(is_same && first.status == *status, "{id} was told {first:?} and then {outcome:?}");
         }
     }
 
@@ -490,8 +494,8 @@ impl Life {
             let deeds = [end, Deed::SettleAll, Deed::Finish(0, 1)];
             let inputs: Vec<Input> = deeds.iter().flat_map(|deed| self.inputs_of(deed)).collect();
             self.handle(inputs, false);
-            let due = self.agent.deadline(&self.now()).map_or(self.up, |due| due.0).max(self.up);
-            let millis = u32::try_from((due - self.up).as_millis()).expect("no deadline is weeks away") + 1;
+            let due = self.agent.deadline(&self.now()).map_or(Duration::ZERO, |due| due.0.saturating_sub(self.up));
+            let millis = u32::try_from(due.as_millis()).expect("no deadline is weeks away") + 1;
             self.pass(millis.min(60_000));
         }
         assert_eq!(self.agent.deadline(&self.now()), None, "nothing is due");

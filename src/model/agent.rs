@@ -261,7 +261,7 @@ impl Agent {
         }
         if let Some((number, pending)) = &mut self.pending {
             let answered = self.durable.ledger.get(*number).is_some_and(|entry| entry.told >= Told::Accepted);
-            pending.settled(answered, settled.shows_reboot, now);
+            pending.settled(answered, settled.shows_reboot == Some(*number), now);
         }
     }
 
@@ -388,9 +388,8 @@ impl Agent {
                 answers,
             };
             let report = picture.report();
-            out.extend(
-                self.outbox.report(report, self.pending.is_some()).map(|(id, message)| Effect::Send(id, message)),
-            );
+            let shows_reboot = self.pending.map(|(number, _)| number);
+            out.extend(self.outbox.report(report, shows_reboot).map(|(id, message)| Effect::Send(id, message)));
         }
     }
 

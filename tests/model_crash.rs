@@ -91,7 +91,7 @@ fn faults(steps: usize, syncs: usize) -> impl Iterator<Item = Fault> {
             let (failed_bytes_stay, no_sessions, _) = flags(bits);
             let fault = Fault { sync_fails_at: Some(at), failed_bytes_stay, no_sessions, ..Fault::default() };
             // The process may also end soon after.
-            let and_crash = (1..=steps).step_by(3).map(move |crash| Fault { crash_at: Some(crash), ..fault });
+            let and_crash = (1..=steps).step_by(5).map(move |crash| Fault { crash_at: Some(crash), ..fault });
             std::iter::once(fault).chain(and_crash)
         })
     });

@@ -197,7 +197,15 @@ impl Agent {
         });
         let report = self.outbox.deadline().filter(|_| self.connection.may_send());
         let stop = self.stopping.filter(|_| !self.leaving);
-        [self.connection.deadline(), reboot, report, stop].into_iter().flatten().min()
+        [self.connection.deadline(), reboot, report, stop, self.next_expiry(now)].into_iter().flatten().min()
+    }
+
+    /// When the first of the waiting commands expires: its sender need not wait for what runs before it.
+    fn next_expiry(&self, now: &Now) -> Option<BootInstant> {
+        let waiting = self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting());
+        let first = waiting.filter_map(|(_, entry)| entry.expires).min().filter(|_| self.may_start())?;
+        // At that very moment it could still start.
+        Some(now.boot + first.saturating_add(Duration::from_micros(1)).since(now.wall))
     }
 
     // === One input
@@ -262,7 +270,7 @@ impl Agent {
         }
         if let Some((number, pending)) = &mut self.pending {
             let answered = self.durable.ledger.get(*number).is_some_and(|entry| entry.told >= Told::Accepted);
-            pending.settled(answered, settled.shows_reboot, now);
+            pending.settled(answered, settled.shows_reboot == Some(*number), now);
         }
     }
 
@@ -274,7 +282,7 @@ impl Agent {
         Some(pending.next(entry, &self.policy, self.runs.recorded(), &self.durable.rest.boots, now))
     }
 
-    /// Whether a reboot that is due may be done. Without a journal nothing could be proved afterwards.
+    /// Whether what waits may be done. Without a journal nothing could be proved afterwards.
     fn may_act(&self) -> bool {
         self.journal.is_sound() && self.stopping.is_none()
     }
@@ -307,8 +315,13 @@ impl Agent {
         }
     }
 
+    /// Whether waiting commands may start now. None does while a reboot is pending.
+    fn may_start(&self) -> bool {
+        self.may_act() && self.pending.is_none()
+    }
+
     fn start_waiting(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        if !self.journal.is_sound() || self.stopping.is_some() || self.pending.is_some() {
+        if !self.may_start() {
             return;
         }
         let waiting: Vec<Number> =
@@ -389,9 +402,8 @@ impl Agent {
                 answers,
             };
             let report = picture.report();
-            out.extend(
-                self.outbox.report(report, self.pending.is_some()).map(|(id, message)| Effect::Send(id, message)),
-            );
+            let shows_reboot = self.pending.map(|(number, _)| number);
+            out.extend(self.outbox.report(report, shows_reboot).map(|(id, message)| Effect::Send(id, message)));
         }
     }
 

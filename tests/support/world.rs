@@ -58,6 +58,8 @@ pub(crate) enum Deed {
     Wait(Duration),
     /// The network drops.
     Cut,
+    /// The daemon is stopped, and started again.
+    Stop,
 }
 
 pub(crate) struct World {
@@ -100,9 +102,12 @@ pub(crate) struct World {
 }
 
 /// What a step led to.
+#[derive(PartialEq, Eq)]
 enum Went {
     On,
     Down,
+    /// The daemon ended as it was told to, and is started again.
+    Exited,
 }
 
 impl World {
@@ -148,6 +153,7 @@ impl World {
                 }
                 Deed::Wait(time) => self.pass(*time),
                 Deed::Cut => self.cut(),
+                Deed::Stop => self.inputs.push(Input::Stop),
             }
             self.settle();
         }
@@ -260,8 +266,16 @@ impl World {
             let inputs = std::mem::take(&mut self.inputs);
             let now = self.now();
             let effects = self.agent.handle(&now, inputs);
-            if let Went::Down = self.batch(effects) {
-                self.restart();
+            match self.batch(effects) {
+                Went::On => {}
+                Went::Down => self.restart(),
+                Went::Exited => {
+                    // Its faults are still to come.
+                    let fault = self.fault;
+                    self.fault = Fault { crash_at: None, power: false, forgets_unsynced: false, ..fault };
+                    self.restart();
+                    self.fault = fault;
+                }
             }
         }
         self.violations.push("batches never end: a hot loop".to_owned());
@@ -279,8 +293,9 @@ impl World {
             .collect();
         if self.sabotage == Sabotage::EffectsFirst {
             for effect in &others {
-                if let Went::Down = self.step(effect) {
-                    return Went::Down;
+                let went = self.step(effect);
+                if went != Went::On {
+                    return went;
                 }
             }
         }
@@ -304,8 +319,9 @@ impl World {
         self.agent.stored();
         if self.sabotage != Sabotage::EffectsFirst {
             for effect in &others {
-                if let Went::Down = self.step(effect) {
-                    return Went::Down;
+                let went = self.step(effect);
+                if went != Went::On {
+                    return went;
                 }
             }
         }
@@ -317,8 +333,9 @@ impl World {
             self.unsynced.clear();
             self.agent.stored();
             for effect in effects.iter().filter(|effect| !matches!(effect, Effect::Record(_))) {
-                if let Went::Down = self.step(effect) {
-                    return Went::Down;
+                let went = self.step(effect);
+                if went != Went::On {
+                    return went;
                 }
             }
             return Went::On;
@@ -404,7 +421,8 @@ impl World {
                 self.fault.power = true;
                 return Went::Down;
             }
-            Effect::Record(_) | Effect::Refused { .. } | Effect::Status(_) | Effect::Exit => {}
+            Effect::Exit => return Went::Exited,
+            Effect::Record(_) | Effect::Refused { .. } | Effect::Status(_) => {}
         }
         Went::On
     }

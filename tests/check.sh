@@ -83,6 +83,7 @@ has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 debian_packages() {
     local missing=()
     has cc || missing+=(gcc libc6-dev)
+    has curl || missing+=(curl)
     has mosquitto || missing+=(mosquitto)
     has openssl || missing+=(openssl)
     has shellcheck || missing+=(shellcheck)

@@ -84,6 +84,32 @@ async fn a_state_that_changes_all_the_time_is_never_sent_too_fast() {
     device.stop().await;
 }
 
+#[tokio::test]
+async fn the_pace_of_states_is_kept_over_reconnects_and_restarts() {
+    let mut device = Device::online(Setup { config: QUICK, ..Setup::default() }).await;
+    for round in 0..6 {
+        device.send(&format!("echo/e-{round}"), "").await;
+        device.answer(&format!("e-{round}"), 200).await;
+        // The state was just taken, and there is a newer one to tell at once.
+        device.send(&format!("count/c-{round}"), "").await;
+        match round {
+            0..3 => drop(device.cloud.disconnect(&device.name).await.expect("a connection")),
+            3..5 => {
+                device.stop().await;
+                device.start();
+            }
+            _ => {
+                device.crash().await;
+                device.start();
+            }
+        }
+        device.wait_until_ready().await;
+        device.answer(&format!("c-{round}"), 200).await;
+    }
+    assert_eq!((device.complaint().await, device.logins().await), (None, 7));
+    device.stop().await;
+}
+
 /// Commands flow all the time. A caller whose command was not taken sends it again under its id, as wise callers do.
 #[tokio::test]
 async fn a_login_is_renewed_in_time_and_nobody_notices() {

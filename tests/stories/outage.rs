@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 use twinagent::bridge::{Canonical, Fault, Telemetry, Times};
 
-use crate::device::{Device, Setup};
+use crate::device::{Device, PATIENCE, Setup};
 
 /// The answers to this command among those that the tap holds.
 fn arrived(tap: &mut broadcast::Receiver<Telemetry>, id: &str) -> Vec<Value> {
@@ -74,6 +74,28 @@ async fn an_answer_that_was_not_acknowledged_is_told_again_and_its_command_not_r
         let counted = device.counted();
         assert!(counted.len() == 3 && counted.values().all(|times| *times == 1), "{fault:?}: {counted:?}");
         device.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_was_not_acknowledged_is_sent_again() {
+    for fault in [Fault::WithholdPubacks, Fault::LosePublishes] {
+        let mut device = Device::online(Setup::default()).await;
+        device.bridge.faults().add(&device.name, fault, Times::Always).await.expect("a fault");
+        device.send("count/w-1", "").await;
+        while device.counted().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        device.cloud.disconnect(&device.name).await.expect("a connection");
+        device.bridge.faults().clear(&device.name).await.expect("the device");
+        let mut states = device.cloud.state_changes().await.expect("a tap");
+        device.wait_until_ready().await;
+        let state = tokio::time::timeout(PATIENCE, states.recv()).await.expect("a state").expect("none is missed");
+        let document: Value = serde_json::from_slice(&state.payload).expect("a JSON document");
+        assert_eq!(document["commands"]["w-1"]["status"], 200, "{fault:?}: {document:#}");
+        device.stop().await;
+        assert_eq!(device.counted(), [("w-1".to_owned(), 1)].into(), "{fault:?}");
     }
 }
 

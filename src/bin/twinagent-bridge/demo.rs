@@ -60,7 +60,8 @@ impl Demo {
         let mut site = Site::build(folder).await?;
         let mut played = tokio::select! {
             played = timeout(STORY, story(&mut site, told)) => {
-                played.unwrap_or_else(|_| bail!("it took longer than {} s in all", STORY.as_secs()))
+                let in_time = played.unwrap_or_else(|_| bail!("it took longer than {} s in all", STORY.as_secs()));
+                in_time.context("the demo failed (hint: TWINAGENT_LOG=info shows what the agent saw)")
             }
             () = interrupt.wait() => Err(anyhow!("interrupted")),
         };
@@ -72,7 +73,7 @@ impl Demo {
             };
         }
         let ended = timeout(ENDING, site.end()).await;
-        played.context("the demo failed (hint: TWINAGENT_LOG=info shows what the agent saw)")?;
+        played?;
         ended.unwrap_or_else(|_| bail!("agent and cloud did not end within {} s", ENDING.as_secs()))
     }
 }

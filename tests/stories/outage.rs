@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::broadcast;
+use tokio::sync::mpsc;
 use twinagent::bridge::{Canonical, Fault, Telemetry, Times};
 
 use crate::device::{Device, PATIENCE, Setup};
 
 /// The answers to this command among those that the tap holds.
-fn arrived(tap: &mut broadcast::Receiver<Telemetry>, id: &str) -> Vec<Value> {
+fn arrived(tap: &mut mpsc::Receiver<Telemetry>, id: &str) -> Vec<Value> {
     let mut answers = Vec::new();
     while let Ok(event) = tap.try_recv() {
         let answer: Value = serde_json::from_slice(&event.payload).expect("a JSON answer");

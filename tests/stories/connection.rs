@@ -51,7 +51,7 @@ async fn answers_that_break_a_rule_of_the_registry_are_no_storm_of_logins() {
     let mut device = Device::online(setup).await;
     device.send("count/c-1", "").await;
     sleep(Duration::from_secs(6)).await;
-    // It waits up to 1 s, 2 s, 4 s, …: ten waits in six seconds are next to impossible, a loop without any makes hundreds.
+    // It waits up to 1 s, 2 s, 4 s, …: ten waits in six seconds are next to impossible, without any there are hundreds.
     let logins = device.logins().await;
     assert!((2..=10).contains(&logins), "{logins} logins\n{}", log.text());
     assert!(log.count("not connected: closed by the broker; hint: ") >= 1, "{}", log.text());

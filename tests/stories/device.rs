@@ -243,10 +243,8 @@ impl Device {
             if let Some(answer) = self.heard.get(id).and_then(|answers| answers.iter().find(|answer| fits(answer))) {
                 return answer.clone();
             }
-            let before = self.heard.clone();
-            tokio::time::timeout(PATIENCE, self.hear())
-                .await
-                .unwrap_or_else(|_| panic!("no answer {status} to {id}; heard so far: {before:#?}"));
+            let heard = tokio::time::timeout(PATIENCE, self.hear()).await;
+            assert!(heard.is_ok(), "no answer {status} to {id}; heard so far: {:#?}", self.heard);
         }
     }
 

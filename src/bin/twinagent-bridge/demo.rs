@@ -73,8 +73,12 @@ impl Demo {
             };
         }
         let ended = timeout(ENDING, site.end()).await;
-        played?;
-        ended.unwrap_or_else(|_| bail!("agent and cloud did not end within {} s", ENDING.as_secs()))
+        let ended = ended.unwrap_or_else(|_| bail!("agent and cloud did not end within {} s", ENDING.as_secs()));
+        match (played, ended) {
+            // Why the agent ended says more than that it did.
+            (Err(played), Err(ended)) => Err(ended.context(format!("{played:#}"))),
+            (played, ended) => played.and(ended),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use twinagent::config::{Folders, load};
 use twinagent::daemon::{self, Parts};
 use twinagent::dialect::token;
 use twinagent::handler::built_in;
+use twinagent::store::StateDir;
 
 use crate::count::Count;
 
@@ -176,17 +177,26 @@ impl Device {
         let Daemon { task, .. } = self.daemon.take().expect("the daemon runs");
         task.abort();
         assert!(task.await.is_err_and(|error| error.is_cancelled()), "the daemon ran until it was ended");
+        // A write of the journal that was under way is a thread of its own here, and ends by itself.
+        let ended = async {
+            while StateDir::lock(&self.path("state")).is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect("the last write ends");
     }
 
     /// Waits for a login that was not waited for before, and until a command would arrive.
     pub(crate) async fn wait_until_ready(&mut self) {
         let again = async {
-            while self.cloud.logins(&self.name).await.expect("the device") == self.logins {
+            while self.logins().await == self.logins {
+                let ended = self.daemon.as_ref().is_some_and(|daemon| daemon.task.is_finished());
+                assert!(!ended, "the daemon ended by itself");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         tokio::time::timeout(PATIENCE, again).await.expect("the device logs in");
-        self.logins = self.cloud.logins(&self.name).await.expect("the device");
+        self.logins = self.logins().await;
         self.cloud.wait_until_ready(&self.name, PATIENCE).await.expect("the device subscribes");
     }
 
@@ -233,10 +243,8 @@ impl Device {
             if let Some(answer) = self.heard.get(id).and_then(|answers| answers.iter().find(|answer| fits(answer))) {
                 return answer.clone();
             }
-            let before = self.heard.clone();
-            tokio::time::timeout(PATIENCE, self.hear())
-                .await
-                .unwrap_or_else(|_| panic!("no answer {status} to {id}; heard so far: {before:#?}"));
+            let heard = tokio::time::timeout(PATIENCE, self.hear()).await;
+            assert!(heard.is_ok(), "no answer {status} to {id}; heard so far: {:#?}", self.heard);
         }
     }
 

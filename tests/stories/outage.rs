@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use twinagent::bridge::{Canonical, Fault, Telemetry, Times};
 
 use crate::device::{Device, PATIENCE, Setup};
+use crate::log::Log;
 
 /// The answers to this command among those that the tap holds.
 fn arrived(tap: &mut mpsc::Receiver<Telemetry>, id: &str) -> Vec<Value> {
@@ -22,12 +23,15 @@ fn arrived(tap: &mut mpsc::Receiver<Telemetry>, id: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn the_cloud_goes_away_and_comes_back() {
+    let log = Log::listen();
     let mut device = Device::online(Setup::default()).await;
     device.send("count/before", "").await;
     device.answer("before", 200).await;
     device.lose_cloud().await;
-    // Long enough for tries that fail.
+    // Its end, and a few tries with a growing pause between them.
     tokio::time::sleep(Duration::from_secs(2)).await;
+    let failed = log.count("not connected: ");
+    assert!((1..=8).contains(&failed), "{}", log.text());
     device.restore_cloud().await;
     device.wait_until_ready().await;
     device.send("count/before", "").await;

@@ -9,14 +9,11 @@ use crate::log::Log;
 
 const QUICK: &str = "[session]\nbackoff_max = \"1s\"\n";
 
-/// A device that trusts what this file names, and is otherwise as it should be.
-async fn trusting(ca_file: &std::path::Path, setup: Setup) -> Device {
-    let device = Device::new(Setup { tls: true, config: QUICK, ..setup }).await;
+/// A line that wins over the device's own file.
+fn override_by(device: &Device, line: &str) {
     let drop_ins = device.path("etc/conf.d");
     std::fs::create_dir(&drop_ins).expect("a folder");
-    let text = format!("cloud.iotcore.ca_file = \"{}\"\n", ca_file.display());
-    std::fs::write(drop_ins.join("trust.toml"), text).expect("a file");
-    device
+    std::fs::write(drop_ins.join("override.toml"), line).expect("a file");
 }
 
 #[tokio::test]
@@ -26,7 +23,8 @@ async fn a_cloud_of_an_unknown_authority_gets_no_login_until_the_file_is_mended(
     let other = Bridge::start(Options::new(folder.path())).await.expect("another cloud");
     let ca_file = folder.path().join("trusted.pem");
     std::fs::copy(other.ca_file(), &ca_file).expect("a copy");
-    let mut device = trusting(&ca_file, Setup::default()).await;
+    let mut device = Device::new(Setup { tls: true, config: QUICK, ..Setup::default() }).await;
+    override_by(&device, &format!("cloud.iotcore.ca_file = \"{}\"", ca_file.display()));
     device.start();
     log.wait_for("not connected: TLS failed: ").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -46,9 +44,7 @@ async fn a_cloud_under_another_name_gets_no_login() {
     // An address that is not in the certificate. The other one is the control: the same but for the name.
     for (listen, host) in [("127.0.0.2:0", "127.0.0.2"), ("127.0.0.1:0", "127.0.0.1")] {
         let mut device = Device::new(Setup { tls: true, listen, config: QUICK, ..Setup::default() }).await;
-        let drop_ins = device.path("etc/conf.d");
-        std::fs::create_dir(&drop_ins).expect("a folder");
-        std::fs::write(drop_ins.join("host.toml"), format!("cloud.iotcore.host = \"{host}\"\n")).expect("a file");
+        override_by(&device, &format!("cloud.iotcore.host = \"{host}\""));
         device.start();
         if host == "127.0.0.1" {
             device.wait_until_ready().await;

@@ -52,7 +52,7 @@ impl Demo {
         let path = folder.path().to_owned();
         let removed = folder.close().with_context(|| format!("cannot remove {}", path.display()));
         played.and(removed)?;
-        told.done()
+        if self.keep { told::line("\nStopped; the files are removed.") } else { told.done() }
     }
 
     async fn play(&self, folder: &Path, told: &Told) -> anyhow::Result<()> {
@@ -73,8 +73,12 @@ impl Demo {
             };
         }
         let ended = timeout(ENDING, site.end()).await;
-        played?;
-        ended.unwrap_or_else(|_| bail!("agent and cloud did not end within {} s", ENDING.as_secs()))
+        let ended = ended.unwrap_or_else(|_| bail!("agent and cloud did not end within {} s", ENDING.as_secs()));
+        match (played, ended) {
+            // Why the agent ended says more than that it did.
+            (Err(played), Err(ended)) => Err(ended.context(format!("{played:#}"))),
+            (played, ended) => played.and(ended),
+        }
     }
 }
 
@@ -92,6 +96,7 @@ async fn story(site: &mut Site, told: &Told) -> anyhow::Result<()> {
     told.step("online", "the agent logged in with a fresh JWT and listens for commands")?;
 
     let reason = "to see it work";
+    let sent = clock::wall();
     let (subfolder, payload) = (format!("rebootDevice/{COMMAND}"), json!({ "reason": reason }).to_string());
     bounded("the command", site.rest().command(&subfolder, &payload)).await?;
     told.step(
@@ -105,7 +110,8 @@ async fn story(site: &mut Site, told: &Told) -> anyhow::Result<()> {
 
     bounded("the beginning of the reboot", site.agent_or(away(site))).await?;
     let left = clock::wall();
-    told.step("reboot", &format!("simulated: the device is away; a command now: {}", refusal(site).await?))?;
+    let refusal = bounded("a command meanwhile", refusal(site)).await?;
+    told.step("reboot", &format!("simulated: the device is away; a command now: {refusal}"))?;
 
     bounded("the return of the agent", site.agent_or(ready(site, 2))).await?;
     told.step("back", &format!("after {:.1} s, with a new login", clock::wall().since(left).as_secs_f64()))?;
@@ -113,7 +119,7 @@ async fn story(site: &mut Site, told: &Told) -> anyhow::Result<()> {
     let done = |document: &Value| status(document) == 200 && document["rebootTime"].is_string();
     let document = bounded("the reported reboot", site.agent_or(reported(site, done))).await?;
     let time = document["rebootTime"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
-    if time.is_none_or(|time| time < left) || document["reboot"]["commandId"] != COMMAND {
+    if time.is_none_or(|time| time < sent) || document["reboot"]["commandId"] != COMMAND {
         bail!("the reported document does not tell of this reboot: {document:#}");
     }
     told.step("answer 200", &format!("rebootTime is {}", text(&document["rebootTime"])))?;
@@ -144,9 +150,10 @@ async fn ready(site: &Site, logins: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Waits until the agent has gone. On a machine so slow that this was missed, it has come back.
 async fn away(site: &Site) -> anyhow::Result<()> {
     let (cloud, device) = (site.cloud(), site::device()?);
-    while cloud.connected(&device).await? {
+    while cloud.connected(&device).await? && cloud.logins(&device).await? == 1 {
         sleep(LOOK).await;
     }
     Ok(())
@@ -159,8 +166,7 @@ async fn refusal(site: &Site) -> anyhow::Result<String> {
             Ok(refused) => Ok(refused.status),
             Err(error) => Err(error),
         },
-        // A machine so slow that the device is back already.
-        Ok(()) => Ok("too late, the device is back".to_owned()),
+        Ok(()) => Ok("too late, the device is back already".to_owned()),
     }
 }
 

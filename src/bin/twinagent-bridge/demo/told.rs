@@ -38,16 +38,17 @@ impl Told {
         line(&format!("Done in {:.1} s; the files are removed. `cargo demo --keep` stays up.", self.seconds()))
     }
 
-    /// Commands to copy, in the form that every shell takes.
+    /// Commands to copy into a shell.
     pub(super) fn what_to_try(&self, site: &Site) -> anyhow::Result<()> {
         let folder = self.folder.display();
         let device = site.rest().device_url();
         let configuration = site.configuration_file();
         let (configuration, state) = (configuration.display(), site.folders().state.display());
-        let command = |subfolder: &str, payload: &Value| json!({ "subfolder": subfolder, "binaryData": STANDARD.encode(payload.to_string()) });
-        let echo = command("echo/hello-1", &json!({ "hello": "world" }));
-        let reboot = command("rebootDevice/again-1", &json!({ "reason": "once more" }));
-        let config = json!({ "binaryData": STANDARD.encode(json!({ "color": "blue" }).to_string()) });
+        let data = |payload: &Value| STANDARD.encode(payload.to_string());
+        let command = |subfolder: &str, payload| json!({ "subfolder": subfolder, "binaryData": data(&payload) });
+        let echo = command("echo/hello-1", json!({ "hello": "world" }));
+        let reboot = command("rebootDevice/again-1", json!({ "reason": "once more" }));
+        let config = json!({ "binaryData": data(&json!({ "color": "blue" })) });
         let curl = "curl --silent --show-error --cacert cloud/ca.pem";
         line(&format!(
             "Cloud and agent stay up until Ctrl-C. In another terminal, first:\n\n    \
@@ -60,7 +61,8 @@ impl Told {
              Reboot once more, in simulation:\n\n    \
              {curl} \"${{device}}:sendCommandToDevice\" --data '{reboot}'\n\n\
              Read the state, a second later:\n\n    \
-             {curl} \"${{device}}/states?numStates=1\" | grep -o '\"binaryData\":\"[^\"]*' | cut -d '\"' -f 4 | base64 -d\n\n\
+             {curl} \"${{device}}/states?numStates=1\" \
+             | grep -o '\"binaryData\":\"[^\"]*' | cut -d '\"' -f 4 | base64 -d\n\n\
              The agent's configuration is {configuration}, its journal is in {state}."
         ))
     }

@@ -58,6 +58,8 @@ impl Client {
 
     /// One line of the table of memory.
     pub(crate) fn memory(&self) -> String {
+        // Pages of a program that was just built are not on disk yet, and would count as private and dirty.
+        fs::File::open(self.proc("exe")).and_then(|program| program.sync_all()).expect("the process lives");
         let rollup = fs::read_to_string(self.proc("smaps_rollup")).expect("the process lives");
         let status = fs::read_to_string(self.proc("status")).expect("the process lives");
         let number = |text: &str, name: &str| {

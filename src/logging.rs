@@ -28,9 +28,15 @@ const LONGEST: usize = 4_096;
 
 /// Starts the log of this process. A second call changes nothing.
 pub fn start() {
+    start_at(Level::INFO);
+}
+
+/// The same, with this level where `TWINAGENT_LOG` asks for nothing.
+pub fn start_at(default: Level) {
     #[allow(clippy::disallowed_methods, reason = "the log must run before there is a configuration")]
     let (asked, stream) = (std::env::var(VARIABLE).ok(), std::env::var("JOURNAL_STREAM").ok());
-    let (filter, fault) = filter(asked.as_deref());
+    let asked = asked.filter(|asked| !asked.is_empty()).unwrap_or_else(|| default.to_string());
+    let (filter, fault) = filter(Some(&asked));
     let form = if stream.as_deref().is_some_and(is_stderr) { Form::Journal } else { Form::Text };
     let layer = tracing_subscriber::fmt::layer().event_format(form).with_writer(io::stderr).with_ansi(false);
     let log = tracing_subscriber::registry().with(filter).with(layer);

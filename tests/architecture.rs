@@ -176,7 +176,7 @@ fn the_bridge_is_for_its_own_binary_and_uses_little() {
     expect_breach("main.rs", "use twinagent::bridge;", 2, "not for it");
     expect_breach("cli/run.rs", "use crate::bridge::Bridge;", 2, "not for it");
     expect_breach("bridge/google.rs", "use crate::mqtt::Endpoint;", 2, "more than it may");
-    assert_eq!(judge("bin/twinagent-bridge.rs", "use twinagent::{bridge::Bridge, daemon};"), []);
+    assert_eq!(judge("bin/twinagent-bridge/demo.rs", "use twinagent::{bridge::Bridge, daemon};"), []);
     assert_eq!(judge("bridge/google.rs", "use crate::{dialect::token, model::wire};"), []);
 }
 

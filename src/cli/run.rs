@@ -3,6 +3,7 @@
 //! A configuration that is wrong does not end it: a device that stops to answer because of a typing error is one that
 //! somebody has to drive to.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,7 +21,13 @@ pub fn run(folders: &Folders, file: Option<&Path>, handlers: Vec<Arc<dyn Handler
     let parts = Parts { config: configuration(folders, file), folders: folders.clone(), handlers };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot start")?;
-    match runtime.block_on(live(parts)) {
+    // As a task: what `block_on` itself runs is woken by way of the reactor, one epoll_wait(2) for each hop.
+    let ended = runtime.block_on(async { tokio::spawn(live(parts)).await });
+    let ended = ended.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(error) => Err(error.into()),
+    });
+    match ended {
         Ok(()) => Ok(()),
         Err(error) => {
             let is_held = matches!(error.downcast_ref(), Some(LockError::Held { .. }));

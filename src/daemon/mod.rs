@@ -10,11 +10,12 @@ mod session;
 mod workers;
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::config::{Config, Folders, Mode as RebootMode};
@@ -35,6 +36,9 @@ use workers::Workers;
 
 /// Inputs of one turn. More would only delay the answers to the first of them.
 const BATCH: usize = 256;
+
+/// So long a write to the journal may take before the loop is taken for hung.
+const DISK_PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// What the daemon is made of.
 #[expect(missing_debug_implementations, reason = "handlers have nothing to show")]
@@ -65,7 +69,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Send) -> anyhow:
     let state = Arc::new(StateDir::lock(&parts.folders.state)?);
     let started = clock::now(boot_id);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), boot = %started.boot_id, "started");
-    tokio::pin!(stop);
+    let mut stop = pin!(stop.fuse());
     loop {
         let daemon = Daemon::new(&parts, state.clone(), &started).await?;
         match daemon.live(stop.as_mut()).await? {
@@ -97,6 +101,22 @@ struct Watchdog {
 }
 
 impl Watchdog {
+    /// Waits for the disk, which may stall for longer than the watchdog's patience, without being taken for hung.
+    ///
+    /// A disk that stalls beyond all reason is left to the watchdog.
+    async fn pet_while<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let begun = clock::boot();
+        let mut work = pin!(work);
+        loop {
+            let due = self.interval.filter(|_| clock::boot().since(begun) < DISK_PATIENCE);
+            tokio::select! {
+                biased;
+                done = work.as_mut() => return done,
+                () = tokio::time::sleep(due.unwrap_or(Duration::MAX)) => self.pet(clock::boot()),
+            };
+        }
+    }
+
     /// Pets it if that is due, and says when it will be due again.
     fn pet(&mut self, now: BootInstant) -> Option<BootInstant> {
         let interval = self.interval?;
@@ -166,7 +186,8 @@ impl Daemon {
                 Effect::Record(record) => Some(record.clone()),
                 _ => None,
             });
-            match self.keeper.append(records.collect(), &now).await? {
+            let written = self.keeper.append(records.collect(), &now);
+            match self.watchdog.pet_while(written).await? {
                 Ok(()) => self.agent.stored(),
                 Err(why) => {
                     tracing::error!("{why}; commands that need the journal are refused meanwhile");
@@ -204,14 +225,8 @@ impl Daemon {
                 self.session.acknowledge(delivery);
                 None
             }
-            Effect::Start(run, command) => {
-                self.workers.start(run, command);
-                None
-            }
-            Effect::Resume(run, command) => {
-                self.workers.resume(run, command);
-                None
-            }
+            Effect::Start(run, command) => self.workers.start(run, &command),
+            Effect::Resume(run, command) => self.workers.resume(run, &command),
             Effect::Send(id, message) => {
                 self.session.send(id, &message);
                 None
@@ -257,22 +272,24 @@ impl Daemon {
         let now = clock::now(self.boot_id);
         let deadline = [self.agent.deadline(&now), self.keeper.deadline(), self.watchdog.pet(now.boot)];
         let sleep = deadline.into_iter().flatten().min().map_or(Duration::MAX, |due| due.since(now.boot));
+        // The cloud comes last of what can happen: it may have more to say at any time, and all else is bounded.
         tokio::select! {
             biased;
-            input = self.session.next() => inputs.push(input),
-            input = self.workers.next() => inputs.push(input),
-            () = stop, if !self.is_stopping => {
+            () = stop => {
                 self.is_stopping = true;
                 inputs.push(Input::Stop);
             }
+            input = self.workers.next() => inputs.push(input),
+            input = self.session.next() => inputs.push(input),
             () = tokio::time::sleep(sleep) => inputs.push(Input::Tick),
         }
         while inputs.len() < BATCH
-            && let Some(input) = self.session.try_next().or_else(|| self.workers.try_next())
+            && let Some(input) = self.workers.try_next().or_else(|| self.session.try_next())
         {
             inputs.push(input);
         }
-        let is_back = self.keeper.is_back(&clock::now(self.boot_id)).await?;
+        let is_back = !self.is_stopping && self.keeper.is_back(&clock::now(self.boot_id)).await?;
+        // What was gathered is lost with the connection, so the cloud says it again.
         Ok(is_back.then_some(End::JournalIsBack))
     }
 }

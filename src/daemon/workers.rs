@@ -1,13 +1,16 @@
-//! The handlers and their runs: each a task with a time limit, whose end is an input of the loop.
+//! The handlers and their runs, whose end is an input of the loop: at once where the handler has its answer at once,
+//! else that of a task with a time limit.
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use serde_json::json;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::handler::{Handler, interrupted};
+use crate::handler::{Handler, Running, interrupted};
 use crate::model::agent::Input;
 use crate::model::command::{Command, Method, MethodSpec, Outcome, Status};
 use crate::model::runs::RunId;
@@ -16,12 +19,6 @@ pub(super) struct Workers {
     handlers: HashMap<Method, (MethodSpec, Arc<dyn Handler>)>,
     tasks: JoinSet<Outcome>,
     runs: HashMap<Id, RunId>,
-}
-
-#[derive(Clone, Copy)]
-enum How {
-    Run,
-    Resume,
 }
 
 impl Workers {
@@ -40,32 +37,50 @@ impl Workers {
         self.handlers.values().map(|(spec, _)| spec.clone()).collect()
     }
 
-    pub(super) fn start(&mut self, run: RunId, command: Command) {
-        self.spawn(run, command, How::Run);
+    /// Begins a run; its end, if it has ended already.
+    pub(super) fn start(&mut self, run: RunId, command: &Command) -> Option<Input> {
+        self.begin(run, command, |handler, command| handler.run(command))
     }
 
-    pub(super) fn resume(&mut self, run: RunId, command: Command) {
-        self.spawn(run, command, How::Resume);
+    /// Asks what became of a run that was cut off; the answer, if it is there at once.
+    pub(super) fn resume(&mut self, run: RunId, command: &Command) -> Option<Input> {
+        self.begin(run, command, |handler, command| handler.resume(command))
     }
 
-    fn spawn(&mut self, run: RunId, command: Command, how: How) {
-        let found = self.handlers.get(&command.method).cloned();
+    fn begin(
+        &mut self,
+        run: RunId,
+        command: &Command,
+        begin: impl FnOnce(&dyn Handler, &Command) -> Running,
+    ) -> Option<Input> {
+        // The model starts only what is in its list, but the journal may name a method of an older configuration.
+        let Some((spec, handler)) = self.handlers.get(&command.method) else {
+            return Some(Input::Finished(run, interrupted()));
+        };
+        let (time_limit, output_limit) = (spec.time_limit, spec.output_limit);
+        // Most handlers have their answer at once. It then leaves with the PUBACK, in one write, and costs no task.
+        let first = catch_unwind(AssertUnwindSafe(|| {
+            let mut running = begin(handler.as_ref(), command);
+            match running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(outcome) => Ok(outcome),
+                Poll::Pending => Err(running),
+            }
+        }));
+        let running = match first {
+            Ok(Ok(outcome)) => return Some(Input::Finished(run, bounded(outcome, output_limit))),
+            // A task polls it at once, so whatever it waits for learns of a waker that wakes.
+            Ok(Err(running)) => running,
+            Err(_) => return Some(Input::Finished(run, panicked())),
+        };
         let task = self.tasks.spawn(async move {
-            // The model starts only what is in its list, but the journal may name a method of an older configuration.
-            let Some((spec, handler)) = found else { return interrupted() };
-            let work = async {
-                match how {
-                    How::Run => handler.run(&command).await,
-                    How::Resume => handler.resume(&command).await,
-                }
-            };
-            let outcome = tokio::time::timeout(spec.time_limit, work).await.unwrap_or_else(|_| {
-                let why = format!("stopped after its time limit of {} s", spec.time_limit.as_secs());
+            let outcome = tokio::time::timeout(time_limit, running).await.unwrap_or_else(|_| {
+                let why = format!("stopped after its time limit of {} s", time_limit.as_secs());
                 Outcome::failed(Status::TIMED_OUT, why)
             });
-            bounded(outcome, spec.output_limit)
+            bounded(outcome, output_limit)
         });
         self.runs.insert(task.id(), run);
+        None
     }
 
     /// The next run that ends; never, while none runs. May be dropped without loss.
@@ -84,14 +99,16 @@ impl Workers {
     fn ended(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Input {
         let (task, outcome) = match ended {
             Ok(ended) => ended,
-            Err(error) => {
-                tracing::error!("a handler panicked; the message stands above");
-                (error.id(), Outcome::failed(Status::FAILED, "the handler panicked; see the log of the agent"))
-            }
+            Err(error) => (error.id(), panicked()),
         };
         let run = self.runs.remove(&task).expect("every task was noted when it was spawned");
         Input::Finished(run, outcome)
     }
+}
+
+fn panicked() -> Outcome {
+    tracing::error!("a handler panicked; the message stands above");
+    Outcome::failed(Status::FAILED, "the handler panicked; see the log of the agent")
 }
 
 /// Puts a note in the place of a payload that is larger than `limit` bytes.
@@ -102,4 +119,88 @@ fn bounded(outcome: Outcome, limit: usize) -> Outcome {
     }
     let why = format!("an answer of {bytes} bytes; at most {limit} are taken");
     Outcome::new(outcome.status, json!({ "payloadDropped": true, "error": why }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::future::ready;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::command::{Class, CommandId, DeviceId, Key};
+    use crate::model::runs::Runs;
+
+    /// Handlers that end in every way there is, by name.
+    struct Odd(&'static str);
+
+    impl Handler for Odd {
+        fn spec(&self) -> MethodSpec {
+            MethodSpec {
+                name: Method::parse(self.0).expect("a method name"),
+                harmless: true,
+                class: Class::Parallel(8),
+                time_limit: Duration::from_millis(200),
+                output_limit: 8,
+            }
+        }
+
+        fn run(&self, _: &Command) -> Running {
+            let done = || Outcome::new(Status::DONE, json!("done"));
+            match self.0 {
+                "instant" => Box::pin(ready(done())),
+                "verbose" => Box::pin(ready(Outcome::new(Status::DONE, json!("more than 8 bytes")))),
+                "slow" => Box::pin(async move {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    done()
+                }),
+                "endless" => Box::pin(pending()),
+                "panicsAtOnce" => Box::pin(async { panic!("at once") }),
+                "panicsLater" => Box::pin(async {
+                    tokio::task::yield_now().await;
+                    panic!("later")
+                }),
+                _ => panic!("before it has begun"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_ends_at_once_or_later_and_in_each_way_once() {
+        let at_once = [("instant", 200), ("verbose", 200), ("panicsAtOnce", 500), ("panicsBefore", 500), ("gone", 500)];
+        let later = [("slow", 200), ("endless", 408), ("panicsLater", 500)];
+        let known = at_once.iter().chain(&later).map(|(name, _)| *name).filter(|name| *name != "gone");
+        let handlers: Vec<Arc<dyn Handler>> = known.map(|name| Arc::new(Odd(name)) as _).collect();
+        let mut workers = Workers::new(&handlers);
+        let mut runs = Runs::default();
+        let mut start = |workers: &mut Workers, name: &str| {
+            let method = Method::parse(name).expect("a method name");
+            let id = CommandId::parse(name).expect("an id");
+            let key = Key { target: DeviceId::parse("d").expect("an id"), id: id.clone() };
+            let run = runs.begin(crate::model::runs::Run::Harmless {
+                id,
+                method: method.clone(),
+                to: crate::model::runs::To::Cloud(None),
+                received: crate::host::clock::wall(),
+            });
+            (run, workers.start(run, &Command { key, method, payload: json!(null) }))
+        };
+        for (name, expected) in at_once {
+            let (started, end) = start(&mut workers, name);
+            let Some(Input::Finished(run, outcome)) = end else { panic!("{name} did not end at once") };
+            assert_eq!((run, outcome.status.0), (started, expected), "{name}");
+        }
+        let mut waiting: BTreeMap<RunId, (&str, u16)> = BTreeMap::new();
+        for (name, expected) in later {
+            let (run, end) = start(&mut workers, name);
+            assert_eq!(end, None, "{name} takes its time");
+            waiting.insert(run, (name, expected));
+        }
+        while !waiting.is_empty() {
+            let Input::Finished(run, outcome) = workers.next().await else { panic!("something else ended") };
+            let (name, expected) = waiting.remove(&run).expect("a run that was started and has not ended before");
+            assert_eq!(outcome.status.0, expected, "{name}");
+        }
+        assert_eq!(workers.try_next(), None, "nothing ends twice");
+    }
 }

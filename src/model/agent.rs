@@ -239,7 +239,15 @@ impl Agent {
         let report = self.outbox.deadline().filter(|_| self.connection.may_send());
         let local = if self.owes_an_answer() { Some(now.boot) } else { self.followers_due(now) };
         let stop = self.stopping.filter(|_| !self.leaving);
-        [self.connection.deadline(), reboot, report, local, stop].into_iter().flatten().min()
+        [self.connection.deadline(), reboot, report, local, stop, self.next_expiry(now)].into_iter().flatten().min()
+    }
+
+    /// When the first of the waiting commands expires: its sender need not wait for what runs before it.
+    fn next_expiry(&self, now: &Now) -> Option<BootInstant> {
+        let waiting = self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting());
+        let first = waiting.filter_map(|(_, entry)| entry.expires).min().filter(|_| self.may_start())?;
+        // At that very moment it could still start.
+        Some(now.boot + first.saturating_add(Duration::from_micros(1)).since(now.wall))
     }
 
     // === One input
@@ -347,7 +355,7 @@ impl Agent {
         if let Some((number, pending)) = &mut self.pending {
             let is_answered = |entry: &Entry| entry.local || entry.told >= Told::Accepted;
             let answered = self.durable.ledger.get(*number).is_some_and(is_answered);
-            pending.settled(answered, settled.shows_reboot, now);
+            pending.settled(answered, settled.shows_reboot == Some(*number), now);
         }
     }
 
@@ -359,7 +367,7 @@ impl Agent {
         Some(pending.next(entry, &self.policy, self.runs.recorded(), &self.durable.rest.boots, now))
     }
 
-    /// Whether a reboot that is due may be done. Without a journal nothing could be proved afterwards.
+    /// Whether what waits may be done. Without a journal nothing could be proved afterwards.
     fn may_act(&self) -> bool {
         self.journal.is_sound() && self.stopping.is_none()
     }
@@ -392,8 +400,13 @@ impl Agent {
         }
     }
 
+    /// Whether waiting commands may start now. None does while a reboot is pending.
+    fn may_start(&self) -> bool {
+        self.may_act() && self.pending.is_none()
+    }
+
     fn start_waiting(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        if !self.journal.is_sound() || self.stopping.is_some() || self.pending.is_some() {
+        if !self.may_start() {
             return;
         }
         let waiting: Vec<Number> =
@@ -452,7 +465,8 @@ impl Agent {
         out.extend(answers.into_iter().map(|(id, message)| Effect::Send(id, message)));
         if self.outbox.may_report(now.boot) {
             let report = self.picture().report();
-            let sent = self.outbox.report(report, self.pending.is_some(), now.boot);
+            let shows_reboot = self.pending.map(|(number, _)| number);
+            let sent = self.outbox.report(report, shows_reboot, now.boot);
             out.extend(sent.map(|(id, message)| Effect::Send(id, message)));
         }
         out.extend(self.outbox.take_telemetry().into_iter().map(|(id, message)| Effect::Send(id, message)));

@@ -116,7 +116,6 @@ impl Agent {
 
     /// The journal was written anew from what is in memory.
     pub(super) fn journal_healed(&mut self, out: &mut Vec<Effect>) {
-        // One that cannot be used stays as it is: what it holds was never read.
         let Journal::Broken { ended, .. } = &mut self.journal else { return };
         let ended = std::mem::take(ended);
         self.journal = Journal::Sound;

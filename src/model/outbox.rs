@@ -68,7 +68,7 @@ enum Sent {
         again: Vec<(Number, Again)>,
         places: Vec<PlaceId>,
         more: bool,
-        shows_reboot: bool,
+        shows_reboot: Option<Number>,
     },
 }
 
@@ -79,8 +79,8 @@ type Again = Option<ReplyTo>;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Settled {
     pub told: Vec<(Number, Told)>,
-    /// It was a reported document that shows the pending reboot.
-    pub shows_reboot: bool,
+    /// It was a reported document that shows this reboot as pending.
+    pub shows_reboot: Option<Number>,
 }
 
 impl Outbox {
@@ -256,7 +256,12 @@ impl Outbox {
     }
 
     /// Sends the document, unless the cloud has it.
-    pub fn report(&mut self, report: Report, shows_reboot: bool, now: BootInstant) -> Option<(MessageId, Outbound)> {
+    pub fn report(
+        &mut self,
+        report: Report,
+        shows_reboot: Option<Number>,
+        now: BootInstant,
+    ) -> Option<(MessageId, Outbound)> {
         let Report { document, told, places, more } = report;
         let digest = Digest::of(document.to_string().as_bytes());
         let again = told.iter().filter_map(|(number, _)| self.again.remove_entry(number)).collect();
@@ -291,7 +296,7 @@ impl Outbox {
     pub fn settled(&mut self, id: MessageId, now: &Now) -> Settled {
         match self.in_flight.remove(&id) {
             None | Some(Sent::Telemetry(_)) => Settled::default(),
-            Some(Sent::Answer { number, what, .. }) => Settled { told: vec![(number, what)], shows_reboot: false },
+            Some(Sent::Answer { number, what, .. }) => Settled { told: vec![(number, what)], shows_reboot: None },
             Some(Sent::Place(place)) => {
                 self.places.told(place);
                 Settled::default()

@@ -184,13 +184,13 @@ fn what_was_told_in_a_failed_batch_is_not_told_again() {
 }
 
 #[test]
-fn an_unusable_journal_refuses_and_says_why_and_nothing_makes_it_sound() {
+fn an_unusable_journal_refuses_and_says_why_until_it_is_written_anew() {
     let now = desk().now();
     let why = "journal: written by a newer version".to_owned();
     let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), Some(why.clone()), 1, &now);
     agent.handle(&now, [Input::Begin]);
     agent.stored();
-    for input in [Input::Online { session_kept: false }, Input::JournalHealed, Input::Tick] {
+    for input in [Input::Online { session_kept: false }, Input::Tick] {
         agent.handle(&now, [input]);
         agent.stored();
         let mut desk = desk();
@@ -200,4 +200,9 @@ fn an_unusable_journal_refuses_and_says_why_and_nothing_makes_it_sound() {
         assert_eq!((answer.status, &answer.payload["error"]), (Status::CANNOT_NOW, &json!(why)));
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Record(_) | Effect::Start(..))));
     }
+    agent.handle(&now, [Input::JournalHealed]);
+    agent.stored();
+    let mut desk = desk();
+    desk.agent = agent;
+    assert!(desk.hear(count("a")).iter().any(|effect| matches!(effect, Effect::Record(Record::Accepted { .. }))));
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use twinagent::model::agent::{Effect, Input};
-use twinagent::model::cloud::Road;
+use twinagent::model::cloud::{Outbound, Road};
 use twinagent::model::command::{Outcome, Request, Status};
 use twinagent::model::now::BootInstant;
 use twinagent::model::reboot::Mode;
 use twinagent::model::record::Record;
 
-use crate::desk::{Desk, SIMULATED, acks, answer, answers, done, method, starts, told};
+use crate::desk::{Desk, SIMULATED, acks, answer, answers, done, method, sends, starts, told};
 use crate::given::request;
 
 fn machine() -> Desk {
@@ -77,6 +77,22 @@ fn the_grace_begins_when_the_cloud_has_both_the_202_and_the_document() {
     desk.wait(2);
     desk.take([Input::Settled(*second)]);
     assert_eq!(reboots(&desk.wait(4)), 0);
+    assert_eq!(reboots(&desk.wait(1)), 1);
+}
+
+#[test]
+fn a_document_that_shows_another_reboot_does_not_count() {
+    let mut desk = machine();
+    desk.acknowledges = false;
+    let effects = desk.hear(reboot("r1"));
+    let document = effects.iter().find_map(|effect| match effect {
+        Effect::Send(id, Outbound::Reported(_)) => Some(*id),
+        _ => None,
+    });
+    desk.hear(cancel());
+    let second = sends(&desk.hear(reboot("r2")));
+    desk.take(second.into_iter().chain(document).map(Input::Settled).collect::<Vec<_>>());
+    assert_eq!(reboots(&desk.wait(14)), 0, "the cloud has not been shown the second");
     assert_eq!(reboots(&desk.wait(1)), 1);
 }
 

@@ -17,6 +17,7 @@ use twinagent::config::{Folders, load};
 use twinagent::daemon::{self, Parts};
 use twinagent::dialect::token;
 use twinagent::handler::built_in;
+use twinagent::store::StateDir;
 
 use crate::count::Count;
 
@@ -34,6 +35,8 @@ pub(crate) struct Setup {
     /// How long the bridge tolerates an expired token.
     pub(crate) skew: Duration,
     pub(crate) rest: bool,
+    /// Where the bridge listens for MQTT.
+    pub(crate) listen: &'static str,
     /// More lines of `twinagent.toml`.
     pub(crate) config: &'static str,
 }
@@ -47,6 +50,7 @@ impl Default for Setup {
             event_topic: true,
             skew: Duration::from_secs(600),
             rest: false,
+            listen: "127.0.0.1:0",
             config: "",
         }
     }
@@ -56,6 +60,8 @@ pub(crate) struct Device {
     pub(crate) bridge: Bridge,
     pub(crate) cloud: Cloud,
     pub(crate) name: DeviceName,
+    /// With which the bridge can be started again, at the same address.
+    options: Options,
     folder: TempDir,
     daemon: Option<Daemon>,
     /// Logins that were waited for.
@@ -75,17 +81,19 @@ impl Device {
     /// A device that is registered and configured, and whose daemon does not run yet.
     pub(crate) async fn new(setup: Setup) -> Self {
         let folder = tempfile::tempdir().expect("a folder for this test");
-        let any = || Some("127.0.0.1:0".to_owned());
-        let bridge = Bridge::start(Options {
-            mqtt: any().filter(|_| !setup.tls),
-            mqtts: any().filter(|_| setup.tls),
-            http: any().filter(|_| setup.rest),
+        let listen = || Some(setup.listen.to_owned());
+        let mut options = Options {
+            mqtt: listen().filter(|_| !setup.tls),
+            mqtts: listen().filter(|_| setup.tls),
+            http: setup.rest.then(|| "127.0.0.1:0".to_owned()),
             sessions: setup.sessions,
             skew: setup.skew,
             ..Options::new(folder.path().join("cloud"))
-        })
-        .await
-        .expect("the stand-in cloud starts");
+        };
+        let bridge = Bridge::start(options.clone()).await.expect("the stand-in cloud starts");
+        let addresses = bridge.addresses();
+        options.mqtt = addresses.mqtt.map(|address| address.to_string());
+        options.mqtts = addresses.mqtts.map(|address| address.to_string());
         let cloud = bridge.cloud();
         let registry = cloud
             .create_registry("my-project", "us-central1", "my-registry", setup.event_topic)
@@ -98,7 +106,7 @@ impl Device {
             std::fs::create_dir_all(folder.path().join(part)).expect("a folder for this test");
         }
         write(&folder.path().join("etc/keys/device.key"), key.reveal());
-        let port = bridge.addresses().mqtt.or(bridge.addresses().mqtts).expect("a listener").port();
+        let port = addresses.mqtt.or(addresses.mqtts).expect("a listener").port();
         let tls =
             if setup.tls { format!("ca_file = \"{}\"", bridge.ca_file().display()) } else { "tls = false".into() };
         let config = format!(
@@ -113,7 +121,7 @@ impl Device {
         write(&folder.path().join("etc/twinagent.toml"), &config);
         let answers = cloud.telemetry().await.expect("a tap");
         let states = cloud.state_changes().await.expect("a tap");
-        Self { bridge, cloud, name, folder, daemon: None, logins: 0, answers, states, heard: HashMap::new() }
+        Self { bridge, cloud, name, options, folder, daemon: None, logins: 0, answers, states, heard: HashMap::new() }
     }
 
     /// A device whose daemon is connected.
@@ -169,18 +177,56 @@ impl Device {
         let Daemon { task, .. } = self.daemon.take().expect("the daemon runs");
         task.abort();
         assert!(task.await.is_err_and(|error| error.is_cancelled()), "the daemon ran until it was ended");
+        // A write of the journal that was under way is a thread of its own here, and ends by itself.
+        let ended = async {
+            while StateDir::lock(&self.path("state")).is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect("the last write ends");
     }
 
     /// Waits for a login that was not waited for before, and until a command would arrive.
     pub(crate) async fn wait_until_ready(&mut self) {
         let again = async {
-            while self.cloud.logins(&self.name).await.expect("the device") == self.logins {
+            while self.logins().await == self.logins {
+                let ended = self.daemon.as_ref().is_some_and(|daemon| daemon.task.is_finished());
+                assert!(!ended, "the daemon ended by itself");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         tokio::time::timeout(PATIENCE, again).await.expect("the device logs in");
-        self.logins = self.cloud.logins(&self.name).await.expect("the device");
+        self.logins = self.logins().await;
         self.cloud.wait_until_ready(&self.name, PATIENCE).await.expect("the device subscribes");
+    }
+
+    // === The cloud as a machine
+
+    /// Takes the cloud down. What it knows is kept in its folder.
+    pub(crate) async fn lose_cloud(&mut self) {
+        // In its place stands one that listens nowhere.
+        let nowhere = Bridge::start(Options::new(self.path("nowhere"))).await.expect("a cloud that nobody can reach");
+        std::mem::replace(&mut self.bridge, nowhere).stop().await;
+    }
+
+    /// Brings the cloud back, at the same address.
+    pub(crate) async fn restore_cloud(&mut self) {
+        self.bridge = Bridge::start(self.options.clone()).await.expect("the stand-in cloud starts again");
+        self.cloud = self.bridge.cloud();
+        self.answers = self.cloud.telemetry().await.expect("a tap");
+        self.states = self.cloud.state_changes().await.expect("a tap");
+        self.logins = 0;
+    }
+
+    /// How often the device has logged in since the cloud was started.
+    pub(crate) async fn logins(&self) -> u64 {
+        self.cloud.logins(&self.name).await.expect("the device")
+    }
+
+    /// What the cloud holds against the device, if anything.
+    pub(crate) async fn complaint(&self) -> Option<String> {
+        let device = self.cloud.device(&self.name).await.expect("the device");
+        device["lastErrorStatus"]["message"].as_str().map(str::to_owned)
     }
 
     // === The caller in the cloud
@@ -197,10 +243,8 @@ impl Device {
             if let Some(answer) = self.heard.get(id).and_then(|answers| answers.iter().find(|answer| fits(answer))) {
                 return answer.clone();
             }
-            let before = self.heard.clone();
-            tokio::time::timeout(PATIENCE, self.hear())
-                .await
-                .unwrap_or_else(|_| panic!("no answer {status} to {id}; heard so far: {before:#?}"));
+            let heard = tokio::time::timeout(PATIENCE, self.hear()).await;
+            assert!(heard.is_ok(), "no answer {status} to {id}; heard so far: {:#?}", self.heard);
         }
     }
 

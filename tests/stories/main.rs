@@ -3,6 +3,11 @@
 #[path = "../support/count.rs"]
 mod count;
 mod device;
+mod log;
 
 mod commands;
+mod config;
+mod connection;
+mod outage;
 mod reboot;
+mod trust;

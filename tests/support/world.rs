@@ -61,6 +61,8 @@ pub(crate) enum Deed {
     Cut,
     /// A local program runs `count` with this id, and asks again until it has the outcome.
     Invoke(&'static str),
+    /// The daemon is stopped, and started again.
+    Stop,
 }
 
 pub(crate) struct World {
@@ -110,9 +112,12 @@ pub(crate) struct World {
 }
 
 /// What a step led to.
+#[derive(PartialEq, Eq)]
 enum Went {
     On,
     Down,
+    /// The daemon ended as it was told to, and is started again.
+    Exited,
 }
 
 impl World {
@@ -165,6 +170,7 @@ impl World {
                     self.invoked.insert((*id).to_owned(), None);
                     self.ask_again();
                 }
+                Deed::Stop => self.inputs.push(Input::Stop),
             }
             self.settle();
         }
@@ -327,8 +333,16 @@ impl World {
             let inputs = std::mem::take(&mut self.inputs);
             let now = self.now();
             let effects = self.agent.handle(&now, inputs);
-            if let Went::Down = self.batch(effects) {
-                self.restart();
+            match self.batch(effects) {
+                Went::On => {}
+                Went::Down => self.restart(),
+                Went::Exited => {
+                    // Its faults are still to come.
+                    let fault = self.fault;
+                    self.fault = Fault { crash_at: None, power: false, forgets_unsynced: false, ..fault };
+                    self.restart();
+                    self.fault = fault;
+                }
             }
         }
         self.violations.push("batches never end: a hot loop".to_owned());
@@ -346,8 +360,9 @@ impl World {
             .collect();
         if self.sabotage == Sabotage::EffectsFirst {
             for effect in &others {
-                if let Went::Down = self.step(effect) {
-                    return Went::Down;
+                let went = self.step(effect);
+                if went != Went::On {
+                    return went;
                 }
             }
         }
@@ -371,8 +386,9 @@ impl World {
         self.agent.stored();
         if self.sabotage != Sabotage::EffectsFirst {
             for effect in &others {
-                if let Went::Down = self.step(effect) {
-                    return Went::Down;
+                let went = self.step(effect);
+                if went != Went::On {
+                    return went;
                 }
             }
         }
@@ -384,8 +400,9 @@ impl World {
             self.unsynced.clear();
             self.agent.stored();
             for effect in effects.iter().filter(|effect| !matches!(effect, Effect::Record(_))) {
-                if let Went::Down = self.step(effect) {
-                    return Went::Down;
+                let went = self.step(effect);
+                if went != Went::On {
+                    return went;
                 }
             }
             return Went::On;
@@ -472,7 +489,8 @@ impl World {
                 return Went::Down;
             }
             Effect::Reply(caller, reply) => self.reply(*caller, reply),
-            Effect::Record(_) | Effect::Refused { .. } | Effect::Reload | Effect::Status(_) | Effect::Exit => {}
+            Effect::Exit => return Went::Exited,
+            Effect::Record(_) | Effect::Refused { .. } | Effect::Reload | Effect::Status(_) => {}
         }
         Went::On
     }

@@ -26,9 +26,11 @@ pub const CANCEL: &str = "cancelReboot";
 /// The longest `reason` of a command, in bytes.
 const REASON: usize = 1_024;
 
-/// Members without a meaning that are ignored, and the longest name of one, in bytes. All of them are in the answer,
-/// which must stay small.
-const IGNORED: (usize, usize) = (16, 64);
+/// Members without a meaning that are ignored. All of them are listed in the answer, which must stay small.
+const IGNORED: usize = 16;
+
+/// The longest name of an ignored member, in bytes.
+const IGNORED_NAME: usize = 64;
 
 /// The members that a payload of `rebootDevice` may have.
 const MEMBERS: [&str; 4] = ["delay", "at", "force", "reason"];
@@ -148,7 +150,7 @@ fn read(payload: &Value) -> Result<Request, Outcome> {
             ("delay" | "at" | "force", _) => {
                 return Err(unfit(format!("`{name}` is not understood by this version; leave it out")));
             }
-            (unknown, _) if request.ignored.len() >= IGNORED.0 || unknown.len() > IGNORED.1 => {
+            (unknown, _) if request.ignored.len() >= IGNORED || unknown.len() > IGNORED_NAME => {
                 return Err(unfit("too many or too long members that are not understood; leave them out".to_owned()));
             }
             (unknown, _) => match nearest(unknown, MEMBERS) {

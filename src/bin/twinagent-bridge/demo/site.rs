@@ -1,0 +1,189 @@
+//! What stands on the stage: the stand-in cloud, the device's folders, and the daemon.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File};
+use std::future::{Future, pending};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use twinagent::bridge::{Bridge, Cloud, DeviceName, Options, RegistryName};
+use twinagent::config::{Folders, load};
+use twinagent::daemon::{self, Parts};
+use twinagent::dialect::token;
+use twinagent::handler::built_in;
+
+use super::client::Rest;
+
+pub(super) const PROJECT: &str = "demo-project";
+pub(super) const REGION: &str = "us-central1";
+pub(super) const REGISTRY: &str = "demo-registry";
+pub(super) const DEVICE: &str = "demo-device";
+
+pub(super) struct Site {
+    bridge: Bridge,
+    rest: Rest,
+    mqtts: SocketAddr,
+    folders: Folders,
+    agent: Option<Agent>,
+}
+
+struct Agent {
+    task: JoinHandle<anyhow::Result<()>>,
+    stop: oneshot::Sender<()>,
+    /// Ready when the task has ended, whoever waits for the task itself.
+    ended: CancellationToken,
+}
+
+impl Site {
+    /// Starts the cloud in `folder/cloud` and makes the device's folders in `folder/agent`.
+    pub(super) async fn build(folder: &Path) -> anyhow::Result<Self> {
+        let any = || Some("127.0.0.1:0".to_owned());
+        let options = Options { mqtts: any(), https: any(), ..Options::new(folder.join("cloud")) };
+        let bridge = Bridge::start(options).await.context("the stand-in cloud cannot start")?;
+        let addresses = bridge.addresses();
+        let mqtts = addresses.mqtts.expect("the listener was asked for");
+        let https = addresses.https.expect("the listener was asked for");
+        let device = format!("/v1/projects/{PROJECT}/locations/{REGION}/registries/{REGISTRY}/devices/{DEVICE}");
+        let rest = Rest::new(https, bridge.ca_file(), device)?;
+
+        let agent = folder.join("agent");
+        let folders = Folders {
+            vendor: agent.join("vendor"),
+            configuration: agent.join("etc"),
+            volatile: agent.join("volatile"),
+            state: agent.join("state"),
+            runtime: agent.join("run"),
+            credentials: None,
+            variables: BTreeMap::new(),
+        };
+        for folder in [&folders.configuration.join("keys"), &folders.state, &folders.runtime] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let site = Self { bridge, rest, mqtts, folders, agent: None };
+        write(&site.configuration_file(), &site.configuration())?;
+        Ok(site)
+    }
+
+    /// The file that a person would write.
+    fn configuration(&self) -> String {
+        // A text in JSON is one in TOML.
+        let ca_file = json!(self.bridge.ca_file());
+        let port = self.mqtts.port();
+        format!(
+            "[device]\n\
+             id = \"{DEVICE}\"\n\n\
+             [cloud]\n\
+             kind = \"iotcore\"\n\n\
+             [cloud.iotcore]\n\
+             host = \"localhost\"\n\
+             port = {port}\n\
+             project_id = \"{PROJECT}\"\n\
+             region = \"{REGION}\"\n\
+             registry_id = \"{REGISTRY}\"\n\
+             ca_file = {ca_file}\n\n\
+             [reboot]\n\
+             mode = \"simulate\"\n\
+             simulate_for = \"3s\"\n\
+             min_interval = \"1s\"\n\
+             grace = \"1s\"\n"
+        )
+    }
+
+    pub(super) fn configuration_file(&self) -> PathBuf {
+        self.folders.configuration.join("twinagent.toml")
+    }
+
+    pub(super) fn folders(&self) -> &Folders {
+        &self.folders
+    }
+
+    /// Makes the device's key; its public half in PEM.
+    pub(super) fn make_key(&self) -> anyhow::Result<String> {
+        let (private, public) = token::generate().context("no key could be made")?;
+        write(&self.folders.device_key(), private.reveal())?;
+        Ok(public.public_pem())
+    }
+
+    /// Starts the daemon on its folders, as `twinagent run` would.
+    pub(super) fn start_agent(&mut self) -> anyhow::Result<()> {
+        let loaded = load(&self.folders, None).map_err(|faults| {
+            let told: Vec<_> = faults.faults.iter().map(ToString::to_string).collect();
+            anyhow!("the agent's configuration is wrong: {}", told.join("; "))
+        })?;
+        let parts = Parts { config: loaded.config, folders: self.folders.clone(), handlers: built_in() };
+        let (stop, stopped) = oneshot::channel();
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
+        let task = tokio::spawn(async move {
+            let _guard = guard;
+            daemon::run(parts, async move {
+                // A sender that is gone is an order to stop, too.
+                let _ = stopped.await;
+            })
+            .await
+        });
+        self.agent = Some(Agent { task, stop, ended });
+        Ok(())
+    }
+
+    /// What `work` leads to, unless the agent ends before.
+    pub(super) async fn agent_or<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        let ended = async {
+            match &self.agent {
+                Some(agent) => agent.ended.cancelled().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = ended => Err(anyhow!("the agent has ended by itself")),
+        }
+    }
+
+    pub(super) fn rest(&self) -> &Rest {
+        &self.rest
+    }
+
+    pub(super) fn mqtts(&self) -> SocketAddr {
+        self.mqtts
+    }
+
+    /// A look behind the stage, to know when to go on.
+    pub(super) fn cloud(&self) -> Cloud {
+        self.bridge.cloud()
+    }
+
+    /// Stops the agent as systemd would, and the cloud after it.
+    pub(super) async fn end(self) -> anyhow::Result<()> {
+        let ended = match self.agent {
+            Some(Agent { task, stop, .. }) => {
+                // Refused only if it has ended already.
+                let _ = stop.send(());
+                task.await
+            }
+            None => Ok(Ok(())),
+        };
+        self.bridge.stop().await;
+        ended.context("the agent panicked")?.context("the agent failed")
+    }
+}
+
+/// The device as the cloud names it.
+pub(super) fn device() -> anyhow::Result<DeviceName> {
+    Ok(RegistryName::new(PROJECT, REGION, REGISTRY)?.device(DEVICE)?)
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let opened = File::options().write(true).create_new(true).mode(0o600).open(path);
+    opened
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,424 @@
+//! One life of an agent: inputs go in, the effects are performed in a toy world, and every batch is judged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use twinagent::model::agent::{Agent, Effect, Input, Settings};
+use twinagent::model::cloud::{Answer, Inbound, Outbound, Road};
+use twinagent::model::command::{Class, Command, CommandId, Identity, Key, Method, MethodSpec, Outcome, Status};
+use twinagent::model::durable::Durable;
+use twinagent::model::intake::UNTOLD;
+use twinagent::model::now::Now;
+use twinagent::model::outbox::WINDOW;
+use twinagent::model::reboot::Mode;
+use twinagent::model::record::Record;
+use twinagent::model::runs::RunId;
+use twinagent::model::wire::{Delivery, MessageId, Reason};
+
+use crate::given::{moment, request, settings};
+use crate::{Batch, Deed, Fate, METHODS};
+
+/// The members of `commands`, and what surrounds them.
+const COMMANDS: usize = 16 * 1_024 + 512;
+
+pub(crate) struct Life {
+    agent: Agent,
+    settings: Settings,
+    disk: Durable,
+    /// Sabotage: outcomes never reach the disk.
+    pub loses_outcomes: bool,
+    broken: bool,
+    stopped: bool,
+
+    wall: Duration,
+    kernel_start: Duration,
+    up: Duration,
+    boot: u128,
+
+    /// A connection was ordered and has not ended.
+    ordered: bool,
+    /// Its end was ordered.
+    closing: bool,
+    connected: bool,
+    in_flight: BTreeMap<MessageId, Option<Value>>,
+    running: Vec<(RunId, Command)>,
+    deliveries: u64,
+    open: BTreeSet<Delivery>,
+
+    started: BTreeSet<Key>,
+    outcomes: BTreeMap<CommandId, Outcome>,
+    /// The document that the cloud has for certain, and when it acknowledged it.
+    settled: Option<(Duration, Value)>,
+}
+
+impl Life {
+    pub(crate) fn new(road: Road, mode: Mode) -> Self {
+        let mut settings = settings(road, mode);
+        let mut alone: MethodSpec = settings.methods[1].clone();
+        (alone.name, alone.class) = (Method::parse("alone").expect("a method name"), Class::Exclusive);
+        settings.methods.push(alone);
+        settings.methods[1].class = Class::Parallel(60);
+        let wall = Duration::from_secs(1_000_000);
+        let now = moment(wall, wall.checked_sub(Duration::from_secs(500)).expect("later"), 1);
+        let mut life = Self {
+            agent: Agent::new(settings.clone(), Durable::default(), None, 1, &now),
+            settings,
+            disk: Durable::default(),
+            loses_outcomes: false,
+            broken: false,
+            stopped: false,
+            wall,
+            kernel_start: Duration::ZERO,
+            up: Duration::from_secs(500),
+            boot: 1,
+            ordered: false,
+            closing: false,
+            connected: false,
+            in_flight: BTreeMap::new(),
+            running: Vec::new(),
+            deliveries: 0,
+            open: BTreeSet::new(),
+            started: BTreeSet::new(),
+            outcomes: BTreeMap::new(),
+            settled: None,
+        };
+        life.handle(vec![Input::Begin], false);
+        life
+    }
+
+    fn now(&self) -> Now {
+        let mut now = moment(self.wall, self.kernel_start, self.boot);
+        now.boot.0 = self.up;
+        now
+    }
+
+    fn pass(&mut self, millis: u32) {
+        let time = Duration::from_millis(millis.into());
+        self.wall += time;
+        self.up += time;
+    }
+
+    pub(crate) fn live(&mut self, batch: &Batch) {
+        self.pass(batch.passes);
+        let step = Duration::from_secs(batch.wall_steps.unsigned_abs().into());
+        self.wall = if batch.wall_steps < 0 { self.wall.saturating_sub(step) } else { self.wall + step };
+        let mut inputs: Vec<Input> = Vec::new();
+        for deed in &batch.deeds {
+            inputs.extend(self.inputs_of(deed));
+        }
+        match batch.fate {
+            Fate::Fails => self.handle(inputs, true),
+            Fate::Written => self.handle(inputs, false),
+            Fate::Heals => {
+                self.handle(inputs, false);
+                self.heal();
+            }
+            Fate::Stop => {
+                self.stopped = true;
+                inputs.push(Input::Stop);
+                self.handle(inputs, false);
+            }
+            Fate::Restart => {
+                self.handle(inputs, false);
+                self.restart();
+            }
+            Fate::Reboot => {
+                self.handle(inputs, false);
+                self.boot += 1;
+                self.up = Duration::from_secs(20);
+                self.restart();
+            }
+        }
+    }
+
+    fn inputs_of(&mut self, deed: &Deed) -> Vec<Input> {
+        match deed {
+            Deed::Hear { method, id, payload, expires } => {
+                let payload = if *payload == 0 { Value::Null } else { json!({ "reason": "x" }) };
+                let id = id.map(|id| format!("id{id}"));
+                let mut heard = request(METHODS[*method], id.as_deref(), payload);
+                heard.expires = expires.map(|seconds| {
+                    let time = Duration::from_secs(seconds.unsigned_abs().into());
+                    let wall = self.now().wall;
+                    if seconds < 0 { wall.saturating_sub(time) } else { wall.saturating_add(time) }
+                });
+                self.heard(Inbound::Command(heard))
+            }
+            Deed::Unique(method) => {
+                let mut heard = request(METHODS[*method], None, Value::Null);
+                heard.identity = Identity::Unique;
+                self.heard(Inbound::Command(heard))
+            }
+            Deed::Burst(number) => (0..70)
+                .flat_map(|n| {
+                    self.heard(Inbound::Command(request("count", Some(&format!("b{number}-{n}")), Value::Null)))
+                })
+                .collect(),
+            Deed::Malformed => self.heard(Inbound::Malformed {
+                id: None,
+                method: None,
+                reply_to: None,
+                status: Status::NOT_A_COMMAND,
+                why: "no JSON".to_owned(),
+            }),
+            Deed::Desired(number) => {
+                let body = [&b"{\"a\":1}"[..], b"{\"a\":2}", b""][usize::from(*number)];
+                self.heard(Inbound::Desired { body: body.into(), version: None })
+            }
+            Deed::Settle(n) => {
+                let unknown = MessageId(u64::MAX);
+                let id = self.in_flight.keys().nth(*n).copied().unwrap_or(unknown);
+                self.settle(id);
+                vec![Input::Settled(id)]
+            }
+            Deed::SettleAll => {
+                let ids: Vec<MessageId> = self.in_flight.keys().copied().collect();
+                for id in &ids {
+                    self.settle(*id);
+                }
+                ids.into_iter().map(Input::Settled).collect()
+            }
+            Deed::Finish(n, size) => {
+                if *n >= self.running.len() {
+                    return Vec::new();
+                }
+                let (run, _) = self.running.remove(*n);
+                let outcome = Outcome::new(Status::DONE, json!("x".repeat((*size).into())));
+                // A run that nobody knows any more ends once again: it must not matter.
+                vec![Input::Finished(run, outcome.clone()), Input::Finished(run, outcome)]
+            }
+            Deed::Online if self.ordered && !self.connected => {
+                self.connected = true;
+                vec![Input::Online { session_kept: false }]
+            }
+            Deed::Offline if self.ordered => {
+                let reason = if self.closing { Reason::Planned } else { Reason::Closed };
+                self.went_offline();
+                vec![Input::Offline(reason)]
+            }
+            Deed::Online | Deed::Offline | Deed::Tick => vec![Input::Tick],
+        }
+    }
+
+    fn heard(&mut self, inbound: Inbound) -> Vec<Input> {
+        if !self.connected {
+            return Vec::new();
+        }
+        let delivery = Delivery(self.deliveries);
+        self.deliveries += 1;
+        self.open.insert(delivery);
+        vec![Input::Cloud(inbound, delivery)]
+    }
+
+    fn settle(&mut self, id: MessageId) {
+        if let Some(Some(document)) = self.in_flight.remove(&id) {
+            self.settled = Some((self.up, document));
+        }
+    }
+
+    fn went_offline(&mut self) {
+        (self.ordered, self.closing, self.connected) = (false, false, false);
+        if self.in_flight.values().any(Option::is_some) {
+            // Whether the cloud has it is not known; the rate counts from here.
+            self.settled = Some((self.up, Value::Null));
+        }
+        self.in_flight.clear();
+    }
+
+    fn heal(&mut self) {
+        if self.broken {
+            self.disk = Durable::replay(&self.agent.durable().records());
+            self.broken = false;
+            self.handle(vec![Input::JournalHealed], false);
+        }
+    }
+
+    fn restart(&mut self) {
+        (self.ordered, self.closing, self.connected) = (false, false, false);
+        self.stopped = false;
+        self.broken = false;
+        self.settled = Some((self.up, Value::Null));
+        self.in_flight.clear();
+        self.running.clear();
+        self.open.clear();
+        let now = self.now();
+        self.agent = Agent::new(self.settings.clone(), self.disk.clone(), None, 2, &now);
+        self.handle(vec![Input::Begin], false);
+    }
+
+    // === One batch, as the loop does it
+
+    fn handle(&mut self, inputs: Vec<Input>, fails: bool) {
+        let before = self.agent.durable().clone();
+        let count = inputs.len();
+        let effects = self.agent.handle(&self.now(), inputs);
+        assert!(effects.len() <= 4 * count + 3 * WINDOW + 16, "{} effects of {count} inputs", effects.len());
+        let records: Vec<&Record> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Record(record) => Some(record),
+                _ => None,
+            })
+            .collect();
+        let mut taken_back = self.agent.durable().clone();
+        taken_back.roll_back();
+        if self.broken {
+            assert!(records.is_empty(), "nothing can be written");
+        } else {
+            assert_eq!(taken_back, before, "taking a batch back is exact");
+        }
+        if fails && !records.is_empty() {
+            self.broken = true;
+            let why = "no space left".to_owned();
+            let instead = self.agent.handle(&self.now(), [Input::JournalFailed { why, held: effects }]);
+            assert!(!instead.iter().any(|effect| matches!(effect, Effect::Record(_))));
+            self.agent.stored();
+            self.perform(instead);
+        } else {
+            for record in records {
+                let line = serde_json::to_string(record).expect("a record is JSON");
+                let read: Record = serde_json::from_str(&line).expect("a record can be read back");
+                assert_eq!(&read, record, "what is read back is what was written");
+                if !(self.loses_outcomes && matches!(read, Record::Finished { .. })) {
+                    self.disk.apply(&read);
+                    self.disk.settle();
+                }
+            }
+            self.agent.stored();
+            self.perform(effects);
+        }
+        self.judge();
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Ack(delivery) => assert!(self.open.remove(&delivery), "{delivery:?} acknowledged twice"),
+                Effect::Start(run, command) => {
+                    assert!(self.running.iter().all(|(other, _)| *other != run), "{run:?} is used twice");
+                    if command.method.as_str() != "echo" {
+                        let (_, entry) = self.disk.ledger.find(&command.key).expect("on disk before it starts");
+                        assert!(!entry.is_waiting(), "its start is on disk");
+                        assert!(self.started.insert(command.key.clone()), "{} started twice", command.key);
+                    }
+                    self.running.push((run, command));
+                }
+                Effect::Resume(run, command) => self.running.push((run, command)),
+                Effect::Send(id, message) => self.sent(id, message),
+                Effect::Reboot => {
+                    let story = self.disk.rest.boots.story.as_ref().expect("its record is on disk");
+                    assert!(self.started.insert(story.key.clone()), "asked to reboot twice for {}", story.key);
+                }
+                Effect::Exit => assert!(self.stopped, "nobody told it to end"),
+                Effect::Connect => {
+                    assert!(!self.ordered, "a second connection beside the first");
+                    self.ordered = true;
+                }
+                // Its end is reported when the story says so.
+                Effect::Disconnect => self.closing = true,
+                Effect::Record(_) | Effect::Refused { .. } | Effect::Reply(..) | Effect::Reload | Effect::Status(_) => {}
+            }
+        }
+        assert!(self.open.is_empty(), "{:?} were not acknowledged", self.open);
+    }
+
+    fn sent(&mut self, id: MessageId, message: Outbound) {
+        assert!(self.connected, "sent while there is no connection");
+        let document = match message {
+            Outbound::Answer(answer) => {
+                if answer.last {
+                    self.told(&answer);
+                }
+                None
+            }
+            Outbound::Telemetry(_) => None,
+            Outbound::Reported(document) => {
+                let commands = document["commands"].to_string().len();
+                assert!(commands <= COMMANDS, "{commands} bytes of commands");
+                assert!(self.in_flight.values().all(Option::is_none), "one document at a time");
+                if let Some((at, last)) = &self.settled {
+                    assert!(self.up >= *at + Duration::from_secs(1), "faster than the cloud allows");
+                    assert_ne!(*last, document, "sent though the cloud has it");
+                }
+                Some(document)
+            }
+        };
+        assert!(self.in_flight.insert(id, document).is_none(), "{id:?} is used twice");
+        assert!(self.in_flight.len() <= WINDOW, "{} are on their way", self.in_flight.len());
+    }
+
+    /// The outcome of a recorded command never changes. Refusals are told under the same ids and are no outcomes.
+    fn told(&mut self, answer: &Answer) {
+        let Answer { id, method, status, payload, .. } = answer;
+        let key = Key { target: request("echo", None, Value::Null).target, id: id.clone() };
+        let Some((_, entry)) = self.disk.ledger.find(&key) else { return };
+        if matches!(*status, Status::DONE | Status::FAILED) && *method == Some(entry.method.clone()) {
+            let outcome = Outcome::new(*status, payload.clone());
+            let first = self.outcomes.entry(id.clone()).or_insert_with(|| outcome.clone());
+            let is_same = *first == outcome || *payload == json!({ "payloadDropped": true });
+            assert!(is_same && first.status == *status, "{id} was told {first:?} and then {outcome:?}");
+        }
+    }
+
+    fn judge(&mut self) {
+        let durable = self.agent.durable();
+        if !self.broken {
+            assert_eq!(self.disk, *durable, "the journal leads to the same state");
+        }
+        assert_eq!(Durable::replay(&durable.records()), *durable, "and so does a compacted one");
+        assert!(durable.ledger.untold_len() <= UNTOLD);
+        for spec in &self.settings.methods {
+            let runs = self.running.iter().filter(|(_, command)| command.method == spec.name).count();
+            let most = match spec.class {
+                Class::Exclusive | Class::Serial(_) => 1,
+                Class::Parallel(most) => most,
+            };
+            assert!(runs <= most, "{runs} of {} run", spec.name);
+        }
+        let names: Vec<&str> = self.running.iter().map(|(_, command)| command.method.as_str()).collect();
+        let recorded = names.iter().filter(|name| **name != "echo").count();
+        assert!(!names.contains(&"alone") || recorded == 1, "not alone: {names:?}");
+        assert!(!self.is_spinning(), "the deadline stays in the past: a hot loop");
+    }
+
+    /// Whether ticks at this very moment never come to an end, tried on a copy.
+    fn is_spinning(&self) -> bool {
+        let now = self.now();
+        let mut copy = self.agent.clone();
+        for _ in 0..4 {
+            if copy.deadline(&now).is_none_or(|due| due > now.boot) {
+                return false;
+            }
+            copy.handle(&now, [Input::Tick]);
+            copy.stored();
+        }
+        true
+    }
+
+    // === The end
+
+    /// The cloud and the disk are well and everything ends: nothing may be left.
+    pub(crate) fn calm_down(&mut self) {
+        self.heal();
+        if self.stopped {
+            self.restart();
+        }
+        for _ in 0..400 {
+            let due = self.agent.deadline(&self.now());
+            if due.is_none() && self.in_flight.is_empty() && self.running.is_empty() && self.connected {
+                break;
+            }
+            let end = if self.closing { Deed::Offline } else { Deed::Online };
+            let deeds = [end, Deed::SettleAll, Deed::Finish(0, 1)];
+            let inputs: Vec<Input> = deeds.iter().flat_map(|deed| self.inputs_of(deed)).collect();
+            self.handle(inputs, false);
+            let due = self.agent.deadline(&self.now()).map_or(Duration::ZERO, |due| due.0.saturating_sub(self.up));
+            let millis = u32::try_from(due.as_millis()).expect("no deadline is weeks away") + 1;
+            self.pass(millis.min(60_000));
+        }
+        assert_eq!(self.agent.deadline(&self.now()), None, "nothing is due");
+        assert_eq!(self.agent.durable().ledger.untold_len(), 0, "nothing is untold");
+        assert!(self.running.is_empty() && self.in_flight.is_empty());
+    }
+}

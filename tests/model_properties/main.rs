@@ -1,0 +1,132 @@
+//! Whatever happens in whatever order, the promises of the model hold: random inputs, judged after every batch.
+//!
+//! It ends each life calmly, with everything acknowledged, finished and healed: then nothing may be left to do.
+
+#[path = "../support/given.rs"]
+mod given;
+mod life;
+
+use std::time::Duration;
+
+use life::Life;
+use proptest::prelude::*;
+use twinagent::model::cloud::Road;
+use twinagent::model::reboot::Mode;
+
+pub(crate) const METHODS: [&str; 7] = ["count", "queue", "alone", "echo", "rebootDevice", "cancelReboot", "nope"];
+
+#[derive(Clone, Debug)]
+pub(crate) enum Deed {
+    Hear {
+        method: usize,
+        id: Option<u8>,
+        payload: u8,
+        expires: Option<i16>,
+    },
+    Unique(usize),
+    /// More commands at once than may be untold.
+    Burst(u8),
+    Malformed,
+    Desired(u8),
+    /// The n-th of those on their way, or one that is not.
+    Settle(usize),
+    SettleAll,
+    /// The n-th of those that run, or one that does not.
+    Finish(usize, u16),
+    Online,
+    Offline,
+    Tick,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Batch {
+    pub deeds: Vec<Deed>,
+    /// Time before it, in milliseconds; the wall clock may go another way.
+    pub passes: u32,
+    pub wall_steps: i32,
+    pub fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Written,
+    /// Cannot be written, nor can anything until it is healed.
+    Fails,
+    Heals,
+    /// The process ends after it.
+    Restart,
+    /// The machine does.
+    Reboot,
+    Stop,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        8 => (0..METHODS.len(), prop::option::weighted(0.8, 0..5_u8), 0..2_u8, prop::option::weighted(0.2, -5..20_i16))
+            .prop_map(|(method, id, payload, expires)| Deed::Hear { method, id, payload, expires }),
+        1 => (0..METHODS.len()).prop_map(Deed::Unique),
+        1 => (0..2_u8).prop_map(Deed::Burst),
+        1 => Just(Deed::Malformed),
+        1 => (0..3_u8).prop_map(Deed::Desired),
+        4 => (0..6_usize).prop_map(Deed::Settle),
+        3 => Just(Deed::SettleAll),
+        6 => (0..6_usize, 0..3_u16).prop_map(|(run, size)| Deed::Finish(run, size * 3_000)),
+        3 => Just(Deed::Online),
+        1 => Just(Deed::Offline),
+        2 => Just(Deed::Tick),
+    ]
+}
+
+fn batch() -> impl Strategy<Value = Batch> {
+    let fate = prop_oneof![
+        20 => Just(Fate::Written),
+        2 => Just(Fate::Fails),
+        3 => Just(Fate::Heals),
+        1 => Just(Fate::Restart),
+        1 => Just(Fate::Reboot),
+        1 => Just(Fate::Stop),
+    ];
+    let passes = prop_oneof![3 => Just(0), 3 => 0..3_000_u32, 2 => 0..70_000_u32, 1 => 0..700_000_u32];
+    let steps = prop_oneof![20 => Just(0), 1 => -100_000..100_000_i32];
+    (prop::collection::vec(deed(), 0..6), passes, steps, fate).prop_map(|(deeds, passes, wall_steps, fate)| Batch {
+        deeds,
+        passes,
+        wall_steps,
+        fate,
+    })
+}
+
+fn roads() -> impl Strategy<Value = Road> {
+    prop_oneof![Just(Road::Own), Just(Road::Reported)]
+}
+
+fn modes() -> impl Strategy<Value = Mode> {
+    prop_oneof![Just(Mode::Machine), Just(Mode::Simulated(Duration::from_secs(20)))]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_promises_hold_whatever_happens(
+        road in roads(),
+        mode in modes(),
+        batches in prop::collection::vec(batch(), 1..30),
+    ) {
+        let mut life = Life::new(road, mode);
+        for batch in &batches {
+            life.live(batch);
+        }
+        life.calm_down();
+    }
+}
+
+#[test]
+#[should_panic(expected = "the journal leads to the same state")]
+fn a_journal_that_loses_outcomes_is_noticed() {
+    let mut life = Life::new(Road::Own, Mode::Machine);
+    life.loses_outcomes = true;
+    for deed in [Deed::Online, Deed::Hear { method: 0, id: None, payload: 0, expires: None }, Deed::Finish(0, 0)] {
+        life.live(&Batch { deeds: vec![deed], passes: 1_000, wall_steps: 0, fate: Fate::Written });
+    }
+}

@@ -1,0 +1,150 @@
+//! Stories of the login: refused, granted by half, renewed in time; and of the rules that a session lives by.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, interval, sleep};
+use twinagent::bridge::{Fault, Times};
+
+use crate::device::{Device, Setup};
+use crate::log::Log;
+
+const QUICK: &str = "[session]\nbackoff_max = \"1s\"\nbackoff_max_refused = \"1s\"\n";
+
+#[tokio::test]
+async fn a_refused_login_is_told_and_tried_again() {
+    let log = Log::listen();
+    let mut device = Device::new(Setup { config: QUICK, ..Setup::default() }).await;
+    device.bridge.faults().add(&device.name, Fault::RefuseLogin(5), Times::Next(2)).await.expect("a fault");
+    device.start();
+    device.wait_until_ready().await;
+    device.send("count/c-1", "").await;
+    device.answer("c-1", 200).await;
+    let refused = "not connected: login refused by the broker (CONNACK 5: not authorized); hint: check that the key";
+    assert_eq!(
+        (log.count(refused), log.count("not connected"), log.count(": connected ")),
+        (2, 2, 1),
+        "{}",
+        log.text()
+    );
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_without_its_subscriptions_is_none() {
+    let log = Log::listen();
+    let mut device = Device::new(Setup { config: QUICK, ..Setup::default() }).await;
+    device.bridge.faults().add(&device.name, Fault::RefuseSubscriptions, Times::Next(1)).await.expect("a fault");
+    device.start();
+    device.cloud.wait_until_ready(&device.name, crate::device::PATIENCE).await.expect("it subscribes");
+    device.send("count/c-1", "").await;
+    device.answer("c-1", 200).await;
+    assert_eq!(device.logins().await, 2);
+    let refused = "not connected: subscription to `/devices/gw-1/";
+    assert_eq!((log.count(refused), log.count(": connected ")), (1, 1), "{}", log.text());
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn answers_that_break_a_rule_of_the_registry_are_no_storm_of_logins() {
+    let log = Log::listen();
+    let setup = Setup { answers: "events", event_topic: false, ..Setup::default() };
+    let mut device = Device::online(setup).await;
+    device.send("count/c-1", "").await;
+    sleep(Duration::from_secs(6)).await;
+    // It waits up to 1 s, 2 s, 4 s, …: ten waits in six seconds are next to impossible, without any there are hundreds.
+    let logins = device.logins().await;
+    assert!((2..=10).contains(&logins), "{logins} logins\n{}", log.text());
+    assert!(log.count("not connected: closed by the broker; hint: ") >= 1, "{}", log.text());
+    let complaint = device.complaint().await.expect("the bridge has a reason");
+    assert!(complaint.contains("no Pub/Sub topic"), "{complaint}");
+    device.stop().await;
+    assert_eq!(device.counted(), [("c-1".to_owned(), 1)].into());
+}
+
+#[tokio::test]
+async fn a_state_that_changes_all_the_time_is_never_sent_too_fast() {
+    let mut device = Device::online(Setup::default()).await;
+    let mut states = device.cloud.state_changes().await.expect("a tap");
+    let end = Instant::now() + Duration::from_secs(30);
+    let mut pace = interval(Duration::from_millis(50));
+    let mut sent = 0;
+    while Instant::now() < end {
+        pace.tick().await;
+        device.send(&format!("echo/e-{sent}"), "").await;
+        sent += 1;
+    }
+    device.answer(&format!("e-{}", sent - 1), 200).await;
+    assert_eq!((device.complaint().await, device.logins().await), (None, 1));
+    let mut documents = 0;
+    while states.try_recv().is_ok() {
+        documents += 1;
+    }
+    // One a second, and not a quarter of that: it changed all the time.
+    assert!((8..=32).contains(&documents), "{documents} states, {sent} changes");
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn the_pace_of_states_is_kept_over_reconnects_and_restarts() {
+    let mut device = Device::online(Setup { config: QUICK, ..Setup::default() }).await;
+    for round in 0..6 {
+        device.send(&format!("echo/e-{round}"), "").await;
+        device.answer(&format!("e-{round}"), 200).await;
+        // The state was just taken, and there is a newer one to tell at once.
+        device.send(&format!("count/c-{round}"), "").await;
+        match round {
+            0..3 => drop(device.cloud.disconnect(&device.name).await.expect("a connection")),
+            3..5 => {
+                device.stop().await;
+                device.start();
+            }
+            _ => {
+                device.crash().await;
+                device.start();
+            }
+        }
+        device.wait_until_ready().await;
+        device.answer(&format!("c-{round}"), 200).await;
+    }
+    assert_eq!((device.complaint().await, device.logins().await), (None, 7));
+    device.stop().await;
+}
+
+/// Commands flow all the time. A caller whose command was not taken sends it again under its id, as wise callers do.
+#[tokio::test]
+async fn a_login_is_renewed_in_time_and_nobody_notices() {
+    let config = "[auth]\nlifetime = \"1m\"\n";
+    let setup = Setup { answers: "events", skew: Duration::ZERO, config, ..Setup::default() };
+    let log = Log::listen();
+    let mut device = Device::online(setup).await;
+    let began = Instant::now();
+    let mut renewed: Option<Duration> = None;
+    let mut pace = interval(Duration::from_millis(50));
+    let mut sent = 0;
+    // The old login ends with its minute: until after that, were it in use.
+    while began.elapsed() < Duration::from_secs(63) {
+        pace.tick().await;
+        let subfolder = format!("count/n-{sent}");
+        let mut tries = 0;
+        while device.cloud.send_command(&device.name, &subfolder, "").await.is_err() {
+            tries += 1;
+            assert!(tries < 1_000, "the device is away for long\n{}", log.text());
+            sleep(Duration::from_millis(10)).await;
+        }
+        sent += 1;
+        if renewed.is_none() && device.logins().await == 2 {
+            renewed = Some(began.elapsed());
+        }
+    }
+    let renewed = renewed.expect("a second login");
+    assert!((46..=55).contains(&renewed.as_secs()), "renewed after {renewed:?}");
+    assert_eq!((device.complaint().await, device.logins().await), (None, 2), "{}", log.text());
+    assert_eq!((log.count("disconnected as planned"), log.count("not connected")), (1, 0), "{}", log.text());
+    for id in 0..sent {
+        device.answer(&format!("n-{id}"), 200).await;
+    }
+    let counted = device.counted();
+    assert_eq!(counted.len(), sent);
+    assert!(counted.values().all(|times| *times == 1), "{counted:?}");
+    device.stop().await;
+}

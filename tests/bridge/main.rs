@@ -2,8 +2,10 @@
 #![cfg(feature = "bridge")]
 #![allow(clippy::disallowed_methods, reason = "tests look at the clock")]
 
+mod certificates;
 mod faults;
 mod files;
+mod http;
 mod login;
 mod raw;
 mod rest;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::authority::Authority;
 use super::credential::{self, Credential};
 use super::error::ApiError;
 use super::json::{Payload, Version};
@@ -147,7 +148,15 @@ pub(crate) struct RpcStatus {
 }
 
 impl Device {
-    pub(crate) fn new(name: DeviceName, num_id: u64, body: DeviceBody, now: Timestamp) -> Result<Self, ApiError> {
+    /// A new device, of a registry with these authorities.
+    pub(crate) fn new(
+        name: DeviceName,
+        num_id: u64,
+        body: DeviceBody,
+        authorities: &[Authority],
+        now: Timestamp,
+    ) -> Result<Self, ApiError> {
+        credential::check(&body.credentials, &[], authorities, now)?;
         let binary_data = body.config.map(|config| config.binary_data).unwrap_or_default();
         check_document(&binary_data.0)?;
         let first = Config { version: Version(1), cloud_update_time: now, device_ack_time: None, binary_data };
@@ -163,12 +172,18 @@ impl Device {
             configs: VecDeque::from([first]),
             states: VecDeque::new(),
         };
-        device.check()?;
+        device.check_metadata()?;
         Ok(device)
     }
 
     /// Puts the named fields of the body in the place of those of the device.
-    pub(crate) fn patch(&mut self, body: &DeviceBody, mask: &[String]) -> Result<(), ApiError> {
+    pub(crate) fn patch(
+        &mut self,
+        body: &DeviceBody,
+        mask: &[String],
+        authorities: &[Authority],
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
         let mut next = self.clone();
         for field in mask {
             match field.as_str() {
@@ -187,13 +202,13 @@ impl Device {
                 }
             }
         }
-        next.check()?;
+        credential::check(&next.credentials, &self.credentials, authorities, now)?;
+        next.check_metadata()?;
         *self = next;
         Ok(())
     }
 
-    fn check(&self) -> Result<(), ApiError> {
-        credential::check(&self.credentials)?;
+    fn check_metadata(&self) -> Result<(), ApiError> {
         let (pairs, key, value, all) = MAX_METADATA;
         let total: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
         let too_long = self.metadata.iter().any(|(name, text)| name.len() > key || text.len() > value);

@@ -4,15 +4,18 @@
 //! cloud.google.com/iot/docs and the discovery document `cloudiot.v1`.
 
 mod auth;
+mod authority;
 mod credential;
 mod device;
 mod error;
 mod json;
+mod key;
 mod list;
 mod names;
 mod registry;
 mod resources;
 mod rules;
+mod x509;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

@@ -5,9 +5,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::authority::{self, Authority};
 use super::device::LogLevel;
 use super::error::ApiError;
 use super::names::RegistryName;
+use crate::model::now::Timestamp;
 
 /// Event notification configurations of one registry (cloud.google.com/iot/docs/quotas).
 const MAX_EVENT_TOPICS: usize = 10;
@@ -60,7 +62,7 @@ pub(crate) struct HttpConfig {
 }
 
 /// What a client writes, and what is kept of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct RegistryBody {
     pub(crate) id: String,
@@ -78,7 +80,7 @@ pub(crate) struct RegistryBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     log_level: Option<LogLevel>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    credentials: Vec<Value>,
+    pub(crate) credentials: Vec<Authority>,
 }
 
 /// A registry.
@@ -106,17 +108,23 @@ impl RegistryBody {
 }
 
 impl Registry {
-    pub(crate) fn new(name: RegistryName, number: u64, mut body: RegistryBody) -> Result<Self, ApiError> {
+    pub(crate) fn new(
+        name: RegistryName,
+        number: u64,
+        mut body: RegistryBody,
+        now: Timestamp,
+    ) -> Result<Self, ApiError> {
         body.id.clone_from(&name.registry);
         // What a new registry of the cloud shows, too.
         body.mqtt_config.get_or_insert(MqttConfig { mqtt_enabled_state: MqttState::Enabled });
         body.http_config.get_or_insert(HttpConfig { http_enabled_state: HttpState::Enabled });
+        authority::check(&body.credentials, &[], now)?;
         let registry = Self { name, number, body };
         registry.check()?;
         Ok(registry)
     }
 
-    pub(crate) fn patch(&mut self, body: &RegistryBody, mask: &[String]) -> Result<(), ApiError> {
+    pub(crate) fn patch(&mut self, body: &RegistryBody, mask: &[String], now: Timestamp) -> Result<(), ApiError> {
         let mut next = self.clone();
         for field in mask {
             match field.as_str() {
@@ -137,6 +145,7 @@ impl Registry {
                 }
             }
         }
+        authority::check(&next.body.credentials, &self.body.credentials, now)?;
         next.check()?;
         *self = next;
         Ok(())
@@ -146,9 +155,6 @@ impl Registry {
         let topics = &self.body.event_notification_configs;
         if topics.len() > MAX_EVENT_TOPICS {
             return Err(ApiError::invalid(format!("A registry can have at most {MAX_EVENT_TOPICS} event topics.")));
-        }
-        if !self.body.credentials.is_empty() {
-            return Err(ApiError::invalid("Registry certificates are not supported here."));
         }
         if let Some(wrong) = topics.iter().map(|topic| &topic.pubsub_topic_name).find(|name| !is_topic(name)) {
             return Err(ApiError::invalid(format!(
@@ -172,6 +178,9 @@ impl Registry {
     pub(crate) fn resource(&self) -> Value {
         let mut resource = json!(self.body);
         resource["name"] = json!(self.name.to_string());
+        if !self.body.credentials.is_empty() {
+            resource["credentials"] = self.body.credentials.iter().map(Authority::resource).collect();
+        }
         resource
     }
 }

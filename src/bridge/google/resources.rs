@@ -25,12 +25,17 @@ pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 impl Google {
     // Registries
 
-    pub(crate) fn create_registry(&mut self, name: RegistryName, body: RegistryBody) -> Result<Value, ApiError> {
+    pub(crate) fn create_registry(
+        &mut self,
+        name: RegistryName,
+        body: RegistryBody,
+        now: Timestamp,
+    ) -> Result<Value, ApiError> {
         if self.registries.contains_key(&name) {
             return Err(ApiError::new(Canonical::AlreadyExists, format!("Registry '{name}' already exists.")));
         }
         let number = self.free_number();
-        let registry = Registry::new(name.clone(), number, body)?;
+        let registry = Registry::new(name.clone(), number, body, now)?;
         let resource = registry.resource();
         self.registries.insert(name, registry);
         self.changed.insert(Change::Registry(number));
@@ -58,11 +63,12 @@ impl Google {
         name: &RegistryName,
         body: &RegistryBody,
         mask: &[String],
+        now: Timestamp,
     ) -> Result<Value, ApiError> {
         self.registry(name)?;
         check_update_mask(mask)?;
         let registry = self.registries.get_mut(name).expect("it was just found");
-        registry.patch(body, mask)?;
+        registry.patch(body, mask, now)?;
         self.changed.insert(Change::Registry(registry.number));
         Ok(registry.resource())
     }
@@ -118,7 +124,8 @@ impl Google {
             return Err(ApiError::new(Canonical::AlreadyExists, format!("Device '{name}' already exists.")));
         }
         let number = self.free_number();
-        let device = Device::new(name.clone(), number, body, now)?;
+        let authorities = &self.registry(registry)?.body.credentials;
+        let device = Device::new(name.clone(), number, body, authorities, now)?;
         let resource = device.resource();
         self.devices.insert(number, device);
         self.numbers.insert(name, number);
@@ -154,10 +161,13 @@ impl Google {
         number: ClientNumber,
         body: &DeviceBody,
         mask: &[String],
+        now: Timestamp,
     ) -> Result<(Value, bool), ApiError> {
         check_update_mask(mask)?;
-        let device = self.device_mut(number).expect("the number was just found");
-        device.patch(body, mask)?;
+        let device = self.devices.get_mut(&number).expect("the number was just found");
+        let registry = self.registries.get(&device.name.of()).expect("a registry with devices cannot be deleted");
+        device.patch(body, mask, &registry.body.credentials, now)?;
+        self.changed.insert(Change::Device(number));
         Ok((device.resource(), device.blocked))
     }
 

@@ -67,7 +67,7 @@ pub(super) async fn patch(
     let mask = Pairs(pairs).mask("updateMask");
     let body: DeviceBody = body(bytes)?;
     let question = move |world: &mut World, number| {
-        let (resource, blocked) = world.google.patch_device(number, &body, &mask)?;
+        let (resource, blocked) = world.google.patch_device(number, &body, &mask, wall())?;
         if blocked && world.broker.connection_of(number).is_some() {
             world.violated(number, Violation::new(Canonical::PermissionDenied, "mqtt: the device is blocked"));
         }

@@ -22,9 +22,9 @@ fn shell(folder: &Path, line: &str) {
 }
 
 /// A key, and a certificate that is valid from and until so many seconds from now.
-struct Made {
+pub(crate) struct Made {
     key: KeyPair,
-    pem: String,
+    pub(crate) pem: String,
 }
 
 fn params(name: &str, from: i64, until: i64) -> CertificateParams {
@@ -37,7 +37,7 @@ fn params(name: &str, from: i64, until: i64) -> CertificateParams {
     params
 }
 
-fn authority(name: &str, from: i64, until: i64) -> Made {
+pub(crate) fn authority(name: &str, from: i64, until: i64) -> Made {
     let key = KeyPair::generate().expect("a key");
     let mut params = params(name, from, until);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -4,10 +4,12 @@
 
 mod certificates;
 mod faults;
+mod fields;
 mod files;
 mod http;
 mod login;
 mod raw;
+mod resource;
 mod rest;
 mod rules;
 mod serve;

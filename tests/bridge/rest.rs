@@ -28,8 +28,8 @@ async fn a_device_lives_from_its_creation_to_its_end() {
     assert_eq!(get(&world, &by_number).await, created);
     assert_eq!(get(&world, &format!("{by_id}?alt=json")).await, created);
     assert_eq!(
-        get(&world, &format!("{by_number}?fieldMask=metadata,lastErrorStatus,num_id,metadata.a")).await,
-        json!({"id": "dev.1~%+", "numId": number, "metadata": {"a": "b"}})
+        get(&world, &format!("{by_number}?fieldMask=metadata,lastErrorStatus,num_id,config.version")).await,
+        json!({"id": "dev.1~%+", "numId": number, "metadata": {"a": "b"}, "config": {"version": "1"}})
     );
 
     let mut changed = created.clone();

@@ -104,6 +104,13 @@ impl World {
         Self { bridge, cloud, faults, device, key, folder }
     }
 
+    /// The same world with another run of the bridge.
+    pub(crate) async fn restarted(self) -> Self {
+        self.bridge.stop().await;
+        let bridge = start(&self.folder, |_| {}).await;
+        Self { cloud: bridge.cloud(), faults: bridge.faults(), bridge, ..self }
+    }
+
     pub(crate) fn mqtt(&self) -> std::net::SocketAddr {
         self.bridge.addresses().mqtt.expect("it is on")
     }

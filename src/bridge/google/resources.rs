@@ -9,8 +9,10 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 
 use super::device::{Config, Device, DeviceBody, MAX_HISTORY, check_document};
+use super::fields::{Fields, check_update_mask};
+use super::gateway::GatewayConfig;
 use super::json::{Payload, Version};
-use super::list::{ListOptions, listed, page, shown};
+use super::list::{ListOptions, listed, page};
 use super::registry::{Registry, RegistryBody};
 use super::{ApiError, Canonical, Change, DeviceName, Google, RegistryName};
 use crate::bridge::broker::ClientNumber;
@@ -134,24 +136,23 @@ impl Google {
     }
 
     pub(crate) fn get_device(&self, number: ClientNumber, fields: &[String]) -> Result<Value, ApiError> {
-        let device = self.device(number).expect("the number was just found");
-        if fields.is_empty() { Ok(device.resource()) } else { shown(device, fields) }
+        let fields = Fields::of_device(fields)?;
+        Ok(fields.shown_or_all(self.device(number).expect("the number was just found")))
     }
 
     pub(crate) fn list_devices(&self, registry: &RegistryName, options: &ListOptions) -> Result<Value, ApiError> {
         self.registry(registry)?;
+        options.check()?;
+        let fields = Fields::of_device(&options.fields)?;
         let named = !options.ids.is_empty() || !options.numbers.is_empty();
         let mine = self
             .devices_of(registry)
             .filter(|device| {
                 !named || options.ids.contains(&device.name.device) || options.numbers.contains(&device.num_id)
             })
-            .filter(|device| {
-                let kind = device.gateway_config.as_ref().and_then(|config| config.get("gatewayType")?.as_str());
-                options.gateway_type.as_deref().is_none_or(|wanted| kind.unwrap_or("NON_GATEWAY") == wanted)
-            });
+            .filter(|device| GatewayConfig::is_of(device.gateway_config.as_ref(), options.gateway_type));
         let (page, token) = page(mine, |device| &device.name.device, options)?;
-        let list = page.into_iter().map(|device| shown(device, &options.fields)).collect::<Result<_, _>>()?;
+        let list = page.into_iter().map(|device| fields.shown(device)).collect();
         Ok(listed("devices", list, token))
     }
 
@@ -256,8 +257,4 @@ pub(crate) fn check_command(subfolder: &str, payload: &[u8]) -> Result<(), ApiEr
         )));
     }
     Ok(())
-}
-
-fn check_update_mask(mask: &[String]) -> Result<(), ApiError> {
-    if mask.is_empty() { Err(ApiError::invalid("The update mask must not be empty.")) } else { Ok(()) }
 }

@@ -160,8 +160,8 @@ async fn keys_that_the_cloud_does_not_take_are_refused() {
             }
         }
     }
-    let folder = std::fs::read_dir(folder.path()).expect("the folder is there").count();
-    assert_eq!(folder, 4 + 4 + 4, "four keys, four public keys, four certificates");
+    let made = std::fs::read_dir(folder.path()).expect("the folder is there").count();
+    assert_eq!(made, 4 + 4 + 4, "four keys, four public keys, four certificates");
 }
 
 #[tokio::test]

@@ -77,8 +77,8 @@ impl Credential {
     }
 
     /// The key for a login now, if it is of this kind. An expired credential is ignored for new logins; the start of
-    /// 1970 means that it never expires. The dates of a certificate are not looked at: they counted when it was added,
-    /// and "after a device has been created … it should be able to connect" (discovery document, registry credentials).
+    /// 1970 means that it never expires. The dates of a certificate are not looked at: certificates are verified when
+    /// they are added, and never again (discovery document, `DeviceRegistry.credentials`).
     pub(crate) fn login_key(&self, kind: KeyKind, now: Timestamp) -> Option<VerifyingKey> {
         let counts = self.expiration_time.is_none_or(|end| end > now || end.unix_seconds() == 0);
         let wanted = counts && self.public_key.format.kind() == kind;

@@ -12,7 +12,7 @@ use super::credential::{self, Credential};
 use super::error::ApiError;
 use super::fields::unchangeable;
 use super::gateway::GatewayConfig;
-use super::json::{Int64, Payload, Version};
+use super::json::{Number, Payload, Version};
 use super::log_level::LogLevel;
 use super::names::DeviceName;
 use super::quoted;
@@ -83,7 +83,7 @@ pub(crate) struct DeviceBody {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ConfigBody {
-    version: Int64,
+    version: Number,
     binary_data: Payload,
 }
 
@@ -154,7 +154,7 @@ impl Device {
     ) -> Result<Self, ApiError> {
         credential::check(&body.credentials, &[], authorities, now)?;
         let ConfigBody { version, binary_data } = body.config.unwrap_or_default();
-        if version != Int64::default() {
+        if version != Number::default() {
             return Err(ApiError::invalid("The config version of a new device must be 0; the cloud makes it 1."));
         }
         check_document(&binary_data.0)?;

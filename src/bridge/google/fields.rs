@@ -3,6 +3,8 @@
 //! Names are in snake case, as the discovery document asks; camel case, as JSON has it, is taken as well. A path may
 //! name a field of a field, but nothing inside of a list or a map (`google/protobuf/field_mask.proto`).
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::device::Device;
@@ -47,9 +49,10 @@ pub(crate) fn mask(text: &str) -> Vec<String> {
     text.split(',').map(snake).filter(|name| !name.is_empty()).collect()
 }
 
-/// Fields of a device to be shown, with the field inside if only that is wanted; none stands for all.
+/// Fields of a device to be shown, with the field inside if only that is wanted; none stands for all. Each is in it
+/// once, however often a mask names it.
 #[derive(Debug)]
-pub(crate) struct Fields(Vec<(&'static str, Option<&'static str>)>);
+pub(crate) struct Fields(BTreeSet<(&'static str, Option<&'static str>)>);
 
 impl Fields {
     /// Refuses names that a device does not have.

@@ -50,9 +50,9 @@ impl<'de> Deserialize<'de> for Payload {
 
 /// A number that a client sends: a text, as it should be, or a number, as some clients write it. 0 if it is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Int64(pub(crate) u64);
+pub(crate) struct Number(pub(crate) u64);
 
-impl<'de> Deserialize<'de> for Int64 {
+impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let number = match Value::deserialize(input)? {
             Value::Null => Some(0),

@@ -19,6 +19,9 @@ const PRIME256V1: &[u64] = &[1, 2, 840, 10_045, 3, 1, 7];
 /// The bits of an RSA modulus: the cloud's least, ring's most.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
 
+/// Longer than any honest certificate of an RSA 8192 key, in bytes of PEM; what is longer is not looked at.
+pub(super) const LONGEST_PEM: usize = 32 * 1024;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyKind {
     Rsa,
@@ -99,6 +102,9 @@ impl SignatureAlgorithm {
 impl VerifyingKey {
     /// Reads a key between `BEGIN PUBLIC KEY` and `END PUBLIC KEY`.
     pub(crate) fn from_pem(pem: &str) -> Option<Self> {
+        if pem.len() > LONGEST_PEM {
+            return None;
+        }
         let der = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).ok()?;
         yasna::parse_der(&der, Self::read).ok()
     }

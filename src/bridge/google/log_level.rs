@@ -15,7 +15,7 @@ pub(crate) enum LogLevel {
     None,
     /// What was refused, and connections that broke.
     Error,
-    /// Also the begin and the end of connections.
+    /// Also the beginning and the end of connections.
     Info,
     /// Also each message, subscription and ping.
     Debug,

@@ -30,7 +30,7 @@ pub(crate) use self::device::DeviceBody;
 pub use self::error::{ApiError, Canonical};
 pub(crate) use self::fields::mask;
 pub(crate) use self::gateway::GatewayType;
-pub(crate) use self::json::{Int64, Payload};
+pub(crate) use self::json::{Number, Payload};
 pub(crate) use self::list::ListOptions;
 pub(crate) use self::log_level::LogLevel;
 pub use self::names::{DeviceName, RegistryName};

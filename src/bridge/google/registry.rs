@@ -170,7 +170,7 @@ impl Registry {
         if topics.iter().any(|topic| topic.subfolder_matches.starts_with('/')) {
             return Err(ApiError::invalid("A subfolder must not begin with '/'."));
         }
-        // Terraform's page on the resource says so; it follows from "only the first matching configuration is used".
+        // Those behind it could never match. Terraform's page on `google_cloudiot_registry` has the rule.
         if topics.iter().rev().skip(1).any(|topic| topic.subfolder_matches.is_empty()) {
             return Err(ApiError::invalid("Only the last event topic can be for all subfolders."));
         }

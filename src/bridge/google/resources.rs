@@ -166,7 +166,7 @@ impl Google {
     ) -> Result<(Value, bool), ApiError> {
         check_update_mask(mask)?;
         let device = self.devices.get_mut(&number).expect("the number was just found");
-        let registry = self.registries.get(&device.name.of()).expect("a registry with devices cannot be deleted");
+        let registry = self.registries.get(&device.name.of()).expect("the device was just found in it");
         device.patch(body, mask, &registry.body.credentials, now)?;
         self.changed.insert(Change::Device(number));
         Ok((device.resource(), device.blocked))

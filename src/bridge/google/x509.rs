@@ -11,7 +11,7 @@ use yasna::models::TaggedDerValue;
 use yasna::tags::{TAG_BMPSTRING, TAG_UNIVERSALSTRING, TAG_UTCTIME};
 use yasna::{ASN1Result, BERReader, BERReaderSeq, Tag};
 
-use super::key::{SignatureAlgorithm, VerifyingKey, invalid};
+use super::key::{LONGEST_PEM, SignatureAlgorithm, VerifyingKey, invalid};
 use crate::model::now::Timestamp;
 
 #[derive(Debug)]
@@ -43,6 +43,9 @@ struct Name {
 impl Certificate {
     /// Reads a text with exactly one certificate.
     pub(crate) fn from_pem(pem: &str) -> Option<Self> {
+        if pem.len() > LONGEST_PEM {
+            return None;
+        }
         let mut all = CertificateDer::pem_slice_iter(pem.as_bytes());
         match (all.next(), all.next()) {
             (Some(Ok(der)), None) => Self::read(der.to_vec()).ok(),
@@ -256,6 +259,9 @@ mod tests {
         for none in ["", "no PEM", &format!("{ES256}{AUTHORITY}"), &ES256.replace("CERTIFICATE", "PUBLIC KEY")] {
             assert!(Certificate::from_pem(none).is_none(), "{none:.40}");
         }
+        let padded = |length: usize| format!("{}{ES256}", "x\n".repeat((length - ES256.len()) / 2));
+        assert!(Certificate::from_pem(&padded(LONGEST_PEM)).is_some());
+        assert!(Certificate::from_pem(&padded(LONGEST_PEM + 2)).is_none());
         let nested = [0x30, 0x80].repeat(100_000);
         assert!(Certificate::read(nested).is_err());
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Rest;
 use super::answer::{Answer, body};
 use super::query::Pairs;
-use crate::bridge::google::{ApiError, Canonical, DeviceBody, Int64, Payload, RegistryName, Violation, check_command};
+use crate::bridge::google::{ApiError, Canonical, DeviceBody, Number, Payload, RegistryName, Violation, check_command};
 use crate::bridge::world::{World, wall};
 
 type Body = Result<Bytes, BytesRejection>;
@@ -118,7 +118,7 @@ pub(super) async fn act(State(rest): State<Rest>, Path(path): DevicePath, bytes:
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct ModifyConfig {
-    version_to_update: Int64,
+    version_to_update: Number,
     binary_data: Payload,
 }
 

@@ -3,6 +3,14 @@
 #[path = "../support/count.rs"]
 mod count;
 mod device;
+mod process;
+mod strace;
 
 mod commands;
+mod disk;
+mod ends;
+mod kill;
+mod order;
 mod reboot;
+mod secrets;
+mod unusable;

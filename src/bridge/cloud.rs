@@ -38,7 +38,7 @@ impl Cloud {
         self.owner
             .ask(move |world| {
                 let body = RegistryBody::plain(&name, event_topic);
-                world.google.create_registry(name, body).map(drop)
+                world.google.create_registry(name, body, wall()).map(drop)
             })
             .await?;
         Ok(created)

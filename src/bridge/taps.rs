@@ -28,6 +28,8 @@ pub struct Telemetry {
     pub device: DeviceName,
     /// What followed `events/` in the topic; empty if nothing did.
     pub subfolder: String,
+    /// The Pub/Sub topic that the registry names for it.
+    pub topic: String,
     pub payload: Bytes,
     pub time: Timestamp,
 }
@@ -43,7 +45,7 @@ pub struct StateChange {
 /// Payloads may hold anything, so they are never printed.
 impl fmt::Debug for Telemetry {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { device, subfolder, payload, time } = self;
+        let Self { device, subfolder, topic: _, payload, time } = self;
         write!(out, "Telemetry({device} {subfolder:?} {} bytes {time})", payload.len())
     }
 }
@@ -127,6 +129,7 @@ pub(crate) fn write_log(file: File, mut events: mpsc::Receiver<(u64, Telemetry)>
 fn line(number: u64, event: &Telemetry) -> Value {
     json!({
         "publishTime": event.time,
+        "topic": event.topic,
         "attributes": {
             "projectId": event.device.project,
             "deviceRegistryLocation": event.device.region,

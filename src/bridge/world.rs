@@ -4,6 +4,7 @@
 //! branch at the login and at each packet.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use super::broker::connection::{ConnectionId, End, Heard, Orders};
 use super::broker::{Broker, ClientNumber, Receipt};
 use super::faults::Fault;
 use super::google::{
-    ApiError, Canonical, Feed, Google, Payload, Published, Violation, command_topic, config_topic, quoted,
+    ApiError, Canonical, Feed, Google, LogLevel, Payload, Published, Violation, command_topic, config_topic, quoted,
 };
 use super::owner::{Timer, TimerKey, Timers};
 use super::taps::{StateChange, Taps, Telemetry};
@@ -69,11 +70,8 @@ impl World {
                     self.timers.cancel(key);
                 }
                 if let Some(number) = self.broker.gone(id) {
-                    let device = self.google.name_of(number).map(ToString::to_string);
-                    match end {
-                        End::Ours | End::Eof => tracing::info!(device, "disconnected: {end}"),
-                        _ => tracing::warn!(device, "disconnected: {end}"),
-                    }
+                    let level = if matches!(end, End::Ours | End::Eof) { LogLevel::Info } else { LogLevel::Error };
+                    self.log(number, level, format_args!("disconnected: {end}"));
                 } else {
                     tracing::debug!("a connection ended that was not logged in, or not any more: {end}");
                 }
@@ -144,7 +142,7 @@ impl World {
             let left = admitted.expires.saturating_add(settings.skew).since(wall());
             self.expiries.insert(id, self.timers.add(Instant::now() + left, Timer::Expire(id)));
         }
-        tracing::info!(device = connect.client_id, session_present = present, "connected");
+        self.log(number, LogLevel::Info, if present { "connected to its kept session" } else { "connected" });
     }
 
     fn packet(&mut self, number: ClientNumber, packet: Packet) -> Result<(), Violation> {
@@ -167,6 +165,7 @@ impl World {
             }
             Packet::PingReq => {
                 self.google.heartbeat(number, wall());
+                self.log(number, LogLevel::Debug, "ping");
                 if !self.broker.plan(number).strikes(Fault::WithholdPingresps) {
                     self.broker.send(number, Packet::PingResp);
                 }
@@ -189,13 +188,16 @@ impl World {
         let payload = Bytes::copy_from_slice(&message.payload);
         match published {
             Published::State => {
+                self.log(number, LogLevel::Debug, format_args!("state of {} bytes", payload.len()));
                 self.taps.states.put(&StateChange { device, payload, time });
                 if self.broker.acknowledge(number, message) {
                     self.google.state_acknowledged(number, Instant::now());
                 }
             }
-            Published::Event { subfolder } => {
-                if self.taps.take_event(number, &Telemetry { device, subfolder, payload, time }) {
+            Published::Event { subfolder, topic } => {
+                let size = payload.len();
+                self.log(number, LogLevel::Debug, format_args!("event of {size} bytes in {}", quoted(&subfolder)));
+                if self.taps.take_event(number, &Telemetry { device, subfolder, topic, payload, time }) {
                     self.broker.acknowledge(number, message);
                 }
             }
@@ -213,6 +215,7 @@ impl World {
                 let text = format!("mqtt: the filter {} is not one of the device's", quoted(&filter.path));
                 return Err(Violation::new(Canonical::InvalidArgument, text));
             }
+            self.log(number, LogLevel::Debug, format_args!("subscribes to {}", quoted(&filter.path)));
             codes.push(match (feed, self.broker.session(number)) {
                 (Some(feed), Some(session)) if !refused => {
                     let qos = if filter.qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
@@ -315,10 +318,21 @@ impl World {
         self.google.delete_device(number)
     }
 
+    /// Logs what a device did, if its log level or that of its registry asks for it.
+    fn log(&self, number: ClientNumber, level: LogLevel, event: impl fmt::Display) {
+        if self.google.logs(number, level) {
+            let device = self.google.name_of(number).map(ToString::to_string);
+            if level == LogLevel::Error {
+                tracing::warn!(device, "{event}");
+            } else {
+                tracing::info!(device, "{event}");
+            }
+        }
+    }
+
     /// Ends the connection of a device for a reason that it can be asked for later.
     pub(crate) fn violated(&mut self, number: ClientNumber, violation: Violation) {
-        let device = self.google.name_of(number).map(ToString::to_string);
-        tracing::warn!(device, "connection closed: {}", violation.message);
+        self.log(number, LogLevel::Error, format_args!("connection closed: {}", violation.message));
         self.google.violated(number, violation, wall());
         self.broker.close(number);
     }

@@ -225,8 +225,8 @@ impl Daemon {
                 self.session.acknowledge(delivery);
                 None
             }
-            Effect::Start(run, command) => self.workers.start(run, &command),
-            Effect::Resume(run, command) => self.workers.resume(run, &command),
+            Effect::Start(run, command) => self.workers.start(run, command),
+            Effect::Resume(run, command) => self.workers.resume(run, command),
             Effect::Send(id, message) => {
                 self.session.send(id, &message);
                 None

@@ -1,4 +1,4 @@
-//! The handlers and their runs, whose end is an input of the loop: at once where the handler has its answer at once,
+//! The handlers and their runs, whose end is an input of the loop: at once where a harmless one has its answer at once,
 //! else that of a task with a time limit.
 
 use std::collections::HashMap;
@@ -38,39 +38,31 @@ impl Workers {
     }
 
     /// Begins a run; its end, if it has ended already.
-    pub(super) fn start(&mut self, run: RunId, command: &Command) -> Option<Input> {
+    pub(super) fn start(&mut self, run: RunId, command: Command) -> Option<Input> {
         self.begin(run, command, |handler, command| handler.run(command))
     }
 
     /// Asks what became of a run that was cut off; the answer, if it is there at once.
-    pub(super) fn resume(&mut self, run: RunId, command: &Command) -> Option<Input> {
+    pub(super) fn resume(&mut self, run: RunId, command: Command) -> Option<Input> {
         self.begin(run, command, |handler, command| handler.resume(command))
     }
 
-    fn begin(
-        &mut self,
-        run: RunId,
-        command: &Command,
-        begin: impl FnOnce(&dyn Handler, &Command) -> Running,
-    ) -> Option<Input> {
+    fn begin(&mut self, run: RunId, command: Command, begin: fn(&dyn Handler, &Command) -> Running) -> Option<Input> {
         // The model starts only what is in its list, but the journal may name a method of an older configuration.
         let Some((spec, handler)) = self.handlers.get(&command.method) else {
             return Some(Input::Finished(run, interrupted()));
         };
         let (time_limit, output_limit) = (spec.time_limit, spec.output_limit);
-        // Most handlers have their answer at once. It then leaves with the PUBACK, in one write, and costs no task.
-        let first = catch_unwind(AssertUnwindSafe(|| {
-            let mut running = begin(handler.as_ref(), command);
-            match running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(outcome) => Ok(outcome),
-                Poll::Pending => Err(running),
+        // Most harmless methods have their answer at once. It then leaves with the PUBACK, in one write, and costs no
+        // task. Any other method runs as a task behind the connection's, so that its PUBACK has left before.
+        let running: Running = if spec.harmless {
+            match first_poll(|| begin(handler.as_ref(), &command)) {
+                Ok(outcome) => return Some(Input::Finished(run, bounded(outcome, output_limit))),
+                Err(running) => running,
             }
-        }));
-        let running = match first {
-            Ok(Ok(outcome)) => return Some(Input::Finished(run, bounded(outcome, output_limit))),
-            // A task polls it at once, so whatever it waits for learns of a waker that wakes.
-            Ok(Err(running)) => running,
-            Err(_) => return Some(Input::Finished(run, panicked())),
+        } else {
+            let handler = handler.clone();
+            Box::pin(async move { begin(handler.as_ref(), &command).await })
         };
         let task = self.tasks.spawn(async move {
             let outcome = tokio::time::timeout(time_limit, running).await.unwrap_or_else(|_| {
@@ -106,6 +98,19 @@ impl Workers {
     }
 }
 
+/// The outcome of a run if it ends at its first poll, else the run. The next poll must follow at once, as it does in a
+/// new task: until then nobody is woken by what it waits for.
+fn first_poll(begin: impl FnOnce() -> Running) -> Result<Outcome, Running> {
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        let mut running = begin();
+        match running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => Ok(outcome),
+            Poll::Pending => Err(running),
+        }
+    }));
+    polled.unwrap_or_else(|_| Ok(panicked()))
+}
+
 fn panicked() -> Outcome {
     tracing::error!("a handler panicked; the message stands above");
     Outcome::failed(Status::FAILED, "the handler panicked; see the log of the agent")
@@ -138,7 +143,7 @@ mod tests {
         fn spec(&self) -> MethodSpec {
             MethodSpec {
                 name: Method::parse(self.0).expect("a method name"),
-                harmless: true,
+                harmless: self.0 != "recorded",
                 class: Class::Parallel(8),
                 time_limit: Duration::from_millis(200),
                 output_limit: 8,
@@ -148,7 +153,7 @@ mod tests {
         fn run(&self, _: &Command) -> Running {
             let done = || Outcome::new(Status::DONE, json!("done"));
             match self.0 {
-                "instant" => Box::pin(ready(done())),
+                "instant" | "recorded" => Box::pin(ready(done())),
                 "verbose" => Box::pin(ready(Outcome::new(Status::DONE, json!("more than 8 bytes")))),
                 "slow" => Box::pin(async move {
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -168,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn a_run_ends_at_once_or_later_and_in_each_way_once() {
         let at_once = [("instant", 200), ("verbose", 200), ("panicsAtOnce", 500), ("panicsBefore", 500), ("gone", 500)];
-        let later = [("slow", 200), ("endless", 408), ("panicsLater", 500)];
+        let later = [("recorded", 200), ("slow", 200), ("endless", 408), ("panicsLater", 500)];
         let known = at_once.iter().chain(&later).map(|(name, _)| *name).filter(|name| *name != "gone");
         let handlers: Vec<Arc<dyn Handler>> = known.map(|name| Arc::new(Odd(name)) as _).collect();
         let mut workers = Workers::new(&handlers);
@@ -183,7 +188,7 @@ mod tests {
                 to: crate::model::runs::To::Cloud(None),
                 received: crate::host::clock::wall(),
             });
-            (run, workers.start(run, &Command { key, method, payload: json!(null) }))
+            (run, workers.start(run, Command { key, method, payload: json!(null) }))
         };
         for (name, expected) in at_once {
             let (started, end) = start(&mut workers, name);

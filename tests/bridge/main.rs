@@ -2,10 +2,14 @@
 #![cfg(feature = "bridge")]
 #![allow(clippy::disallowed_methods, reason = "tests look at the clock")]
 
+mod certificates;
 mod faults;
+mod fields;
 mod files;
+mod http;
 mod login;
 mod raw;
+mod resource;
 mod rest;
 mod rules;
 mod serve;

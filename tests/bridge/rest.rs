@@ -1,54 +1,14 @@
-//! The REST side over plain HTTP/1.1, byte by byte.
+//! The REST side: a resource's life, commands, lists, errors, the bearer token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rumqttc::mqttbytes::v4::{Packet, PubAck};
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use serde_json::json;
 use twinagent::bridge::Options;
 
+use crate::http::{DEVICES, PARENT, call, done, get, refused};
 use crate::raw::{Raw, Seen};
 use crate::support::World;
-
-const PARENT: &str = "/v1/projects/my-project/locations/us-central1/registries";
-const DEVICES: &str = "/v1/projects/my-project/locations/us-central1/registries/my-registry/devices";
-
-/// One call: status and JSON of the answer.
-async fn call(world: &World, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
-    let address = world.bridge.addresses().http.expect("it is on");
-    let mut stream = TcpStream::connect(address).await.expect("the bridge listens");
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).await.expect("the bridge reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer in UTF-8");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
-    (status, serde_json::from_str(body).expect("JSON"))
-}
-
-async fn get(world: &World, path: &str) -> Value {
-    let (status, answer) = call(world, "GET", path, "", "").await;
-    assert_eq!(status, 200, "{path}: {answer}");
-    answer
-}
-
-async fn done(world: &World, method: &str, path: &str, body: Value) -> Value {
-    let (status, answer) = call(world, method, path, "", &body.to_string()).await;
-    assert_eq!(status, 200, "{method} {path}: {answer}");
-    answer
-}
-
-async fn refused(world: &World, method: &str, path: &str, body: Value) -> (u64, String) {
-    let (status, answer) = call(world, method, path, "", &body.to_string()).await;
-    let error = &answer["error"];
-    assert_eq!(error["code"], status, "{answer}");
-    assert!(!error["message"].as_str().expect("a text").is_empty());
-    (u64::from(status), error["status"].as_str().expect("a text").to_owned())
-}
 
 #[tokio::test]
 async fn a_device_lives_from_its_creation_to_its_end() {
@@ -68,8 +28,8 @@ async fn a_device_lives_from_its_creation_to_its_end() {
     assert_eq!(get(&world, &by_number).await, created);
     assert_eq!(get(&world, &format!("{by_id}?alt=json")).await, created);
     assert_eq!(
-        get(&world, &format!("{by_number}?fieldMask=metadata,lastErrorStatus,num_id,metadata.a")).await,
-        json!({"id": "dev.1~%+", "numId": number, "metadata": {"a": "b"}})
+        get(&world, &format!("{by_number}?fieldMask=metadata,lastErrorStatus,num_id,config.version")).await,
+        json!({"id": "dev.1~%+", "numId": number, "metadata": {"a": "b"}, "config": {"version": "1"}})
     );
 
     let mut changed = created.clone();

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use twinagent::bridge::{Bridge, Cloud, DeviceName, Faults, Options};
@@ -17,23 +17,32 @@ pub(crate) const REGION: &str = "us-central1";
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A device's key.
-pub(crate) struct DeviceKey(EcdsaKeyPair);
+pub(crate) enum DeviceKey {
+    Es256(EcdsaKeyPair),
+    Rs256(RsaKeyPair),
+}
 
 impl DeviceKey {
     pub(crate) fn new() -> Self {
-        let random = SystemRandom::new();
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a new key");
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random);
-        Self(key.expect("a key just made"))
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
+        Self::from_pkcs8(pkcs8.expect("a new key").as_ref())
     }
 
+    /// Reads a private key: P-256 or RSA.
+    pub(crate) fn from_pkcs8(der: &[u8]) -> Self {
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &SystemRandom::new())
+            .map_or_else(|_| Self::Rs256(RsaKeyPair::from_pkcs8(der).expect("a key")), Self::Es256)
+    }
+
+    /// The public key of a P-256 key.
     pub(crate) fn public_pem(&self) -> String {
+        let Self::Es256(key) = self else { panic!("the public keys of RSA keys come from openssl") };
         // SubjectPublicKeyInfo of an uncompressed P-256 point: RFC 5480.
         let mut der = vec![
             0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
             0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
         ];
-        der.extend_from_slice(self.0.public_key().as_ref());
+        der.extend_from_slice(key.public_key().as_ref());
         let text = STANDARD.encode(der);
         let (first, second) = text.split_at(64);
         format!("-----BEGIN PUBLIC KEY-----\n{first}\n{second}\n-----END PUBLIC KEY-----\n")
@@ -42,8 +51,19 @@ impl DeviceKey {
     /// A token with these claims.
     pub(crate) fn sign(&self, claims: &Value) -> String {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let message = format!("{}.{}", part(&json!({"alg": "ES256", "typ": "JWT"})), part(claims));
-        let signature = self.0.sign(&SystemRandom::new(), message.as_bytes()).expect("a signature");
+        let algorithm = if matches!(self, Self::Es256(_)) { "ES256" } else { "RS256" };
+        let message = format!("{}.{}", part(&json!({"alg": algorithm, "typ": "JWT"})), part(claims));
+        let signature = match self {
+            Self::Es256(key) => {
+                key.sign(&SystemRandom::new(), message.as_bytes()).expect("a signature").as_ref().to_vec()
+            }
+            Self::Rs256(key) => {
+                let mut signature = vec![0; key.public().modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature)
+                    .expect("a signature");
+                signature
+            }
+        };
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
@@ -82,6 +102,13 @@ impl World {
         let device = cloud.create_device(&registry, "gw-1", &key.public_pem()).await.expect("a device");
         let faults = bridge.faults();
         Self { bridge, cloud, faults, device, key, folder }
+    }
+
+    /// The same world with another run of the bridge.
+    pub(crate) async fn restarted(self) -> Self {
+        self.bridge.stop().await;
+        let bridge = start(&self.folder, |_| {}).await;
+        Self { cloud: bridge.cloud(), faults: bridge.faults(), bridge, ..self }
     }
 
     pub(crate) fn mqtt(&self) -> std::net::SocketAddr {

@@ -4,10 +4,18 @@
 mod count;
 mod device;
 mod log;
+mod process;
+mod strace;
 
 mod commands;
 mod config;
 mod connection;
+mod disk;
+mod ends;
+mod kill;
+mod order;
 mod outage;
 mod reboot;
+mod secrets;
 mod trust;
+mod unusable;

@@ -1,8 +1,8 @@
 //! `count`: a recorded method for tests. Each run appends the id of its command to a file, in one write, so that a
-//! test can see what ran how often, whatever was killed when.
+//! test can see what ran how often, whatever was killed when. A payload `{"sleepMillis": n}` makes the run last that
+//! long after the line was written.
 
 use std::fs::OpenOptions;
-use std::future::ready;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,9 +36,16 @@ impl Handler for Count {
                 .open(file)
                 .and_then(|mut file| file.write_all(format!("{}\n", command.key.id).as_bytes())),
         };
-        Box::pin(ready(match counted {
+        let outcome = match counted {
             Ok(()) => Outcome::new(Status::DONE, json!({ "counted": command.key.id })),
             Err(error) => Outcome::failed(Status::FAILED, error.to_string()),
-        }))
+        };
+        let sleep = command.payload["sleepMillis"].as_u64().map(Duration::from_millis);
+        Box::pin(async move {
+            if let Some(sleep) = sleep {
+                tokio::time::sleep(sleep).await;
+            }
+            outcome
+        })
     }
 }

@@ -1,17 +1,16 @@
 //! Whether a JWT is a good login of a device, checked independently of the code that makes such tokens.
 //!
-//! Rules: cloud.google.com/iot/docs/how-tos/credentials/jwts. `ring` verifies; `jsonwebtoken` only reads the PEM. Its
-//! own `decode` needs a provider that is installed for the whole process, which is not this module's to choose.
+//! Rules: cloud.google.com/iot/docs/how-tos/credentials/jwts. The `decode` of `jsonwebtoken` is no help here: it needs a
+//! provider that is installed for the whole process, which is not this module's to choose.
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm};
 use serde::Deserialize;
 
-use super::credential::{Credential, KeyFormat};
+use super::credential::Credential;
+use super::key::KeyKind;
 use crate::model::now::Timestamp;
 
 /// The longest life of a token.
@@ -67,16 +66,15 @@ pub(crate) fn verify(
     let (header, claims) = message.split_once('.').ok_or(Denied::NotAToken)?;
     let signature = decode(signature)?;
     let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| Denied::NotAToken)?;
-    let format = match header.alg.as_str() {
-        "ES256" => KeyFormat::Es256,
-        "RS256" => KeyFormat::Rsa,
+    let kind = match header.alg.as_str() {
+        "ES256" => KeyKind::P256,
+        "RS256" => KeyKind::Rsa,
         _ => return Err(Denied::Algorithm(header.alg)),
     };
     let fits = credentials
         .iter()
-        .filter(|credential| credential.public_key.format == format && credential.is_valid_at(now))
-        .filter_map(|credential| Key::read(format, &credential.public_key.key))
-        .any(|key| key.0.verify(message.as_bytes(), &signature).is_ok());
+        .filter_map(|credential| credential.login_key(kind, now))
+        .any(|key| key.verifies_token(message.as_bytes(), &signature));
     if !fits {
         return Err(Denied::Signature);
     }
@@ -108,31 +106,9 @@ fn seconds(claim: Option<serde_json::Value>, name: &'static str) -> Result<Times
     micros.map(Timestamp::from_micros).ok_or(Denied::Missing(name))
 }
 
-/// A public key that can verify.
-pub(crate) struct Key(UnparsedPublicKey<Vec<u8>>);
-
-impl Key {
-    /// Reads a public key in PEM. `None` if it is none of this format, or is too weak.
-    pub(crate) fn read(format: KeyFormat, pem: &str) -> Option<Self> {
-        let (algorithm, key): (&'static dyn VerificationAlgorithm, _) = match format {
-            KeyFormat::Es256 => (&ECDSA_P256_SHA256_FIXED, DecodingKey::from_ec_pem(pem.as_bytes()).ok()?),
-            KeyFormat::Rsa => (&RSA_PKCS1_2048_8192_SHA256, DecodingKey::from_rsa_pem(pem.as_bytes()).ok()?),
-            KeyFormat::Es256X509 | KeyFormat::RsaX509 => return None,
-        };
-        let bytes = key.try_get_as_bytes().ok()?.to_vec();
-        // ring looks at a key only when it verifies.
-        let fits = match format {
-            // An uncompressed point of P-256.
-            KeyFormat::Es256 => bytes.len() == 65 && bytes[0] == 4,
-            // A modulus of 2 048 bits or more, with what is around it.
-            _ => bytes.len() > 256,
-        };
-        (fits && pem.contains("PUBLIC KEY")).then(|| Self(UnparsedPublicKey::new(algorithm, bytes)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::credential::{KeyFormat, PublicKey};
     use super::super::device::DeviceBody;
     use super::*;
 
@@ -167,6 +143,26 @@ mod tests {
         }
         assert_eq!(check(ES256.0, RS256.1, "my-project", 0), Err(Denied::Signature));
         assert_eq!(check(RS256.0, ES256.1, "my-project", 0), Err(Denied::Signature));
+    }
+
+    #[test]
+    fn a_certificate_is_as_good_as_the_key_in_it_whatever_its_dates_say() {
+        let es256 = include_str!("../../../tests/bridge/fixtures/es256.cert.pem");
+        let rs256 = include_str!("../../../tests/bridge/fixtures/rs256.cert.pem");
+        let now = Timestamp::from_micros(ISSUED * 1_000_000);
+        for (format, key, token, good) in [
+            (KeyFormat::Es256X509, es256, ES256.1, true),
+            (KeyFormat::RsaX509, rs256, RS256.1, true),
+            (KeyFormat::Es256X509, rs256, RS256.1, false),
+            (KeyFormat::RsaX509, es256, ES256.1, false),
+            (KeyFormat::Es256, es256, ES256.1, false),
+            (KeyFormat::Es256X509, ES256.0, ES256.1, false),
+        ] {
+            let public_key = PublicKey { format, key: key.to_owned() };
+            let credentials = [Credential { expiration_time: None, public_key }];
+            let verified = verify(token, &credentials, "my-project", now, Duration::ZERO);
+            assert_eq!(verified.is_ok(), good, "{format:?}");
+        }
     }
 
     #[test]

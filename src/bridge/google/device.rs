@@ -5,12 +5,17 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::authority::Authority;
 use super::credential::{self, Credential};
 use super::error::ApiError;
-use super::json::{Payload, Version};
+use super::fields::unchangeable;
+use super::gateway::GatewayConfig;
+use super::json::{Number, Payload, Version};
+use super::log_level::LogLevel;
 use super::names::DeviceName;
+use super::quoted;
 use crate::model::now::Timestamp;
 
 /// Versions of the configuration and states that are kept.
@@ -19,19 +24,6 @@ pub(crate) const MAX_HISTORY: usize = 10;
 const MAX_METADATA: (usize, usize, usize, usize) = (500, 128, 32 * 1024, 256 * 1024);
 /// The largest configuration and the largest state, in bytes.
 pub(crate) const MAX_DOCUMENT: usize = 64 * 1024;
-
-/// Kept and shown; the stand-in logs what it logs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub(crate) enum LogLevel {
-    #[default]
-    #[serde(rename = "LOG_LEVEL_UNSPECIFIED")]
-    Unspecified,
-    None,
-    Error,
-    Info,
-    Debug,
-}
 
 /// One version of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +55,7 @@ pub(crate) struct DeviceBody {
     pub(crate) blocked: bool,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) log_level: LogLevel,
-    pub(crate) gateway_config: Option<Map<String, Value>>,
+    pub(crate) gateway_config: Option<GatewayConfig>,
     pub(crate) config: Option<ConfigBody>,
     #[serde(rename = "name")]
     _name: serde::de::IgnoredAny,
@@ -91,13 +83,18 @@ pub(crate) struct DeviceBody {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ConfigBody {
-    pub(crate) binary_data: Payload,
+    version: Number,
+    binary_data: Payload,
 }
 
 impl DeviceBody {
     /// A device with one credential and nothing else.
     pub(crate) fn with_key(id: &str, public_key_pem: &str) -> Self {
         Self { id: id.to_owned(), credentials: vec![Credential::from_pem(public_key_pem)], ..Self::default() }
+    }
+
+    fn gateway(&self) -> GatewayConfig {
+        self.gateway_config.unwrap_or_default()
     }
 }
 
@@ -111,7 +108,7 @@ pub(crate) struct Device {
     pub(crate) blocked: bool,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) log_level: LogLevel,
-    pub(crate) gateway_config: Option<Map<String, Value>>,
+    pub(crate) gateway_config: Option<GatewayConfig>,
     pub(crate) last: Last,
     /// The newest first; never empty.
     pub(crate) configs: VecDeque<Config>,
@@ -147,8 +144,19 @@ pub(crate) struct RpcStatus {
 }
 
 impl Device {
-    pub(crate) fn new(name: DeviceName, num_id: u64, body: DeviceBody, now: Timestamp) -> Result<Self, ApiError> {
-        let binary_data = body.config.map(|config| config.binary_data).unwrap_or_default();
+    /// A new device, of a registry with these authorities.
+    pub(crate) fn new(
+        name: DeviceName,
+        num_id: u64,
+        body: DeviceBody,
+        authorities: &[Authority],
+        now: Timestamp,
+    ) -> Result<Self, ApiError> {
+        credential::check(&body.credentials, &[], authorities, now)?;
+        let ConfigBody { version, binary_data } = body.config.unwrap_or_default();
+        if version != Number::default() {
+            return Err(ApiError::invalid("The config version of a new device must be 0; the cloud makes it 1."));
+        }
         check_document(&binary_data.0)?;
         let first = Config { version: Version(1), cloud_update_time: now, device_ack_time: None, binary_data };
         let device = Self {
@@ -163,12 +171,18 @@ impl Device {
             configs: VecDeque::from([first]),
             states: VecDeque::new(),
         };
-        device.check()?;
+        device.check_metadata()?;
         Ok(device)
     }
 
     /// Puts the named fields of the body in the place of those of the device.
-    pub(crate) fn patch(&mut self, body: &DeviceBody, mask: &[String]) -> Result<(), ApiError> {
+    pub(crate) fn patch(
+        &mut self,
+        body: &DeviceBody,
+        mask: &[String],
+        authorities: &[Authority],
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
         let mut next = self.clone();
         for field in mask {
             match field.as_str() {
@@ -176,24 +190,28 @@ impl Device {
                 "blocked" => next.blocked = body.blocked,
                 "metadata" => next.metadata.clone_from(&body.metadata),
                 "log_level" => next.log_level = body.log_level,
-                "gateway_config" | "gateway_config.gateway_auth_method" => {
-                    next.gateway_config.clone_from(&body.gateway_config);
+                "gateway_config" => next.gateway_config = body.gateway_config,
+                "gateway_config.gateway_type" => next.gateway().gateway_type = body.gateway().gateway_type,
+                "gateway_config.gateway_auth_method" => {
+                    next.gateway().gateway_auth_method = body.gateway().gateway_auth_method;
                 }
                 other => {
-                    return Err(ApiError::invalid(format!(
-                        "The field '{other}' in the update mask cannot be changed: credentials, blocked, metadata, \
-                         log_level and gateway_config can."
-                    )));
+                    let all = "credentials, blocked, metadata, log_level and gateway_config";
+                    return Err(unchangeable(other, all));
                 }
             }
         }
-        next.check()?;
+        credential::check(&next.credentials, &self.credentials, authorities, now)?;
+        next.check_metadata()?;
         *self = next;
         Ok(())
     }
 
-    fn check(&self) -> Result<(), ApiError> {
-        credential::check(&self.credentials)?;
+    fn gateway(&mut self) -> &mut GatewayConfig {
+        self.gateway_config.get_or_insert_default()
+    }
+
+    fn check_metadata(&self) -> Result<(), ApiError> {
         let (pairs, key, value, all) = MAX_METADATA;
         let total: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
         let too_long = self.metadata.iter().any(|(name, text)| name.len() > key || text.len() > value);
@@ -201,6 +219,16 @@ impl Device {
             return Err(ApiError::invalid(format!(
                 "The metadata is too large: {pairs} pairs, {key} bytes in a key, {value} in a value and {all} in all \
                  are allowed."
+            )));
+        }
+        // One edition of the discovery document wants a letter first, the other has no `.+~%`: what either takes is taken.
+        let is_key = |key: &str| {
+            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+~%".contains(&byte))
+        };
+        if let Some(key) = self.metadata.keys().find(|key| !is_key(key)) {
+            return Err(ApiError::invalid(format!(
+                "Invalid metadata key {}: letters, digits and -_.+~% are expected.",
+                quoted(key)
             )));
         }
         Ok(())

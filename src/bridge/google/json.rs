@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 /// Bytes that are base64 in JSON. Either alphabet and either padding is read, as JSON of protocol buffers demands.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -44,6 +45,21 @@ impl<'de> Deserialize<'de> for Payload {
             .decode(text)
             .map(|bytes| Self(bytes.into()))
             .map_err(|error| serde::de::Error::custom(format!("not base64: {error}")))
+    }
+}
+
+/// A number that a client sends: a text, as it should be, or a number, as some clients write it. 0 if it is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Number(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let number = match Value::deserialize(input)? {
+            Value::Null => Some(0),
+            Value::String(text) => text.parse().ok(),
+            other => other.as_u64(),
+        };
+        number.map(Self).ok_or_else(|| serde::de::Error::custom("no number, or a negative one"))
     }
 }
 

@@ -4,15 +4,21 @@
 //! cloud.google.com/iot/docs and the discovery document `cloudiot.v1`.
 
 mod auth;
+mod authority;
 mod credential;
 mod device;
 mod error;
+mod fields;
+mod gateway;
 mod json;
+mod key;
 mod list;
+mod log_level;
 mod names;
 mod registry;
 mod resources;
 mod rules;
+mod x509;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -22,8 +28,11 @@ use tokio::time::Instant;
 
 pub(crate) use self::device::DeviceBody;
 pub use self::error::{ApiError, Canonical};
-pub(crate) use self::json::Payload;
-pub(crate) use self::list::{ListOptions, mask};
+pub(crate) use self::fields::mask;
+pub(crate) use self::gateway::GatewayType;
+pub(crate) use self::json::{Number, Payload};
+pub(crate) use self::list::ListOptions;
+pub(crate) use self::log_level::LogLevel;
 pub use self::names::{DeviceName, RegistryName};
 pub(crate) use self::registry::RegistryBody;
 pub(crate) use self::resources::{COMMAND_LIMIT, check_command};
@@ -99,6 +108,13 @@ impl Google {
 
     pub(crate) fn name_of(&self, number: ClientNumber) -> Option<&DeviceName> {
         self.devices.get(&number).map(|device| &device.name)
+    }
+
+    /// Whether an event of this level is logged for a device. What is said of a deleted one is.
+    pub(crate) fn logs(&self, number: ClientNumber, event: LogLevel) -> bool {
+        let Some(device) = self.device(number) else { return true };
+        let registry = self.registries.get(&device.name.of());
+        device.log_level.logs(registry.map(Registry::log_level).unwrap_or_default(), event)
     }
 
     fn device(&self, number: ClientNumber) -> Option<&Device> {

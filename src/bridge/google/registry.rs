@@ -5,9 +5,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::device::LogLevel;
+use super::authority::{self, Authority};
 use super::error::ApiError;
+use super::fields::unchangeable;
+use super::log_level::LogLevel;
 use super::names::RegistryName;
+use super::quoted;
+use crate::model::now::Timestamp;
 
 /// Event notification configurations of one registry (cloud.google.com/iot/docs/quotas).
 const MAX_EVENT_TOPICS: usize = 10;
@@ -60,7 +64,7 @@ pub(crate) struct HttpConfig {
 }
 
 /// What a client writes, and what is kept of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct RegistryBody {
     pub(crate) id: String,
@@ -78,7 +82,7 @@ pub(crate) struct RegistryBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     log_level: Option<LogLevel>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    credentials: Vec<Value>,
+    pub(crate) credentials: Vec<Authority>,
 }
 
 /// A registry.
@@ -106,37 +110,44 @@ impl RegistryBody {
 }
 
 impl Registry {
-    pub(crate) fn new(name: RegistryName, number: u64, mut body: RegistryBody) -> Result<Self, ApiError> {
+    pub(crate) fn new(
+        name: RegistryName,
+        number: u64,
+        mut body: RegistryBody,
+        now: Timestamp,
+    ) -> Result<Self, ApiError> {
         body.id.clone_from(&name.registry);
         // What a new registry of the cloud shows, too.
         body.mqtt_config.get_or_insert(MqttConfig { mqtt_enabled_state: MqttState::Enabled });
         body.http_config.get_or_insert(HttpConfig { http_enabled_state: HttpState::Enabled });
+        authority::check(&body.credentials, &[], now)?;
         let registry = Self { name, number, body };
         registry.check()?;
         Ok(registry)
     }
 
-    pub(crate) fn patch(&mut self, body: &RegistryBody, mask: &[String]) -> Result<(), ApiError> {
+    pub(crate) fn patch(&mut self, body: &RegistryBody, mask: &[String], now: Timestamp) -> Result<(), ApiError> {
         let mut next = self.clone();
         for field in mask {
             match field.as_str() {
                 "event_notification_config" | "event_notification_configs" => {
                     next.body.event_notification_configs.clone_from(&body.event_notification_configs);
                 }
-                "state_notification_config" => {
+                "state_notification_config" | "state_notification_config.pubsub_topic_name" => {
                     next.body.state_notification_config.clone_from(&body.state_notification_config);
                 }
-                "mqtt_config" => next.body.mqtt_config = body.mqtt_config,
-                "http_config" => next.body.http_config = body.http_config,
+                "mqtt_config" | "mqtt_config.mqtt_enabled_state" => next.body.mqtt_config = body.mqtt_config,
+                "http_config" | "http_config.http_enabled_state" => next.body.http_config = body.http_config,
                 "log_level" => next.body.log_level = body.log_level,
                 "credentials" => next.body.credentials.clone_from(&body.credentials),
                 other => {
-                    return Err(ApiError::invalid(format!(
-                        "The field '{other}' in the update mask cannot be changed."
-                    )));
+                    let all = "event_notification_config, state_notification_config, mqtt_config, http_config, log_level \
+                               and credentials";
+                    return Err(unchangeable(other, all));
                 }
             }
         }
+        authority::check(&next.body.credentials, &self.body.credentials, now)?;
         next.check()?;
         *self = next;
         Ok(())
@@ -147,13 +158,21 @@ impl Registry {
         if topics.len() > MAX_EVENT_TOPICS {
             return Err(ApiError::invalid(format!("A registry can have at most {MAX_EVENT_TOPICS} event topics.")));
         }
-        if !self.body.credentials.is_empty() {
-            return Err(ApiError::invalid("Registry certificates are not supported here."));
-        }
-        if let Some(wrong) = topics.iter().map(|topic| &topic.pubsub_topic_name).find(|name| !is_topic(name)) {
+        let state_topic = self.body.state_notification_config.iter().map(|topic| &topic.pubsub_topic_name);
+        let named =
+            topics.iter().map(|topic| &topic.pubsub_topic_name).chain(state_topic.filter(|name| !name.is_empty()));
+        if let Some(wrong) = named.into_iter().find(|name| !is_topic(name)) {
             return Err(ApiError::invalid(format!(
-                "'{wrong}' is no Pub/Sub topic: projects/PROJECT/topics/TOPIC is expected."
+                "{} is no Pub/Sub topic: projects/PROJECT/topics/TOPIC is expected.",
+                quoted(wrong)
             )));
+        }
+        if topics.iter().any(|topic| topic.subfolder_matches.starts_with('/')) {
+            return Err(ApiError::invalid("A subfolder must not begin with '/'."));
+        }
+        // Those behind it could never match. Terraform's page on `google_cloudiot_registry` has the rule.
+        if topics.iter().rev().skip(1).any(|topic| topic.subfolder_matches.is_empty()) {
+            return Err(ApiError::invalid("Only the last event topic can be for all subfolders."));
         }
         Ok(())
     }
@@ -163,15 +182,23 @@ impl Registry {
         self.body.mqtt_config.is_none_or(|config| config.mqtt_enabled_state != MqttState::Disabled)
     }
 
-    /// Whether telemetry has anywhere to go.
-    pub(crate) fn takes_events(&self) -> bool {
-        !self.body.event_notification_configs.is_empty()
+    /// The topic for telemetry of this subfolder: the first that matches.
+    pub(crate) fn event_topic(&self, subfolder: &str) -> Option<&str> {
+        let fits = |topic: &&EventTopic| topic.subfolder_matches.is_empty() || topic.subfolder_matches == subfolder;
+        self.body.event_notification_configs.iter().find(fits).map(|topic| topic.pubsub_topic_name.as_str())
+    }
+
+    pub(crate) fn log_level(&self) -> LogLevel {
+        self.body.log_level.unwrap_or_default()
     }
 
     /// The resource as a client sees it.
     pub(crate) fn resource(&self) -> Value {
         let mut resource = json!(self.body);
         resource["name"] = json!(self.name.to_string());
+        if !self.body.credentials.is_empty() {
+            resource["credentials"] = self.body.credentials.iter().map(Authority::resource).collect();
+        }
         resource
     }
 }

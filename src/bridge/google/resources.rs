@@ -9,8 +9,10 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 
 use super::device::{Config, Device, DeviceBody, MAX_HISTORY, check_document};
+use super::fields::{Fields, check_update_mask};
+use super::gateway::GatewayConfig;
 use super::json::{Payload, Version};
-use super::list::{ListOptions, listed, page, shown};
+use super::list::{ListOptions, listed, page};
 use super::registry::{Registry, RegistryBody};
 use super::{ApiError, Canonical, Change, DeviceName, Google, RegistryName};
 use crate::bridge::broker::ClientNumber;
@@ -25,12 +27,17 @@ pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 impl Google {
     // Registries
 
-    pub(crate) fn create_registry(&mut self, name: RegistryName, body: RegistryBody) -> Result<Value, ApiError> {
+    pub(crate) fn create_registry(
+        &mut self,
+        name: RegistryName,
+        body: RegistryBody,
+        now: Timestamp,
+    ) -> Result<Value, ApiError> {
         if self.registries.contains_key(&name) {
             return Err(ApiError::new(Canonical::AlreadyExists, format!("Registry '{name}' already exists.")));
         }
         let number = self.free_number();
-        let registry = Registry::new(name.clone(), number, body)?;
+        let registry = Registry::new(name.clone(), number, body, now)?;
         let resource = registry.resource();
         self.registries.insert(name, registry);
         self.changed.insert(Change::Registry(number));
@@ -58,11 +65,12 @@ impl Google {
         name: &RegistryName,
         body: &RegistryBody,
         mask: &[String],
+        now: Timestamp,
     ) -> Result<Value, ApiError> {
         self.registry(name)?;
         check_update_mask(mask)?;
         let registry = self.registries.get_mut(name).expect("it was just found");
-        registry.patch(body, mask)?;
+        registry.patch(body, mask, now)?;
         self.changed.insert(Change::Registry(registry.number));
         Ok(registry.resource())
     }
@@ -118,7 +126,8 @@ impl Google {
             return Err(ApiError::new(Canonical::AlreadyExists, format!("Device '{name}' already exists.")));
         }
         let number = self.free_number();
-        let device = Device::new(name.clone(), number, body, now)?;
+        let authorities = &self.registry(registry)?.body.credentials;
+        let device = Device::new(name.clone(), number, body, authorities, now)?;
         let resource = device.resource();
         self.devices.insert(number, device);
         self.numbers.insert(name, number);
@@ -127,24 +136,23 @@ impl Google {
     }
 
     pub(crate) fn get_device(&self, number: ClientNumber, fields: &[String]) -> Result<Value, ApiError> {
-        let device = self.device(number).expect("the number was just found");
-        if fields.is_empty() { Ok(device.resource()) } else { shown(device, fields) }
+        let fields = Fields::of_device(fields)?;
+        Ok(fields.shown_or_all(self.device(number).expect("the number was just found")))
     }
 
     pub(crate) fn list_devices(&self, registry: &RegistryName, options: &ListOptions) -> Result<Value, ApiError> {
         self.registry(registry)?;
+        options.check()?;
+        let fields = Fields::of_device(&options.fields)?;
         let named = !options.ids.is_empty() || !options.numbers.is_empty();
         let mine = self
             .devices_of(registry)
             .filter(|device| {
                 !named || options.ids.contains(&device.name.device) || options.numbers.contains(&device.num_id)
             })
-            .filter(|device| {
-                let kind = device.gateway_config.as_ref().and_then(|config| config.get("gatewayType")?.as_str());
-                options.gateway_type.as_deref().is_none_or(|wanted| kind.unwrap_or("NON_GATEWAY") == wanted)
-            });
+            .filter(|device| GatewayConfig::is_of(device.gateway_config.as_ref(), options.gateway_type));
         let (page, token) = page(mine, |device| &device.name.device, options)?;
-        let list = page.into_iter().map(|device| shown(device, &options.fields)).collect::<Result<_, _>>()?;
+        let list = page.into_iter().map(|device| fields.shown(device)).collect();
         Ok(listed("devices", list, token))
     }
 
@@ -154,10 +162,13 @@ impl Google {
         number: ClientNumber,
         body: &DeviceBody,
         mask: &[String],
+        now: Timestamp,
     ) -> Result<(Value, bool), ApiError> {
         check_update_mask(mask)?;
-        let device = self.device_mut(number).expect("the number was just found");
-        device.patch(body, mask)?;
+        let device = self.devices.get_mut(&number).expect("the number was just found");
+        let registry = self.registries.get(&device.name.of()).expect("the device was just found in it");
+        device.patch(body, mask, &registry.body.credentials, now)?;
+        self.changed.insert(Change::Device(number));
         Ok((device.resource(), device.blocked))
     }
 
@@ -246,8 +257,4 @@ pub(crate) fn check_command(subfolder: &str, payload: &[u8]) -> Result<(), ApiEr
         )));
     }
     Ok(())
-}
-
-fn check_update_mask(mask: &[String]) -> Result<(), ApiError> {
-    if mask.is_empty() { Err(ApiError::invalid("The update mask must not be empty.")) } else { Ok(()) }
 }

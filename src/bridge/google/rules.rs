@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::device::{MAX_DOCUMENT, MAX_HISTORY, RpcStatus, State};
 use super::json::Payload;
-use super::registry::Registry;
 use super::{Canonical, DeviceName, Google, auth};
 use crate::bridge::broker::ClientNumber;
 use crate::model::now::Timestamp;
@@ -55,7 +54,11 @@ impl Violation {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Published {
     State,
-    Event { subfolder: String },
+    /// For this Pub/Sub topic.
+    Event {
+        subfolder: String,
+        topic: String,
+    },
 }
 
 /// What a device can subscribe to.
@@ -204,12 +207,12 @@ impl Google {
             return Err(Violation::new(Canonical::InvalidArgument, text));
         }
         let registry = self.name_of(number).and_then(|name| self.registries.get(&name.of()));
-        if !registry.is_some_and(Registry::takes_events) {
+        let Some(topic) = registry.and_then(|registry| registry.event_topic(subfolder)).map(str::to_owned) else {
             let text = "mqtt: the registry has no Pub/Sub topic for telemetry events";
             return Err(Violation::new(Canonical::FailedPrecondition, text));
-        }
+        };
         self.device_mut(number).ok_or_else(deleted)?.last.event = Some(now);
-        Ok(Published::Event { subfolder: subfolder.to_owned() })
+        Ok(Published::Event { subfolder: subfolder.to_owned(), topic })
     }
 
     /// The state of this device was acknowledged: the next may come after the interval.

@@ -6,12 +6,12 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Rest;
 use super::answer::{Answer, body};
 use super::query::Pairs;
-use crate::bridge::google::{ApiError, Canonical, DeviceBody, Payload, RegistryName, Violation, check_command};
+use crate::bridge::google::{ApiError, Canonical, DeviceBody, Number, Payload, RegistryName, Violation, check_command};
 use crate::bridge::world::{World, wall};
 
 type Body = Result<Bytes, BytesRejection>;
@@ -67,7 +67,7 @@ pub(super) async fn patch(
     let mask = Pairs(pairs).mask("updateMask");
     let body: DeviceBody = body(bytes)?;
     let question = move |world: &mut World, number| {
-        let (resource, blocked) = world.google.patch_device(number, &body, &mask)?;
+        let (resource, blocked) = world.google.patch_device(number, &body, &mask, wall())?;
         if blocked && world.broker.connection_of(number).is_some() {
             world.violated(number, Violation::new(Canonical::PermissionDenied, "mqtt: the device is blocked"));
         }
@@ -118,19 +118,13 @@ pub(super) async fn act(State(rest): State<Rest>, Path(path): DevicePath, bytes:
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct ModifyConfig {
-    version_to_update: Value,
+    version_to_update: Number,
     binary_data: Payload,
 }
 
 async fn modify_config(rest: Rest, registry: RegistryName, device: &str, body: ModifyConfig) -> Answer {
-    // A 64-bit number is a text in JSON; clients write it as a number, too.
-    let expected = match &body.version_to_update {
-        Value::Null => Some(0),
-        Value::String(text) => text.parse().ok(),
-        other => other.as_u64(),
-    };
-    let expected = expected.ok_or_else(|| ApiError::invalid("Invalid value at 'version_to_update': no number."))?;
-    let question = move |world: &mut World, number| world.set_config(number, expected, body.binary_data);
+    let question =
+        move |world: &mut World, number| world.set_config(number, body.version_to_update.0, body.binary_data);
     Ok(Json(rest.ask_about(registry, device.to_owned(), question).await?))
 }
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::bridge::google::{ApiError, ListOptions, mask};
+use crate::bridge::google::{ApiError, GatewayType, ListOptions, mask};
 
 /// All pairs of a query, in order.
 #[derive(Debug)]
@@ -35,16 +35,19 @@ impl Pairs {
         if has_associations {
             return Err(ApiError::invalid("Lists by gateway association are not supported here."));
         }
-        let gateway_type = self.text("gatewayListOptions.gatewayType");
+        let gateway_type = match self.text("gatewayListOptions.gatewayType") {
+            "" => GatewayType::default(),
+            text => serde_json::from_value(text.into()).map_err(|error| {
+                ApiError::invalid(format!("Invalid value at 'gateway_list_options.gateway_type': {error}"))
+            })?,
+        };
         Ok(ListOptions {
             page_size: self.number("pageSize")?,
             page_token: self.text("pageToken").to_owned(),
             fields: self.mask("fieldMask"),
             ids: self.all("deviceIds").map(str::to_owned).collect(),
             numbers: self.all("deviceNumIds").map(|text| number("deviceNumIds", text)).collect::<Result<_, _>>()?,
-            gateway_type: Some(gateway_type)
-                .filter(|text| !text.is_empty() && *text != "GATEWAY_TYPE_UNSPECIFIED")
-                .map(str::to_owned),
+            gateway_type,
         })
     }
 }

@@ -9,6 +9,7 @@ use super::Rest;
 use super::answer::{Answer, Refusal, body};
 use super::query::Pairs;
 use crate::bridge::google::{ApiError, Canonical, RegistryBody, RegistryName};
+use crate::bridge::world::wall;
 
 type Body = Result<Bytes, BytesRejection>;
 
@@ -29,7 +30,7 @@ pub(super) async fn create(
 ) -> Answer {
     let body: RegistryBody = body(bytes)?;
     let name = RegistryName::new(&project, &region, &body.id)?;
-    Ok(Json(rest.owner.ask(move |world| world.google.create_registry(name, body)).await?))
+    Ok(Json(rest.owner.ask(move |world| world.google.create_registry(name, body, wall())).await?))
 }
 
 pub(super) async fn read(State(rest): State<Rest>, Path(path): Path<(String, String, String)>) -> Answer {
@@ -46,7 +47,7 @@ pub(super) async fn patch(
     let name = name(&path)?;
     let mask = Pairs(pairs).mask("updateMask");
     let body: RegistryBody = body(bytes)?;
-    Ok(Json(rest.owner.ask(move |world| world.google.patch_registry(&name, &body, &mask)).await?))
+    Ok(Json(rest.owner.ask(move |world| world.google.patch_registry(&name, &body, &mask, wall())).await?))
 }
 
 pub(super) async fn delete(State(rest): State<Rest>, Path(path): Path<(String, String, String)>) -> Answer {

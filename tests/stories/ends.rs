@@ -1,0 +1,63 @@
+//! How a daemon ends: when another one is there before it, and when it is told to stop.
+
+use std::time::Duration;
+
+use rumqttc::mqttbytes::v4::Packet;
+
+use crate::device::{Device, Setup};
+use crate::process::{Process, log, logged};
+use crate::strace::{Strace, packets};
+
+#[tokio::test]
+async fn a_second_daemon_on_the_same_state_folder_ends_and_leaves_the_first_alone() {
+    let mut device = Device::new(Setup { answers: "events", ..Setup::default() }).await;
+    let first = Process::online(&mut device).await;
+    let before = log(&device);
+    let second = Process::start(&device).end().await;
+    assert_eq!(second.code(), Some(75), "EX_TEMPFAIL");
+    let told = log(&device)[before.len()..].to_owned();
+    assert!(told.contains(&*device.path("state").to_string_lossy()), "{told}");
+    assert!(told.contains(&format!("(pid {})", first.id())), "{told}");
+    assert!(told.contains("hint: "), "{told}");
+    device.send("count/c-1", "").await;
+    device.answer("c-1", 200).await;
+    assert_eq!(device.cloud.logins(&device.name).await.expect("the device"), 1, "the session was not taken over");
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_daemon_that_is_told_to_stop_says_goodbye_at_once() {
+    let mut device = Device::new(Setup { answers: "events", ..Setup::default() }).await;
+    let process = Process::online(&mut device).await;
+    device.send("count/c-1", "").await;
+    device.answer("c-1", 200).await;
+    let strace = Strace::watch(&device, &process).await;
+    process.terminate();
+    let status = tokio::time::timeout(Duration::from_secs(2), process.end()).await.expect("it ends at once");
+    assert_eq!(status.code(), Some(0));
+    let calls = strace.end().await;
+    assert!(matches!(packets(&calls).last(), Some((_, Packet::Disconnect))), "{calls:#?}");
+    assert!(!device.cloud.connected(&device.name).await.expect("the device"));
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_told_to_stop_waits_for_what_runs_and_tells_how_it_ended() {
+    for answers in ["events", "state"] {
+        let mut device = Device::new(Setup { answers, ..Setup::default() }).await;
+        let process = Process::online(&mut device).await;
+        device.send("count/slow", r#"{"sleepMillis":4000}"#).await;
+        process.terminate();
+        logged(&device, "stopping").await;
+        // It is still in reach, and takes on nothing that it could not end.
+        device.send("count/late", "").await;
+        let late = device.answer("late", 503).await;
+        assert_eq!(late["payload"]["error"], "the agent is stopping");
+        device.send("echo/e-1", "").await;
+        device.answer("e-1", 200).await;
+        let status = process.end().await;
+        assert_eq!(status.code(), Some(0));
+        assert_eq!(device.answer("slow", 200).await["payload"]["counted"], "slow", "{answers}");
+        assert_eq!(device.counted(), [("slow".to_owned(), 1)].into());
+        assert_eq!(device.cloud.logins(&device.name).await.expect("the device"), 1, "{answers}");
+    }
+}

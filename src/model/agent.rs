@@ -438,7 +438,8 @@ impl Agent {
 
     fn step_connection(&mut self, now: &Now, out: &mut Vec<Effect>) {
         // For good: what is heard while the connection is closed must not open it again.
-        self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || self.runs.is_empty());
+        let may_leave = self.runs.is_empty() && !self.has_more_to_tell();
+        self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || may_leave);
         let wanted = self.unconfigured.is_none() && !self.leaving && !self.is_away();
         match self.connection.next(wanted, self.outbox.is_idle(), now.boot) {
             Some(ConnectionStep::Connect) => out.push(Effect::Connect),
@@ -448,6 +449,11 @@ impl Agent {
         if self.leaving && self.connection.is_off() {
             out.push(Effect::Exit);
         }
+    }
+
+    /// There are answers that are not on their way, and a connection to send them on.
+    fn has_more_to_tell(&self) -> bool {
+        self.connection.may_send() && self.outbox.has_unsent(&self.durable.ledger)
     }
 
     /// A simulated reboot is on: the machine is to be taken for down.

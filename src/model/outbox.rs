@@ -224,6 +224,15 @@ impl Outbox {
         out
     }
 
+    /// Whether there are answers that have not been sent: those on the wire only wait to be acknowledged.
+    pub fn has_unsent(&self, ledger: &Ledger) -> bool {
+        let mut due = self.due(ledger).into_iter();
+        match self.limits.answers {
+            Road::Own => due.any(|(number, _, what)| !self.is_on_its_way(number, what)) || self.places.have_more(),
+            Road::Reported => self.reported.changed && (due.next().is_some() || self.places.have_more()),
+        }
+    }
+
     /// Whether a reported document may go out now, and may have something new to say.
     pub fn may_report(&self, now: BootInstant) -> bool {
         self.deadline().is_some_and(|due| now >= due)

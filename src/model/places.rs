@@ -100,6 +100,11 @@ impl Places {
         self.list.iter()
     }
 
+    /// Whether an answer waits to be sent or, in a document, to be told.
+    pub fn have_more(&self) -> bool {
+        self.list.iter().any(|place| place.state == State::Waiting)
+    }
+
     /// The oldest answer that is not on its way yet; it is from now on.
     pub fn take_next(&mut self) -> Option<(PlaceId, Answer)> {
         let place = self.list.iter_mut().find(|place| place.state == State::Waiting)?;

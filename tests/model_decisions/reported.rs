@@ -65,6 +65,20 @@ fn what_has_not_changed_is_not_sent_again() {
 }
 
 #[test]
+fn a_stop_waits_until_the_last_answers_have_gone_out_in_a_document() {
+    let mut desk = desk();
+    let run = count(&mut desk, "a");
+    // The cloud's rate holds the next document back.
+    assert_eq!(documents(&refused(&mut desk, "b")).len(), 1);
+    desk.take([Input::Stop]);
+    let effects = desk.ends(run, done(json!(1)));
+    assert_eq!((documents(&effects).len(), effects.contains(&Effect::Disconnect)), (0, false));
+    let effects = desk.wait(1);
+    assert_eq!(documents(&effects)[0]["commands"]["a"]["status"], 200);
+    assert!(effects.contains(&Effect::Disconnect));
+}
+
+#[test]
 fn a_moment_that_passes_while_the_disk_is_slow_is_not_missed() {
     let mut desk = desk();
     refused(&mut desk, "a");

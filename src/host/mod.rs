@@ -7,3 +7,4 @@ pub mod boot;
 pub mod clock;
 pub mod names;
 pub mod systemd;
+pub mod watch;

@@ -7,6 +7,9 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+#[path = "cli/setup.rs"]
+mod setup;
+
 const GOOD: &str = r#"
 [device]
 id = "gw-1"

@@ -24,11 +24,18 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: &Arguments)
         return Err(Failure::new(Exit::Usage, why));
     }
     let drop_in = drop_in.map(|path| DropIn { path, text: None });
-    verdict(folders, file, drop_in)
+    match verdict(folders, file, drop_in)? {
+        Some(words) => Ok(output::print(&format!("{words}\n"))?),
+        None => Err(Failure::new(Exit::BadConfiguration, anyhow::anyhow!("the configuration is wrong"))),
+    }
 }
 
-/// All that is wrong, or what is right in one line.
-pub(super) fn verdict(folders: &Folders, file: Option<&Path>, drop_in: Option<DropIn<'_>>) -> Result<(), Failure> {
+/// What is right, in one line; `None` where something is wrong, after all of it was told.
+pub(super) fn verdict(
+    folders: &Folders,
+    file: Option<&Path>,
+    drop_in: Option<DropIn<'_>>,
+) -> io::Result<Option<String>> {
     let (config, faults) = match read_configuration(folders, file, drop_in) {
         Ok(Loaded { config, unknown, .. }) => (Some(config), unknown),
         Err(faults) => (None, [faults.faults, faults.unknown].concat()),
@@ -49,9 +56,9 @@ pub(super) fn verdict(folders: &Folders, file: Option<&Path>, drop_in: Option<Dr
     }
     match (config, key) {
         (Some(config), Some(key)) if lines.is_empty() => {
-            Ok(output::print(&format!("configuration is right: {}; {key}\n", says(&config)))?)
+            Ok(Some(format!("configuration is right: {}; {key}", says(&config))))
         }
-        _ => Err(Failure::new(Exit::BadConfiguration, anyhow::anyhow!("the configuration is wrong"))),
+        _ => Ok(None),
     }
 }
 

@@ -9,7 +9,9 @@ mod exit;
 mod keygen;
 mod output;
 mod pubkey;
+mod reset;
 pub mod run;
+mod setup;
 mod token;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +41,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the daemon in the foreground, until SIGTERM; what the unit starts
     Run,
+    /// Say which device this is and which cloud it has, and make its key
+    Setup(setup::Arguments),
     /// Read the configuration and tell everything that is wrong with it, with file and line
     Check(check::Arguments),
     /// Print the configuration that holds, merged from all its places
@@ -46,7 +50,9 @@ pub enum Command {
     /// Make a private key (ES256) and print its public key
     Keygen(keygen::Arguments),
     /// Print the public key of this device, to be registered with the cloud
-    Pubkey,
+    Pubkey(pubkey::Arguments),
+    /// Forget all commands and reboots of this device; not while a daemon runs
+    Reset(reset::Arguments),
     /// Show the claims of a fresh login token
     Token(token::Arguments),
 }
@@ -58,10 +64,12 @@ impl Cli {
         let file = self.config.as_deref();
         match self.command {
             Command::Run => run::run(&folders, file, handler::built_in()),
+            Command::Setup(arguments) => setup::run(&folders, file, arguments),
             Command::Check(arguments) => check::run(&folders, file, &arguments),
             Command::Config(arguments) => config::run(&folders, file, arguments),
-            Command::Keygen(arguments) => keygen::run(&folders, arguments),
-            Command::Pubkey => pubkey::run(&folders),
+            Command::Keygen(arguments) => keygen::run(&folders, &arguments),
+            Command::Pubkey(arguments) => pubkey::run(&folders, file, arguments),
+            Command::Reset(arguments) => reset::run(&folders, arguments),
             Command::Token(arguments) => token::run(&folders, file, arguments),
         }
     }

@@ -86,6 +86,11 @@ impl Folders {
         self.configuration.join("conf.d")
     }
 
+    /// The drop-in that `twinagent setup` writes.
+    pub fn set_up(&self) -> PathBuf {
+        self.drop_ins().join("50-setup.toml")
+    }
+
     /// Where private keys are kept.
     pub fn keys(&self) -> PathBuf {
         self.configuration.join("keys")

@@ -13,6 +13,8 @@ use super::{Exit, Failure, output};
 use crate::config::Folders;
 use crate::store::{LockError, StateDir, StoreError, forget};
 
+const NOT_PERMITTED: &str = "this takes root, or the user that the daemon runs as";
+
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Arguments {
     /// Remove the device's private keys too, so that an image of this machine is nobody
@@ -73,13 +75,15 @@ fn not_locked(error: LockError) -> Failure {
     match &error {
         LockError::Held { .. } => Failure::new(Exit::Held, error),
         LockError::Io { error: cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
-            Failure::new(Exit::NotPermitted, error)
+            Failure::new(Exit::NotPermitted, error).hint(NOT_PERMITTED)
         }
         _ => Failure::new(Exit::Failed, error),
     }
 }
 
 fn not_removed(error: StoreError) -> Failure {
-    let denied = error.kind() == io::ErrorKind::PermissionDenied;
-    Failure::new(if denied { Exit::NotPermitted } else { Exit::Failed }, error)
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::new(Exit::NotPermitted, error).hint(NOT_PERMITTED),
+        _ => Failure::new(Exit::Failed, error),
+    }
 }

@@ -127,7 +127,8 @@ fn settings(given: Arguments) -> Result<Vec<(&'static str, Setting)>, Failure> {
 
 /// What was given is wrong, or does not suffice; or something else is wrong already.
 fn refused(path: &Path, faults: Faults) -> Failure {
-    let (ours, others): (Vec<_>, Vec<_>) = faults.faults.into_iter().partition(|fault| is_in(&fault.place, path));
+    let is_given = |place: &Place| is_in(place, path) && matches!(place, Place::File { line: Some(_), .. });
+    let (ours, others): (Vec<_>, Vec<_>) = faults.faults.into_iter().partition(|fault| is_given(&fault.place));
     if ours.is_empty() {
         let faults = Faults { faults: others, unknown: Vec::new(), files: Vec::new() };
         return Failure::new(Exit::Failed, faults).hint("mend this first; nothing was changed");

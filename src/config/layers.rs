@@ -129,7 +129,7 @@ pub(super) fn read(sources: &Sources<'_>, faults: &mut Vec<Fault>) -> Vec<Tree> 
     let Sources { folders, file, drop_in, .. } = *sources;
     let mut layers = Vec::new();
     let main = file.map_or_else(|| folders.main_file(), Path::to_owned);
-    let drop_ins = drop_ins(folders, drop_in.map(|drop_in| drop_in.path), faults);
+    let drop_ins = drop_ins(folders, drop_in, faults);
     for path in std::iter::once(&main).chain(drop_ins.values()) {
         let given = drop_in.filter(|given| given.path == path);
         let text = match given.and_then(|given| given.text) {
@@ -155,18 +155,20 @@ pub(super) fn read(sources: &Sources<'_>, faults: &mut Vec<Fault>) -> Vec<Tree> 
 }
 
 /// The drop-ins that hold, by name. A later folder masks an earlier one; one that is `given` counts as in conf.d.
-fn drop_ins(folders: &Folders, given: Option<&Path>, faults: &mut Vec<Fault>) -> BTreeMap<OsString, PathBuf> {
+fn drop_ins(folders: &Folders, given: Option<DropIn<'_>>, faults: &mut Vec<Fault>) -> BTreeMap<OsString, PathBuf> {
     let mut found = BTreeMap::new();
     list(&folders.vendor, &mut found, faults);
     list(&folders.drop_ins(), &mut found, faults);
-    found.extend(given.and_then(|path| Some((path.file_name()?.to_owned(), path.to_owned()))));
+    found.extend(given.and_then(|given| Some((given.path.file_name()?.to_owned(), given.path.to_owned()))));
     list(&folders.volatile, &mut found, faults);
-    if let Some(path) = given
+    if let Some(DropIn { path, .. }) = given
         && let Some(stronger) = path.file_name().and_then(|name| found.get(name)).filter(|found| *found != path)
     {
         faults.push(fault(path, &format!("is not read, since {} has the same name and wins", stronger.display())));
     }
-    found.retain(|_, path| fs::canonicalize(path).ok().as_deref() != Some(Path::new("/dev/null")));
+    let is_new = |path: &Path| given.is_some_and(|given| given.path == path && given.text.is_some());
+    let is_off = |path: &Path| fs::canonicalize(path).is_ok_and(|target| target == Path::new("/dev/null"));
+    found.retain(|_, path| is_new(path) || !is_off(path));
     found
 }
 

@@ -69,10 +69,7 @@ impl Watcher {
     /// If there are more than 64 paths, or the machine's limit on inotify is reached (`fs.inotify.max_user_instances`,
     /// `max_user_watches`). Must be called in a tokio runtime.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> io::Result<Self> {
-        let paths: Vec<PathBuf> = paths.into_iter().collect();
-        if paths.len() > MOST_PATHS || !paths.iter().all(|path| path.is_absolute()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "at most 64 absolute paths can be watched"));
-        }
+        let paths = checked(paths)?;
         #[expect(
             deprecated,
             reason = "what replaces it is unsafe; an OwnedFd keeps the promise that is asked for there"
@@ -82,6 +79,20 @@ impl Watcher {
         let mut watcher = Self { inotify, paths, watches: HashMap::new(), burst: None };
         watcher.walk()?;
         Ok(watcher)
+    }
+
+    /// Watches these paths from now on, in the place of those before; the same errors as with [`new`](Self::new).
+    ///
+    /// If they are others, that counts as a change: what a new one leads to may have changed between its being found in
+    /// a configuration and this call.
+    pub fn watch(&mut self, paths: impl IntoIterator<Item = PathBuf>) -> io::Result<()> {
+        let paths = checked(paths)?;
+        if paths == self.paths {
+            return Ok(());
+        }
+        self.paths = paths;
+        self.stir();
+        self.walk()
     }
 
     /// Waits for a change, and then until it has settled: one call for a burst, at most 2 s after its beginning.
@@ -98,13 +109,11 @@ impl Watcher {
                 ready = self.inotify.readable() => match ready {
                     Ok(mut ready) => {
                         let taken = take(self.inotify.get_ref(), &self.watches);
-                        if taken.matters {
-                            let now = clock::boot();
-                            let first = self.burst.map_or(now, |burst| burst.first);
-                            self.burst = Some(Burst { first, last: now });
-                        }
                         if taken.all {
                             ready.clear_ready();
+                        }
+                        if taken.matters {
+                            self.stir();
                         }
                     }
                     Err(error) => {
@@ -149,10 +158,25 @@ impl Watcher {
             }
         }
         // Somebody is at work there. What comes of it is told, and then the ways are walked again.
-        let now = clock::boot();
-        self.burst = Some(Burst { first: now, last: now });
+        self.stir();
         failed
     }
+
+    /// A burst of changes begins, or goes on.
+    fn stir(&mut self) {
+        let now = clock::boot();
+        let first = self.burst.map_or(now, |burst| burst.first);
+        self.burst = Some(Burst { first, last: now });
+    }
+}
+
+fn checked(paths: impl IntoIterator<Item = PathBuf>) -> io::Result<Vec<PathBuf>> {
+    let paths: Vec<PathBuf> = paths.into_iter().take(MOST_PATHS + 1).collect();
+    if paths.len() > MOST_PATHS || !paths.iter().all(|path| path.is_absolute()) {
+        let why = format!("at most {MOST_PATHS} absolute paths can be watched");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    Ok(paths)
 }
 
 /// What one reading has found.

@@ -158,6 +158,64 @@ fn a_bad_key_or_no_rights_stop_it_before_anything_is_written() {
     assert_eq!(entries(device.0.path()), ["conf.d"]);
 }
 
+#[test]
+fn one_that_was_switched_off_is_judged_as_it_will_be() {
+    let device = Device::new();
+    fs::create_dir(device.path("conf.d")).expect("a folder");
+    let place = device.path("conf.d/50-setup.toml");
+    std::os::unix::fs::symlink("/dev/null", &place).expect("a link");
+    let told = device.run(&["setup", "--kind", "iotcore", "--device", "gw-1"]);
+    assert!(told.code == 2 && told.err.contains("cloud.iotcore.host is not set"), "{}", told.err);
+    assert!(fs::symlink_metadata(&place).expect("the link").is_symlink());
+    assert_eq!(device.run(&WHOLE).code, 0);
+    assert!(fs::symlink_metadata(&place).expect("the file").is_file());
+}
+
+/// Runs the program as a user who owns nothing.
+fn as_nobody(device: &Device, arguments: &[&str]) -> Told {
+    // The build folder may be closed to others.
+    let program = device.path("program");
+    if !program.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_twinagent"), &program).expect("a copy");
+    }
+    fs::set_permissions(device.0.path(), Permissions::from_mode(0o755)).expect("a mode");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program).args(arguments);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("CONFIGURATION_DIRECTORY", device.0.path());
+    Told::from(
+        command.env("STATE_DIRECTORY", device.path("state")).output().expect("setpriv, as root"),
+        device.0.path(),
+    )
+}
+
+#[test]
+fn who_may_not_is_told_so_and_changes_nothing() {
+    let device = Device::new();
+    let told = as_nobody(&device, &WHOLE);
+    assert_eq!(told.code, 77, "{}", told.err);
+    assert!(told.err.contains("hint: this takes root"), "{}", told.err);
+
+    assert_eq!(run(&device, &WHOLE).code, 0);
+    fs::create_dir(device.path("state")).expect("a folder");
+    fs::write(device.path("state/journal"), "x").expect("a file");
+    for closed in ["state", "keys"] {
+        fs::set_permissions(device.path(closed), Permissions::from_mode(0o755)).expect("a mode");
+    }
+    for arguments in [&["reset"][..], &["reset", "--identity"], &["pubkey", "--csr"], &["keygen", "--if-missing"]] {
+        let told = as_nobody(&device, arguments);
+        assert_eq!((told.code, told.out.as_str()), (77, ""), "{arguments:?}: {}", told.err);
+        assert!(told.err.contains("hint: this takes root"), "{}", told.err);
+    }
+    assert!(device.path("state/journal").exists() && device.path("keys/device.key").exists());
+    fs::set_permissions(device.path("conf.d/50-setup.toml"), Permissions::from_mode(0o600)).expect("a mode");
+    let told = as_nobody(&device, &["config"]);
+    assert!(
+        told.code == 1 && told.err.contains("conf.d/50-setup.toml: cannot be opened: Permission denied"),
+        "{}",
+        told.err
+    );
+}
+
 fn openssl(folder: &Path, line: &str) -> String {
     let output = Command::new("sh").args(["-ec", line]).current_dir(folder).output().expect("a shell");
     assert!(output.status.success(), "`{line}`: {}", String::from_utf8_lossy(&output.stderr));

@@ -112,6 +112,8 @@ async fn a_path_may_begin_anywhere_and_end_at_any_time() {
     watched.is_quiet("a folder of another name", |root| folder(&root.join("b"))).await;
     watched.tells("the first part", |root| folder(&root.join("a"))).await;
     watched.tells("the second part", |root| folder(&root.join("a/b"))).await;
+    let mode = |root: &Path| fs::set_permissions(root.join("a"), Permissions::from_mode(0o700)).expect("a mode");
+    watched.tells("a way that opens or closes", mode).await;
     watched.tells("the folder", |root| folder(&root.join("a/b/conf.d"))).await;
     watched.tells("a file in it", |root| write(&root.join("a/b/conf.d/1.toml"))).await;
     watched.tells("the other file", |root| write(&root.join("a/b/ca.pem"))).await;
@@ -227,6 +229,17 @@ async fn a_wait_that_is_given_up_loses_nothing() {
         }
     }
     assert_eq!(told, 1);
+}
+
+#[tokio::test]
+async fn other_paths_take_the_place_of_those_before_and_count_as_a_change() {
+    let mut watched = Watched::new(&["one"], |_| {});
+    let two = watched.root.path().join("two");
+    watched.watcher.watch([two.clone()]).expect("watched");
+    watched.tells("other paths", |_| {}).await;
+    watched.tells("the new one", |root| write(&root.join("two"))).await;
+    watched.watcher.watch([two]).expect("watched");
+    watched.is_quiet("the same paths, and the old one", |root| write(&root.join("one"))).await;
 }
 
 #[tokio::test]

@@ -38,13 +38,13 @@ impl Interest {
     ///
     /// Not each write: a file is complete when it is closed.
     pub(super) fn flags(&self) -> WatchFlags {
-        let always = WatchFlags::MASK_ADD | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
+        // ATTRIB: a mode that changes may open a way, or close it.
+        let always = WatchFlags::MASK_ADD | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ATTRIB;
         let names = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
-        let content = WatchFlags::CLOSE_WRITE | WatchFlags::ATTRIB;
         if self.itself {
-            always | content
+            always | WatchFlags::CLOSE_WRITE
         } else if self.all || !self.files.is_empty() {
-            always | names | content
+            always | names | WatchFlags::CLOSE_WRITE
         } else {
             always | names
         }

@@ -7,7 +7,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::fault::Place;
 use super::file::{Tree, is_plain};
 use super::reader::{Findings, Reader};
 use super::setting::Setting;
@@ -99,7 +98,6 @@ fn digest_of(config: &Map<String, Json>) -> Digest {
 }
 
 fn tree(config: Map<String, Json>) -> Result<Tree, ReadError> {
-    let origin = Place::Merged.to_origin();
     let mut tree = Tree::new();
     for (name, json) in config {
         let odd = || ReadError::Damaged("a setting of a form that none has".to_owned());
@@ -114,7 +112,7 @@ fn tree(config: Map<String, Json>) -> Result<Tree, ReadError> {
             let config::ValueKind::Table(table) = &mut inner.kind else { return Err(odd()) };
             section = table;
         }
-        let value = Setting::from_json(json).ok_or_else(odd)?.into_value(origin.as_ref());
+        let value = Setting::from_json(json).ok_or_else(odd)?.into_value();
         if section.insert(key.to_owned(), value).is_some() {
             return Err(odd());
         }

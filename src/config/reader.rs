@@ -15,9 +15,8 @@ use config::{Value, ValueKind};
 use super::duration;
 use super::fault::{Fault, Place, quoted};
 use super::file::Tree;
+use crate::model::nearest::nearest;
 
-/// A misspelling differs from what was meant by at most so many letters.
-const NEAR: usize = 2;
 /// The most items of one list or table. It bounds what a kept configuration can weigh.
 const MOST_ITEMS: usize = 256;
 /// The most faults, and the most unknown keys, that are told. Nobody mends more before looking again.
@@ -330,13 +329,12 @@ fn leaves(prefix: &str, table: &Tree, found: &mut dyn FnMut(&str, Place)) {
 
 /// The key that was meant: one that is spelled nearly so, else the only one of that name in another section.
 fn near_miss<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
-    // The distance costs the product of both lengths, and no key is that long.
+    // No key is that long, and what else is as long as it likes is not worth the search.
     if wrong.len() > 64 {
         return None;
     }
-    let nearest = known.iter().map(|key| (distance(wrong, key), *key)).min()?;
-    if nearest.0 <= NEAR {
-        return Some(nearest.1);
+    if let Some(meant) = nearest(wrong, known.iter().copied()) {
+        return Some(meant);
     }
     let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
     let mut same = known.iter().filter(|key| last(key) == last(wrong));
@@ -344,19 +342,4 @@ fn near_miss<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
         (Some(key), None) => Some(key),
         _ => None,
     }
-}
-
-/// How many letters must be put in, taken out or changed to make one text of the other (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, a) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (to, b) in other.bytes().enumerate() {
-            let changed = diagonal + usize::from(a != b);
-            diagonal = row[to + 1];
-            row[to + 1] = changed.min(diagonal + 1).min(row[to] + 1);
-        }
-    }
-    row[other.len()]
 }

@@ -51,9 +51,9 @@ impl Setting {
         })
     }
 
-    /// As it would have come from a file, with this origin.
-    pub(super) fn into_value(self, origin: Option<&String>) -> Value {
-        let text = |text: String| Value::new(origin, text);
+    /// As it would have come from a file, but from no place.
+    pub(super) fn into_value(self) -> Value {
+        let text = |text: String| Value::new(None, text);
         let kind: ValueKind = match self {
             Self::Text(text) => text.into(),
             Self::Number(number) => number.into(),
@@ -63,7 +63,7 @@ impl Setting {
                 ValueKind::Table(table.into_iter().map(|(name, value)| (name, text(value))).collect())
             }
         };
-        Value::new(origin, kind)
+        Value::new(None, kind)
     }
 }
 

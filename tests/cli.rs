@@ -7,6 +7,9 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+#[path = "cli/setup.rs"]
+mod setup;
+
 const GOOD: &str = r#"
 [device]
 id = "gw-1"
@@ -125,6 +128,80 @@ fn another_file_can_be_checked_and_a_variable_wins() {
     assert_eq!(output.status.code(), Some(78));
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(err.starts_with("$TWINAGENT__CLOUD__IOTCORE__PORT: cloud.iotcore.port: "), "{err}");
+}
+
+#[test]
+fn config_shows_what_holds_and_where_it_comes_from() {
+    let device = Device::configured(GOOD);
+    fs::create_dir(device.path("conf.d")).expect("a folder");
+    fs::write(device.path("conf.d/10.toml"), "\n[commands.alias]\nreboot = \"rebootDevice\"\n").expect("a file");
+    let plain = device.run(&["config"]);
+    assert_eq!((plain.code, plain.err.as_str()), (0, ""));
+    assert!(plain.out.starts_with("[device]\nid = \"gw-1\"\n\n[cloud]\nkind = \"iotcore\"\n\n"), "{}", plain.out);
+    fs::write(device.path("merged.toml"), &plain.out).expect("a file");
+    let merged = device.path("merged.toml");
+    let again = device.run(&["config", "--config", merged.to_str().expect("UTF-8")]);
+    assert_eq!(again.out, plain.out, "it is a configuration again");
+
+    let mut command = device.command(&["config", "--origin"]);
+    let told = Told::from(
+        command.env("TWINAGENT__CLOUD__IOTCORE__PORT", "443").output().expect("the program runs"),
+        device.0.path(),
+    );
+    let lines: Vec<&str> = told.out.lines().collect();
+    for line in [
+        "id = \"gw-1\"  # twinagent.toml:3",
+        "port = 443  # $TWINAGENT__CLOUD__IOTCORE__PORT",
+        "keep_alive = \"1m\"  # default",
+        "alias = { \"reboot\" = \"rebootDevice\" }  # conf.d/10.toml:3",
+    ] {
+        assert!(lines.contains(&line), "{line}: {lines:#?}");
+    }
+}
+
+#[test]
+fn config_says_what_is_wrong_and_leaves_78_to_check() {
+    let told = Device::configured("[session]\nkep_alive = \"1s\"\n").run(&["config"]);
+    assert_eq!(told.code, 0);
+    assert!(told.err.starts_with("twinagent.toml:2: session.kep_alive is not a key") && !told.out.contains("kep_"));
+    let told = Device::configured("session = 1").run(&["config"]);
+    assert_eq!((told.code, told.out.as_str()), (1, ""));
+    assert!(told.err.starts_with("twinagent: twinagent.toml:1: session is a section"), "{}", told.err);
+}
+
+#[test]
+fn a_drop_in_is_checked_before_it_is_put_in_its_place() {
+    let device = Device::configured(GOOD);
+    fs::create_dir(device.path("new")).expect("a folder");
+    let drop_in = device.path("new/60.toml");
+    let check = || device.run(&["check", "--drop-in", drop_in.to_str().expect("UTF-8")]);
+    fs::write(&drop_in, "[cloud.iotcore]\nhost = \"other.example\"\n").expect("a file");
+    let told = check();
+    assert_eq!((told.code, told.err.as_str()), (0, ""));
+    assert!(told.out.contains("at other.example:8883"), "{}", told.out);
+    fs::write(&drop_in, "[cloud.iotcore]\nhots = \"other.example\"\n").expect("a file");
+    let told = check();
+    assert_eq!(told.code, 78);
+    assert!(told.err.starts_with("new/60.toml:2: cloud.iotcore.hots is not a key"), "{}", told.err);
+    fs::remove_file(&drop_in).expect("removed");
+    assert_eq!((check().code, check().out.as_str()), (78, ""));
+    for wrong in ["new/60.conf", "new/.60.toml", "new"] {
+        let told = device.run(&["check", "--drop-in", wrong]);
+        assert!(told.code == 2 && told.err.contains("its name must end in .toml"), "{}", told.err);
+    }
+    assert_eq!(device.run(&["check"]).code, 0, "nothing was put anywhere");
+}
+
+#[test]
+fn the_daemon_and_its_commands_ask_the_machine_for_the_id() {
+    let device = Device::configured(&GOOD.replace("gw-1", "gw-%m"));
+    let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let told = device.run(&["check"]);
+    if id.trim().len() == 32 {
+        assert!(told.out.contains(&format!("device gw-{} ", id.trim())), "{told:?}");
+    } else {
+        assert!(told.code == 78 && told.err.contains("is not to be had: /etc/machine-id"), "{told:?}");
+    }
 }
 
 #[test]

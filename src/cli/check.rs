@@ -1,15 +1,43 @@
 //! `twinagent check`: everything that is wrong with configuration and key, at once. Starts nothing.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Exit, Failure, device_key, output};
+use super::{Exit, Failure, device_key, output, read_configuration};
 use crate::config::key_file::KeyFileError;
-use crate::config::{Cloud, Config, Fault, Folders, Loaded, load};
+use crate::config::{Cloud, Config, DropIn, Fault, Folders, Loaded, is_drop_in};
 
-pub(super) fn run(folders: &Folders, file: Option<&Path>) -> Result<(), Failure> {
-    let (config, faults) = match load(folders, file) {
-        Ok(Loaded { config, unknown }) => (Some(config), unknown),
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Check the configuration as it would be with FILE as a drop-in in /etc/twinagent/conf.d, under the name it has
+    #[arg(long, value_name = "FILE")]
+    drop_in: Option<PathBuf>,
+}
+
+pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
+    let drop_in = arguments.drop_in.as_deref();
+    if let Some(path) = drop_in.filter(|path| !is_drop_in(path)) {
+        let why = anyhow::anyhow!(
+            "{} would not be read as a drop-in: its name must end in .toml and begin with no dot",
+            path.display()
+        );
+        return Err(Failure::new(Exit::Usage, why));
+    }
+    let drop_in = drop_in.map(|path| DropIn { path, text: None });
+    match verdict(folders, file, drop_in)? {
+        Some(words) => Ok(output::print(&format!("{words}\n"))?),
+        None => Err(Failure::new(Exit::BadConfiguration, anyhow::anyhow!("the configuration is wrong"))),
+    }
+}
+
+/// What is right, in one line; `None` where something is wrong, after all of it was told.
+pub(super) fn verdict(
+    folders: &Folders,
+    file: Option<&Path>,
+    drop_in: Option<DropIn<'_>>,
+) -> io::Result<Option<String>> {
+    let (config, faults) = match read_configuration(folders, file, drop_in) {
+        Ok(Loaded { config, unknown, .. }) => (Some(config), unknown),
         Err(faults) => (None, [faults.faults, faults.unknown].concat()),
     };
     let mut lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
@@ -28,9 +56,9 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>) -> Result<(), Failure>
     }
     match (config, key) {
         (Some(config), Some(key)) if lines.is_empty() => {
-            Ok(output::print(&format!("configuration is right: {}; {key}\n", says(&config)))?)
+            Ok(Some(format!("configuration is right: {}; {key}", says(&config))))
         }
-        _ => Err(Failure::new(Exit::BadConfiguration, anyhow::anyhow!("the configuration is wrong"))),
+        _ => Ok(None),
     }
 }
 

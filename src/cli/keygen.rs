@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow};
 use super::{Exit, Failure, key_file_failure, output, parse};
 use crate::config::Folders;
 use crate::config::key_file::{self, KeyFileError};
-use crate::dialect::token::generate;
+use crate::dialect::token::{Key, generate};
 use crate::host::clock;
 use crate::model::wire::Secret;
 
@@ -27,22 +27,34 @@ pub struct Arguments {
     if_missing: bool,
 }
 
-pub(super) fn run(folders: &Folders, arguments: Arguments) -> Result<(), Failure> {
-    if arguments.if_missing {
-        let found = match &arguments.out {
-            Some(path) => key_file::read_at(path.clone()),
-            None => key_file::read(folders),
-        };
-        match found {
-            Err(KeyFileError::Absent(_)) => {}
-            found => {
-                let (path, key) = parse(found.map_err(key_file_failure)?)?;
-                output::note(&format!("left {} as it is", path.display()))?;
-                return Ok(output::print(&key.public_pem())?);
-            }
+pub(super) fn run(folders: &Folders, arguments: &Arguments) -> Result<(), Failure> {
+    let out = arguments.out.as_deref();
+    let existing = if arguments.if_missing { existing(folders, out)? } else { None };
+    let key = match existing {
+        Some((path, key)) => {
+            output::note(&format!("left {} as it is", path.display()))?;
+            key
         }
+        None => make(folders, out)?,
+    };
+    Ok(output::print(&key.public_pem())?)
+}
+
+/// The device's key, or that in `out`, and its file; `None` if there is no such file.
+pub(super) fn existing(folders: &Folders, out: Option<&Path>) -> Result<Option<(PathBuf, Key)>, Failure> {
+    let found = match out {
+        Some(path) => key_file::read_at(path.to_owned()),
+        None => key_file::read(folders),
+    };
+    match found {
+        Err(KeyFileError::Absent(_)) => Ok(None),
+        found => Ok(Some(parse(found.map_err(key_file_failure)?)?)),
     }
-    let path = arguments.out.unwrap_or_else(|| folders.device_key());
+}
+
+/// Makes the device's key, or one in `out`.
+pub(super) fn make(folders: &Folders, out: Option<&Path>) -> Result<Key, Failure> {
+    let path = out.map_or_else(|| folders.device_key(), Path::to_owned);
     if path == folders.device_key() {
         make_folder(&folders.configuration, &path)?;
     }
@@ -60,7 +72,7 @@ pub(super) fn run(folders: &Folders, arguments: Arguments) -> Result<(), Failure
         }
     }
     output::note(&format!("made {}", path.display()))?;
-    Ok(output::print(&key.public_pem())?)
+    Ok(key)
 }
 
 /// The group that may read what we make: the daemon's, where we are root and can give it away.

@@ -4,23 +4,27 @@
 //! definitions here, so their comments are words for users.
 
 mod check;
+mod config;
 mod exit;
 mod keygen;
 mod output;
 mod pubkey;
+mod reset;
 pub mod run;
+mod setup;
 mod token;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
 pub use exit::{Exit, Failure};
 
 use crate::config::key_file::{self, KeyFileError};
-use crate::config::{Config, Folders};
+use crate::config::{Config, DropIn, Faults, Folders, Loaded, Sources};
 use crate::dialect::token::Key;
 use crate::handler;
+use crate::host::names;
 
 /// Device agent: commands and twin state over one MQTT session that is kept for years
 #[derive(Debug, Parser)]
@@ -37,12 +41,18 @@ pub struct Cli {
 pub enum Command {
     /// Run the daemon in the foreground, until SIGTERM; what the unit starts
     Run,
+    /// Say which device this is and which cloud it has, and make its key
+    Setup(setup::Arguments),
     /// Read the configuration and tell everything that is wrong with it, with file and line
-    Check,
+    Check(check::Arguments),
+    /// Print the configuration that holds, merged from all its places
+    Config(config::Arguments),
     /// Make a private key (ES256) and print its public key
     Keygen(keygen::Arguments),
     /// Print the public key of this device, to be registered with the cloud
-    Pubkey,
+    Pubkey(pubkey::Arguments),
+    /// Forget all commands and reboots of this device; not while a daemon runs
+    Reset(reset::Arguments),
     /// Show the claims of a fresh login token
     Token(token::Arguments),
 }
@@ -54,20 +64,33 @@ impl Cli {
         let file = self.config.as_deref();
         match self.command {
             Command::Run => run::run(&folders, file, handler::built_in()),
-            Command::Check => check::run(&folders, file),
-            Command::Keygen(arguments) => keygen::run(&folders, arguments),
-            Command::Pubkey => pubkey::run(&folders),
+            Command::Setup(arguments) => setup::run(&folders, file, arguments),
+            Command::Check(arguments) => check::run(&folders, file, &arguments),
+            Command::Config(arguments) => config::run(&folders, file, arguments),
+            Command::Keygen(arguments) => keygen::run(&folders, &arguments),
+            Command::Pubkey(arguments) => pubkey::run(&folders, file, arguments),
+            Command::Reset(arguments) => reset::run(&folders, arguments),
             Command::Token(arguments) => token::run(&folders, file, arguments),
         }
     }
 }
 
 /// The configuration, for a command that cannot do without a right one. Unknown keys are `check`'s business.
-fn configuration(folders: &Folders, file: Option<&std::path::Path>) -> Result<Config, Failure> {
-    match crate::config::load(folders, file) {
-        Ok(loaded) => Ok(loaded.config),
+fn configuration(folders: &Folders, file: Option<&Path>) -> Result<Config, Failure> {
+    Ok(loaded(folders, file)?.config)
+}
+
+/// The same, with where each value stands.
+fn loaded(folders: &Folders, file: Option<&Path>) -> Result<Loaded, Failure> {
+    match read_configuration(folders, file, None) {
+        Ok(loaded) => Ok(loaded),
         Err(faults) => Err(Failure::new(Exit::Failed, faults).hint("`twinagent check` tells all that is wrong")),
     }
+}
+
+/// Reads the configuration with what this machine tells of itself.
+fn read_configuration(folders: &Folders, file: Option<&Path>, drop_in: Option<DropIn<'_>>) -> Result<Loaded, Faults> {
+    Sources { folders, file, drop_in, specifiers: &names::specifiers() }.load()
 }
 
 /// The device's key and the file it is in.

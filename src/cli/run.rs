@@ -10,8 +10,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Failure};
-use crate::config::{Config, Folders, load};
+use super::{Exit, Failure, read_configuration};
+use crate::config::{Config, Folders};
 use crate::daemon::{self, Parts};
 use crate::handler::Handler;
 use crate::store::LockError;
@@ -50,7 +50,7 @@ async fn live(parts: Parts) -> anyhow::Result<()> {
 
 /// The configuration; if it is wrong, that of a device that was not configured, and every fault in the log.
 fn configuration(folders: &Folders, file: Option<&Path>) -> Config {
-    match load(folders, file) {
+    match read_configuration(folders, file, None) {
         Ok(loaded) => {
             for unknown in loaded.unknown {
                 tracing::warn!("{unknown}");

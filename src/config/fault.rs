@@ -3,6 +3,7 @@
 //! A fault names the file and line, or the variable, that holds the value, so that nobody has to search.
 
 use std::fmt::{self, Write as _};
+use std::path::PathBuf;
 
 /// The most of a value that a fault repeats, in characters.
 const SHOWN: usize = 60;
@@ -82,6 +83,8 @@ pub struct Faults {
     pub faults: Vec<Fault>,
     /// Keys that mean nothing. By themselves they would not make it unusable.
     pub unknown: Vec<Fault>,
+    /// Files that the configuration names. A change of one of them may mend it.
+    pub files: Vec<PathBuf>,
 }
 
 impl fmt::Display for Faults {

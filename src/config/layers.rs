@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use config::Value;
 
+use super::Sources;
 use super::fault::{Fault, Place};
 use super::file::{self, Tree};
 
@@ -29,6 +30,15 @@ const PREFIX: &str = "TWINAGENT__";
 const MOST_DROP_INS: usize = 256;
 /// No key has more parts than this; what nests deeper could exhaust the stack.
 const DEEPEST: usize = 8;
+
+/// A file that is to count as a drop-in of the configuration folder, wherever it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct DropIn<'a> {
+    /// Its last part is the name by which it is ordered and masked; faults name it as it is.
+    pub path: &'a Path,
+    /// What it holds, where it is not written yet.
+    pub text: Option<&'a str>,
+}
 
 /// The folders the program works in, and the variables that set keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +76,47 @@ impl Folders {
         }
     }
 
+    /// The file that people edit.
+    pub fn main_file(&self) -> PathBuf {
+        self.configuration.join("twinagent.toml")
+    }
+
+    /// Where drop-ins of this machine are kept.
+    pub fn drop_ins(&self) -> PathBuf {
+        self.configuration.join("conf.d")
+    }
+
+    /// The drop-in that `twinagent setup` writes.
+    pub fn set_up(&self) -> PathBuf {
+        self.drop_ins().join("50-setup.toml")
+    }
+
+    /// Where private keys are kept.
+    pub fn keys(&self) -> PathBuf {
+        self.configuration.join("keys")
+    }
+
     /// Where the device's private key is kept.
     pub fn device_key(&self) -> PathBuf {
-        self.configuration.join("keys/device.key")
+        self.keys().join("device.key")
     }
+
+    /// Everything whose change can change what is configured or which key is used: files and folders, there or not.
+    /// `named` are files that the configuration itself names, and the file of `--config`.
+    ///
+    /// Relative paths mean what they mean at the moment of the call.
+    pub fn watched<'a>(&self, named: impl IntoIterator<Item = &'a Path>) -> Vec<PathBuf> {
+        let own = [self.vendor.clone(), self.main_file(), self.drop_ins(), self.volatile.clone(), self.keys()];
+        let named = named.into_iter().map(Path::to_owned);
+        let all = own.into_iter().chain(self.credentials.clone()).chain(named);
+        all.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+    }
+}
+
+/// Whether a file of this name would be read as a drop-in.
+pub fn is_drop_in(path: &Path) -> bool {
+    let hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".");
+    path.extension() == Some(OsStr::new("toml")) && path.file_name().is_some_and(|name| !hidden(name))
 }
 
 fn folder(variable: &str) -> Option<PathBuf> {
@@ -78,18 +125,26 @@ fn folder(variable: &str) -> Option<PathBuf> {
 }
 
 /// The values of every layer, the weakest first.
-pub(super) fn read(folders: &Folders, file: Option<&Path>, faults: &mut Vec<Fault>) -> Vec<Tree> {
+pub(super) fn read(sources: &Sources<'_>, faults: &mut Vec<Fault>) -> Vec<Tree> {
+    let Sources { folders, file, drop_in, .. } = *sources;
     let mut layers = Vec::new();
-    let main = file.map_or_else(|| folders.configuration.join("twinagent.toml"), Path::to_owned);
-    let drop_ins = drop_ins([&folders.vendor, &folders.configuration.join("conf.d"), &folders.volatile], faults);
+    let main = file.map_or_else(|| folders.main_file(), Path::to_owned);
+    let drop_ins = drop_ins(folders, drop_in, faults);
     for path in std::iter::once(&main).chain(drop_ins.values()) {
-        match file::read(path) {
+        let given = drop_in.filter(|given| given.path == path);
+        let text = match given.and_then(|given| given.text) {
+            Some(text) => Ok(Some(text.to_owned())),
+            None => file::read(path),
+        };
+        match text {
             Ok(Some(text)) => {
                 let (tree, found) = file::parse(path, &text);
                 layers.push(tree);
                 faults.extend(found);
             }
-            Ok(None) if file == Some(path.as_path()) => faults.push(fault(path, "there is no such file")),
+            Ok(None) if file == Some(path.as_path()) || given.is_some() => {
+                faults.push(fault(path, "there is no such file"));
+            }
             // Without a twinagent.toml nothing is configured by it; a drop-in may go away while it is looked for.
             Ok(None) => {}
             Err(found) => faults.push(found),
@@ -99,40 +154,48 @@ pub(super) fn read(folders: &Folders, file: Option<&Path>, faults: &mut Vec<Faul
     layers
 }
 
-/// The drop-ins that hold, by name. A later folder masks an earlier one.
-fn drop_ins(folders: [&PathBuf; 3], faults: &mut Vec<Fault>) -> BTreeMap<OsString, PathBuf> {
+/// The drop-ins that hold, by name. A later folder masks an earlier one; one that is `given` counts as in conf.d.
+fn drop_ins(folders: &Folders, given: Option<DropIn<'_>>, faults: &mut Vec<Fault>) -> BTreeMap<OsString, PathBuf> {
     let mut found = BTreeMap::new();
-    for folder in folders {
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+    list(&folders.vendor, &mut found, faults);
+    list(&folders.drop_ins(), &mut found, faults);
+    found.extend(given.and_then(|given| Some((given.path.file_name()?.to_owned(), given.path.to_owned()))));
+    list(&folders.volatile, &mut found, faults);
+    if let Some(DropIn { path, .. }) = given
+        && let Some(stronger) = path.file_name().and_then(|name| found.get(name)).filter(|found| *found != path)
+    {
+        faults.push(fault(path, &format!("is not read, since {} has the same name and wins", stronger.display())));
+    }
+    let is_new = |path: &Path| given.is_some_and(|given| given.path == path && given.text.is_some());
+    let is_off = |path: &Path| fs::canonicalize(path).is_ok_and(|target| target == Path::new("/dev/null"));
+    found.retain(|_, path| is_new(path) || !is_off(path));
+    found
+}
+
+fn list(folder: &Path, found: &mut BTreeMap<OsString, PathBuf>, faults: &mut Vec<Fault>) {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => return faults.push(fault(folder, &format!("cannot be listed: {error}"))),
+    };
+    for (at, entry) in entries.enumerate() {
+        let path = match entry {
+            Ok(entry) if at < MOST_DROP_INS => entry.path(),
+            Ok(_) => {
+                faults.push(fault(folder, &format!("holds more than {MOST_DROP_INS} files")));
+                break;
+            }
             Err(error) => {
                 faults.push(fault(folder, &format!("cannot be listed: {error}")));
-                continue;
+                break;
             }
         };
-        for (at, entry) in entries.enumerate() {
-            let path = match entry {
-                Ok(entry) if at < MOST_DROP_INS => entry.path(),
-                Ok(_) => {
-                    faults.push(fault(folder, &format!("holds more than {MOST_DROP_INS} files")));
-                    break;
-                }
-                Err(error) => {
-                    faults.push(fault(folder, &format!("cannot be listed: {error}")));
-                    break;
-                }
-            };
-            let hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".");
-            if let Some(name) = path.file_name().filter(|name| !hidden(name))
-                && path.extension() == Some(OsStr::new("toml"))
-            {
-                found.insert(name.to_owned(), path);
-            }
+        if is_drop_in(&path)
+            && let Some(name) = path.file_name()
+        {
+            found.insert(name.to_owned(), path);
         }
     }
-    found.retain(|_, path| fs::canonicalize(path).ok().as_deref() != Some(Path::new("/dev/null")));
-    found
 }
 
 /// `TWINAGENT__SESSION__KEEP_ALIVE=30s` as a layer of its own. An empty one sets nothing.

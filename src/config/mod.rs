@@ -4,26 +4,32 @@
 //! `layers.rs` the places.
 
 pub mod duration;
+mod effective;
 mod fault;
 mod file;
 pub mod key_file;
+pub mod last_good;
 mod layers;
 mod raw;
 mod reader;
 mod rules;
+mod setting;
+mod specifier;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::Source;
 
 pub use fault::{Fault, Faults, Place};
-pub use layers::Folders;
+pub use layers::{DropIn, Folders, is_drop_in};
+pub use setting::Setting;
+pub use specifier::Specifiers;
 
 use crate::model::command::{DeviceId, Method};
 use file::Tree;
-use reader::Reader;
+use reader::{Findings, Reader};
 
 /// All that can be configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +42,15 @@ pub struct Config {
     pub session: Session,
     pub reboot: Reboot,
     pub methods: Methods,
+    pub commands: Commands,
+    pub report: Report,
+    pub local: Local,
 }
 
 /// What holds where no file says otherwise: not configured.
 impl Default for Config {
     fn default() -> Self {
-        raw::read(&mut Reader::new(Tree::default()))
+        raw::read(&mut Reader::new(Tree::default()), &Specifiers::default())
     }
 }
 
@@ -119,8 +128,31 @@ pub enum Mode {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Methods {
-    /// Methods that are answered as if they did not exist.
+    /// Methods that are answered beyond the harmless ones.
+    pub enable: BTreeSet<Method>,
+    /// Methods that are answered as if they did not exist. Wins over `enable`.
     pub disable: BTreeSet<Method>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commands {
+    /// Other names for methods, at most 256. None leads to another alias.
+    pub alias: BTreeMap<Method, Method>,
+    /// What a payload without a method is for. Never an alias.
+    pub default_method: Option<Method>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The reported document is sent again when it was last sent longer ago than this: 1 minute to 30 days.
+    pub heartbeat: Duration,
+}
+
+/// Who may use the local interface, besides root. Whether the machine has these groups is not checked here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    pub read_group: Option<String>,
+    pub act_group: Option<String>,
 }
 
 /// A configuration that can be used.
@@ -129,31 +161,55 @@ pub struct Loaded {
     pub config: Config,
     /// Keys that mean nothing: an error for `check`, a warning for `run`.
     pub unknown: Vec<Fault>,
+    /// Where each key that is set stands, by its whole name, and each entry of a table (`commands.alias.NAME`).
+    pub origins: BTreeMap<String, Place>,
+    /// Files that the configuration names, there or not. When one of them changes, so may what is configured.
+    pub files: Vec<PathBuf>,
 }
 
-/// Reads every layer, merges them and checks the whole. `file` takes the place of `twinagent.toml`, and must exist.
-///
-/// The error holds all that could be found in one go. While a file cannot be read, nothing is said of keys that are
-/// missing: they may stand in it.
+/// All that a configuration is read from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    pub folders: &'a Folders,
+    /// Takes the place of `twinagent.toml`, and must exist.
+    pub file: Option<&'a Path>,
+    /// Counts as if it lay in `conf.d` of the configuration folder.
+    pub drop_in: Option<DropIn<'a>>,
+    /// What `%H` and its like stand for on this machine.
+    pub specifiers: &'a Specifiers,
+}
+
+/// Reads the configuration where nothing is known of the machine, so that a specifier in it is a fault.
+/// See [`Sources::load`].
 pub fn load(folders: &Folders, file: Option<&Path>) -> Result<Loaded, Faults> {
-    let mut faults = Vec::new();
-    let layers = layers::read(folders, file, &mut faults);
-    let whole = faults.is_empty();
-    let tree = merge(layers).unwrap_or_else(|fault| {
-        faults.push(fault);
-        Tree::new()
-    });
-    let mut reader = Reader::new(tree);
-    let config = raw::read(&mut reader);
-    let findings = reader.finish();
-    faults.extend(findings.faults);
-    if whole {
-        faults.extend(findings.missing);
-    }
-    if faults.is_empty() {
-        Ok(Loaded { config, unknown: findings.unknown })
-    } else {
-        Err(Faults { faults, unknown: findings.unknown })
+    Sources { folders, file, drop_in: None, specifiers: &Specifiers::default() }.load()
+}
+
+impl Sources<'_> {
+    /// Reads every layer, merges them and checks the whole.
+    ///
+    /// The error holds all that could be found in one go. While a file cannot be read, nothing is said of keys that are
+    /// missing: they may stand in it.
+    pub fn load(&self) -> Result<Loaded, Faults> {
+        let mut faults = Vec::new();
+        let layers = layers::read(self, &mut faults);
+        let whole = faults.is_empty();
+        let tree = merge(layers).unwrap_or_else(|fault| {
+            faults.push(fault);
+            Tree::new()
+        });
+        let mut reader = Reader::new(tree);
+        let config = raw::read(&mut reader, self.specifiers);
+        let Findings { faults: found, missing, unknown, origins, files } = reader.finish();
+        faults.extend(found);
+        if whole {
+            faults.extend(missing);
+        }
+        if faults.is_empty() {
+            Ok(Loaded { config, unknown, origins, files })
+        } else {
+            Err(Faults { faults, unknown, files })
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::{Answers, Auth, Cloud, Config, IotCore, Methods, Mode, Reboot, Session, rules};
-use crate::model::command::Method;
+use super::specifier::{self, Specifiers};
+use super::{Answers, Auth, Cloud, Commands, Config, IotCore, Local, Methods, Mode, Reboot, Report, Session, rules};
+use crate::model::command::{DeviceId, Method};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,7 +27,7 @@ enum Kind {
     NotYet,
 }
 
-pub(super) fn read(from: &mut Reader) -> Config {
+pub(super) fn read(from: &mut Reader, specifiers: &Specifiers) -> Config {
     let kind =
         from.choice("cloud.kind", &[("iotcore", Kind::IotCore), ("iothub", Kind::NotYet), ("mqtt", Kind::NotYet)]);
     if matches!(kind, Some(Kind::NotYet)) {
@@ -34,7 +35,7 @@ pub(super) fn read(from: &mut Reader) -> Config {
     }
     let wanted = matches!(kind, Some(Kind::IotCore));
     let iotcore = iotcore(from, wanted);
-    let device = from.parsed("device.id", rules::device);
+    let device = device(from, specifiers);
     if wanted {
         match &device {
             Some(id) => {
@@ -52,8 +53,41 @@ pub(super) fn read(from: &mut Reader) -> Config {
         auth: Auth { lifetime: from.duration("auth.lifetime", HOUR, &LIFETIME) },
         session: session(from),
         reboot: reboot(from),
-        methods: Methods { disable: from.list("methods.disable", Method::parse).into_iter().collect() },
+        methods: Methods {
+            enable: from.list("methods.enable", Method::parse).into_iter().collect(),
+            disable: from.list("methods.disable", Method::parse).into_iter().collect(),
+        },
+        commands: commands(from),
+        report: Report { heartbeat: from.duration("report.heartbeat", DAY, &(MINUTE..=30 * DAY)) },
+        local: Local {
+            read_group: from.parsed("local.read_group", rules::group).unwrap_or_else(|| Some("adm".to_owned())),
+            act_group: from.parsed("local.act_group", rules::group).unwrap_or(None),
+        },
     }
+}
+
+/// The id, with its specifiers filled in. A file that it is read from counts as named even where it cannot be read.
+fn device(from: &mut Reader, specifiers: &Specifiers) -> Option<DeviceId> {
+    let mut file = None;
+    let id = from.parsed("device.id", |text| {
+        file = specifier::file(text);
+        specifier::expand(text, specifiers).and_then(|id| rules::device(&id))
+    });
+    from.files.extend(file);
+    id
+}
+
+/// A name that leads to a name that leads on could lead in a circle, and nobody needs one.
+fn commands(from: &mut Reader) -> Commands {
+    let alias = from.table("commands.alias", Method::parse, Method::parse);
+    for (name, method) in &alias {
+        if alias.contains_key(method) {
+            from.fault_in("commands.alias", name.as_str(), format_args!("\"{method}\" is an alias itself"));
+        }
+    }
+    let default_method = from.parsed("commands.default_method", Method::parse);
+    let default_method = default_method.map(|method| alias.get(&method).cloned().unwrap_or(method));
+    Commands { alias, default_method }
 }
 
 /// Reads `[cloud.iotcore]` even where it is not wanted, so that a mistake in it shows before it counts.
@@ -71,6 +105,7 @@ fn iotcore(from: &mut Reader, wanted: bool) -> Option<IotCore> {
     let registry_id = required(from, "cloud.iotcore.registry_id", rules::segment);
     let port = from.port("cloud.iotcore.port", 8883);
     let ca_file = from.parsed("cloud.iotcore.ca_file", rules::path);
+    from.files.extend(ca_file.clone());
     let tls = from.flag("cloud.iotcore.tls", true);
     let answers = from
         .choice("cloud.iotcore.answers", &[("state", Answers::State), ("events", Answers::Events)])

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use config::{Value, ValueKind};
@@ -14,9 +15,10 @@ use config::{Value, ValueKind};
 use super::duration;
 use super::fault::{Fault, Place, quoted};
 use super::file::Tree;
+use crate::model::nearest::nearest;
 
-/// A misspelling differs from what was meant by at most so many letters.
-const NEAR: usize = 2;
+/// The most items of one list or table. It bounds what a kept configuration can weigh.
+const MOST_ITEMS: usize = 256;
 /// The most faults, and the most unknown keys, that are told. Nobody mends more before looking again.
 const MOST_FAULTS: usize = 50;
 
@@ -24,6 +26,10 @@ pub(super) struct Reader {
     tree: Tree,
     /// Every key that was asked for, and where its value stood if it had one.
     pub(super) asked: BTreeMap<&'static str, Option<Place>>,
+    /// Where each entry of a table that was asked for stood, by its whole name.
+    entries: BTreeMap<String, Place>,
+    /// Files that values name.
+    pub(super) files: Vec<PathBuf>,
     faults: Vec<Fault>,
     missing: Vec<Fault>,
 }
@@ -34,11 +40,21 @@ pub(super) struct Findings {
     /// Keys that must be set and are not. Not to be trusted while a file could not be read.
     pub missing: Vec<Fault>,
     pub unknown: Vec<Fault>,
+    /// Where each key that is set stood, by its whole name; entries of tables too.
+    pub origins: BTreeMap<String, Place>,
+    pub files: Vec<PathBuf>,
 }
 
 impl Reader {
     pub(super) fn new(tree: Tree) -> Self {
-        Self { tree, asked: BTreeMap::new(), faults: Vec::new(), missing: Vec::new() }
+        Self {
+            tree,
+            asked: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            files: Vec::new(),
+            faults: Vec::new(),
+            missing: Vec::new(),
+        }
     }
 
     /// Where the value of a key that was asked for stood.
@@ -48,9 +64,20 @@ impl Reader {
 
     /// Something is wrong with the value of this key.
     pub(super) fn fault(&mut self, key: &'static str, text: impl Display) {
+        let place = self.place(key).cloned().unwrap_or(Place::Merged);
+        self.fault_at(place, key, text);
+    }
+
+    /// Something is wrong with this entry of the table under a key.
+    pub(super) fn fault_in(&mut self, key: &'static str, entry: &str, text: impl Display) {
+        let name = format!("{key}.{entry}");
+        let place = self.entries.get(&name).cloned().unwrap_or(Place::Merged);
+        self.fault_at(place, &name, text);
+    }
+
+    fn fault_at(&mut self, place: Place, name: &str, text: impl Display) {
         if self.faults.len() < MOST_FAULTS {
-            let place = self.place(key).cloned().unwrap_or(Place::Merged);
-            self.faults.push(Fault::new(place, format!("{key}: {text}")));
+            self.faults.push(Fault::new(place, format!("{name}: {text}")));
         }
     }
 
@@ -167,14 +194,54 @@ impl Reader {
                 return Vec::new();
             }
         };
+        if items.len() > MOST_ITEMS {
+            self.fault(key, format_args!("holds more than {MOST_ITEMS} items"));
+        }
         let mut parsed = Vec::new();
-        for item in items {
+        for item in items.into_iter().take(MOST_ITEMS) {
             match item.kind {
                 ValueKind::String(text) => match parse(&text) {
                     Ok(item) => parsed.push(item),
                     Err(error) => self.fault(key, format_args!("{} is {error}", quoted(&text))),
                 },
                 other => self.wrong_type(key, "a list of texts", &other),
+            }
+        }
+        parsed
+    }
+
+    /// A table of names and texts, each of both parsed.
+    pub(super) fn table<K: Ord, V, E: Display>(
+        &mut self,
+        key: &'static str,
+        name: impl Fn(&str) -> Result<K, E>,
+        parse: impl Fn(&str) -> Result<V, E>,
+    ) -> BTreeMap<K, V> {
+        let table = match self.take(key) {
+            None => return BTreeMap::new(),
+            Some(ValueKind::Table(table)) => BTreeMap::from_iter(table),
+            Some(other) => {
+                self.wrong_type(key, "a table of texts", &other);
+                return BTreeMap::new();
+            }
+        };
+        if table.len() > MOST_ITEMS {
+            self.fault(key, format_args!("holds more than {MOST_ITEMS} entries"));
+        }
+        let mut parsed = BTreeMap::new();
+        for (entry, value) in table.into_iter().take(MOST_ITEMS) {
+            self.entries.insert(format!("{key}.{entry}"), place_of(&value));
+            let ValueKind::String(text) = value.kind else {
+                let found = shown(&value.kind);
+                self.fault_in(key, &entry, format_args!("a text in quotes is expected, not {found}"));
+                continue;
+            };
+            match (name(&entry), parse(&text)) {
+                (Ok(name), Ok(value)) => {
+                    parsed.insert(name, value);
+                }
+                (Err(error), _) => self.fault_in(key, &entry, format_args!("{} is {error}", quoted(&entry))),
+                (_, Err(error)) => self.fault_in(key, &entry, format_args!("{} is {error}", quoted(&text))),
             }
         }
         parsed
@@ -192,7 +259,9 @@ impl Reader {
             unknown.push(Fault::new(place, format!("{key} is not a key{meant}")));
         });
         unknown.sort();
-        Findings { faults: self.faults, missing: self.missing, unknown }
+        let set = self.asked.into_iter().filter_map(|(key, place)| Some((key.to_owned(), place?)));
+        let origins = set.chain(self.entries).collect();
+        Findings { faults: self.faults, missing: self.missing, unknown, origins, files: self.files }
     }
 
     /// Removes the value of a key from the tree, and remembers where it stood.
@@ -212,16 +281,20 @@ impl Reader {
     }
 
     fn wrong_type(&mut self, key: &'static str, expected: &str, found: &ValueKind) {
-        let found = match found {
-            ValueKind::String(text) => format!("the text {}", quoted(text)),
-            ValueKind::Boolean(value) => value.to_string(),
-            ValueKind::I64(number) => number.to_string(),
-            ValueKind::Float(number) => number.to_string(),
-            ValueKind::Table(_) => "a section".to_owned(),
-            ValueKind::Array(_) => "a list".to_owned(),
-            _ => "something else".to_owned(),
-        };
-        self.fault(key, format_args!("{expected} is expected, not {found}"));
+        self.fault(key, format_args!("{expected} is expected, not {}", shown(found)));
+    }
+}
+
+/// What a value is, in the words of a fault.
+fn shown(found: &ValueKind) -> String {
+    match found {
+        ValueKind::String(text) => format!("the text {}", quoted(text)),
+        ValueKind::Boolean(value) => value.to_string(),
+        ValueKind::I64(number) => number.to_string(),
+        ValueKind::Float(number) => number.to_string(),
+        ValueKind::Table(_) => "a section".to_owned(),
+        ValueKind::Array(_) => "a list".to_owned(),
+        _ => "something else".to_owned(),
     }
 }
 
@@ -256,13 +329,12 @@ fn leaves(prefix: &str, table: &Tree, found: &mut dyn FnMut(&str, Place)) {
 
 /// The key that was meant: one that is spelled nearly so, else the only one of that name in another section.
 fn near_miss<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
-    // The distance costs the product of both lengths, and no key is that long.
+    // No key is that long, and what else is as long as it likes is not worth the search.
     if wrong.len() > 64 {
         return None;
     }
-    let nearest = known.iter().map(|key| (distance(wrong, key), *key)).min()?;
-    if nearest.0 <= NEAR {
-        return Some(nearest.1);
+    if let Some(meant) = nearest(wrong, known.iter().copied()) {
+        return Some(meant);
     }
     let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
     let mut same = known.iter().filter(|key| last(key) == last(wrong));
@@ -270,19 +342,4 @@ fn near_miss<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
         (Some(key), None) => Some(key),
         _ => None,
     }
-}
-
-/// How many letters must be put in, taken out or changed to make one text of the other (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, a) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (to, b) in other.bytes().enumerate() {
-            let changed = diagonal + usize::from(a != b);
-            diagonal = row[to + 1];
-            row[to + 1] = changed.min(diagonal + 1).min(row[to] + 1);
-        }
-    }
-    row[other.len()]
 }

@@ -7,6 +7,11 @@ use std::path::PathBuf;
 
 use crate::model::command::DeviceId;
 
+/// `PATH_MAX` of Linux, with the byte that ends the text (limits.h).
+const LONGEST_PATH: usize = 4096;
+/// Twice what useradd(8) allows.
+const LONGEST_GROUP: usize = 64;
+
 /// A host name (RFC 1123 2.1) or an IP address, without scheme, port and brackets.
 pub(super) fn host(text: &str) -> Result<String, &'static str> {
     if text.parse::<IpAddr>().is_ok() {
@@ -46,20 +51,26 @@ pub(super) fn segment(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// A device id that every cloud could take.
+/// A device id that every cloud could take, its specifiers filled in.
 pub(super) fn device(text: &str) -> Result<DeviceId, String> {
-    if text.contains('%') {
-        return Err(
-            "not taken: specifiers such as %H are not built yet in this version; write the id itself".to_owned()
-        );
-    }
-    if text.starts_with('@') {
-        return Err("not taken: @/path is not built yet in this version; write the id itself".to_owned());
-    }
     if text.contains('+') {
         return Err("not taken: `+` has a meaning of its own in the topic filters of MQTT (3.1.1, 4.7)".to_owned());
     }
     DeviceId::parse(text).map_err(|error| error.to_string())
+}
+
+/// The name of a group, or nothing for none. More than useradd(8) makes, since directories have freer names.
+pub(super) fn group(text: &str) -> Result<Option<String>, &'static str> {
+    let fits = |byte: u8| byte.is_ascii_graphic() && !b":,/\"'\\".contains(&byte);
+    if text.is_empty() {
+        Ok(None)
+    } else if text.len() <= LONGEST_GROUP && text.bytes().all(fits) && !text.starts_with('-') {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(
+            "not the name of a group: up to 64 visible ASCII characters without `:`, `,`, `/`, quotes and backslash are expected",
+        )
+    }
 }
 
 /// cloud.google.com/iot/docs/requirements: `[a-zA-Z][-a-zA-Z0-9._+~%]{2,254}`, not beginning with `goog`.
@@ -79,7 +90,13 @@ pub(super) fn fits_iotcore(id: &DeviceId) -> Result<(), &'static str> {
 
 /// A daemon has no folder of its own to which a relative path could be meant.
 pub(super) fn path(text: &str) -> Result<PathBuf, &'static str> {
-    if text.starts_with('/') { Ok(text.into()) } else { Err("not an absolute path") }
+    if !text.starts_with('/') {
+        Err("not an absolute path")
+    } else if text.len() >= LONGEST_PATH || text.contains('\0') {
+        Err("not a path that Linux could open")
+    } else {
+        Ok(text.into())
+    }
 }
 
 #[cfg(test)]
@@ -109,13 +126,31 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_a_name_or_none() {
+        assert_eq!(group(""), Ok(None));
+        for good in ["adm", "domain-users", "a$", "a.b"] {
+            assert_eq!(group(good), Ok(Some(good.to_owned())));
+        }
+        for bad in ["a b", "a:b", "a,b", "../a", "-a", "ä", &"a".repeat(65)] {
+            assert!(group(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_absolute_and_can_be_opened() {
+        assert_eq!(path("/etc/ca.pem"), Ok(PathBuf::from("/etc/ca.pem")));
+        for bad in ["", "ca.pem", "~/ca.pem", "/a\0b", &format!("/{}", "a".repeat(4095))] {
+            assert!(path(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn device_ids_are_those_of_the_cloud() {
         let fits = |id: &str| device(id).is_ok_and(|id| fits_iotcore(&id).is_ok());
         for good in ["gw-1", "abc", "A.b_c~d", &format!("a{}", "b".repeat(254))] {
             assert!(fits(good), "{good:?}");
         }
-        for bad in
-            ["", "ab", "1abc", "-abc", "googly", "gw+1", "gw-%H", "@/etc/id", "a/b", "ä23", "a b c", &"a".repeat(256)]
+        for bad in ["", "ab", "1abc", "-abc", "googly", "gw+1", "gw-%", "@etc", "a/b", "ä23", "a b c", &"a".repeat(256)]
         {
             assert!(!fits(bad), "{bad:?}");
         }

@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod kept;
+mod places;
+
 const REFERENCE: &str = include_str!("../../packaging/twinagent.toml");
 
 const GOOD: &str = r#"
@@ -25,6 +28,9 @@ const GOOD: &str = r#"
     region = "r"
     registry_id = "g"
 "#;
+
+/// A machine that tells nothing of itself.
+static NONE: Specifiers = Specifiers::new();
 
 /// The folders of one machine, in a folder of the test's own.
 struct Machine {
@@ -51,6 +57,7 @@ impl Machine {
         };
         at("etc/conf.d");
         at("etc/keys");
+        at("new");
         Self { root, folders }
     }
 
@@ -68,6 +75,10 @@ impl Machine {
         self.root.path().join(path)
     }
 
+    fn sources(&self) -> Sources<'_> {
+        Sources { folders: &self.folders, file: None, drop_in: None, specifiers: &NONE }
+    }
+
     fn config(&self) -> Config {
         let loaded = load(&self.folders, None).expect("a right configuration");
         assert_eq!(loaded.unknown, []);
@@ -77,7 +88,7 @@ impl Machine {
     /// What `check` would print, without the path of the test's folder.
     fn faults(&self) -> Vec<String> {
         let text = match load(&self.folders, None) {
-            Ok(loaded) => Faults { faults: loaded.unknown, unknown: Vec::new() }.to_string(),
+            Ok(loaded) => Faults { faults: loaded.unknown, unknown: Vec::new(), files: Vec::new() }.to_string(),
             Err(faults) => faults.to_string(),
         };
         text.replace(&format!("{}/", self.root.path().display()), "").lines().map(str::to_owned).collect()
@@ -372,7 +383,7 @@ proptest! {
         *broken = kept + &junk;
         let (tree, faults) = file::parse(Path::new("x"), &lines.join("\n"));
         let mut reader = Reader::new(merge(vec![tree]).expect("merged"));
-        raw::read(&mut reader);
+        raw::read(&mut reader, &Specifiers::default());
         let findings = reader.finish();
         for fault in faults.iter().chain(&findings.faults).chain(&findings.unknown) {
             prop_assert!(!fault.to_string().contains(char::is_control));
@@ -402,9 +413,9 @@ fn the_reference_file_shows_the_defaults() {
 fn the_reference_file_shows_every_key_and_no_other() {
     let machine = Machine::new().with("etc/twinagent.toml", uncommented(&["#   ", "#"]));
     machine.config();
-    let tree = merge(layers::read(&machine.folders, None, &mut Vec::new())).expect("merged");
+    let tree = merge(layers::read(&machine.sources(), &mut Vec::new())).expect("merged");
     let mut reader = Reader::new(tree);
-    raw::read(&mut reader);
+    raw::read(&mut reader, &Specifiers::default());
     for (key, place) in &reader.asked {
         assert!(place.is_some(), "packaging/twinagent.toml does not show {key}");
     }

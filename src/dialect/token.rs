@@ -1,8 +1,9 @@
 //! Login tokens: a JWT signed with the device's private key, as Cloud IoT Core and its heirs want it for a password.
 //!
-//! Owns the claims and the signing. It reads no file and no clock: key and time are given. What is secret here never
+//! Owns the key, the claims and the signing; also the request for a certificate, which the same key signs. It reads no file and no clock: key and time are given. What is secret here never
 //! shows in `Debug` or in an error.
 
+mod csr;
 mod der;
 mod key;
 mod pem;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::now::Timestamp;
 use crate::model::wire::Secret;
 
+pub use csr::CsrError;
 pub use jsonwebtoken::Algorithm;
 pub use key::{Key, KeyError, generate};
 pub use provider::install as install_provider;

@@ -1,7 +1,10 @@
-//! The machine: the only place that asks it for the time, for the boot it is in, and for its service manager.
+//! The machine: the only place that asks it for the time, for the boot it is in, for its names, for changes of its
+//! files, and for its service manager.
 //!
 //! Hands out plain values of the model. Decides nothing.
 
 pub mod boot;
 pub mod clock;
+pub mod names;
 pub mod systemd;
+pub mod watch;

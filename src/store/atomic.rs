@@ -46,7 +46,7 @@ pub(super) fn sync_folder(folder: &File) -> io::Result<()> {
     folder.sync_all()
 }
 
-fn draft_of(name: &str) -> String {
+pub(super) fn draft_of(name: &str) -> String {
     format!("{name}.draft")
 }
 

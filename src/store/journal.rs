@@ -20,7 +20,7 @@ use super::dir::{Folder, StateDir};
 use super::lines::{self, Damage, Scan};
 use crate::model::record::{FORMAT, Record};
 
-const NAME: &str = "journal";
+pub(super) const NAME: &str = "journal";
 
 /// No journal grows beyond this, and none that is larger is read.
 ///
@@ -219,8 +219,13 @@ impl Journal {
 }
 
 impl StoreError {
-    fn new(path: &Path, doing: &'static str, error: io::Error) -> Self {
+    pub(super) fn new(path: &Path, doing: &'static str, error: io::Error) -> Self {
         Self { path: path.to_owned(), doing, error: Arc::new(error) }
+    }
+
+    /// What the system said.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.error.kind()
     }
 }
 

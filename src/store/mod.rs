@@ -3,6 +3,8 @@
 //! * `dir`: the folder itself, and the lock that keeps a second daemon out.
 //! * `journal`: the records of the model, in the order in which they happened.
 //! * `lines`: how records are written and what may be believed of what is read. Pure.
+//! * `last_good`: the configuration that last led to a session, as bytes.
+//! * `reset`: forgets all of it.
 //! * `atomic`: a file appears whole or not at all.
 //!
 //! Plain blocking code: an SD card can stall for seconds, so the daemon calls it from a thread that may wait.
@@ -10,10 +12,13 @@
 mod atomic;
 mod dir;
 mod journal;
+pub mod last_good;
 mod lines;
+mod reset;
 #[cfg(test)]
 mod tests;
 
 pub use dir::{LockError, StateDir};
 pub use journal::{Journal, OpenError, StoreError};
 pub use lines::{Damage, Scan, scan};
+pub use reset::forget;

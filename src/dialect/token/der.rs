@@ -1,4 +1,4 @@
-//! Just enough DER (X.690) to tell what kind of key a PKCS#8 file holds, and to write a public key.
+//! Just enough DER (X.690) to tell what kind of key a PKCS#8 file holds, and to write a public key or a request.
 //!
 //! Checks nothing of a key's mathematics; ring does that.
 
@@ -6,9 +6,16 @@ pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OBJECT_ID: u8 = 0x06;
+pub(super) const UTF8_STRING: u8 = 0x0c;
 pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const SET: u8 = 0x31;
+/// `[0]`, constructed: where a certification request keeps its attributes (RFC 2986 4.1).
+pub(super) const CONTEXT_0: u8 = 0xa0;
 /// `[1]`, constructed: where an `ECPrivateKey` keeps its public part (RFC 5915 3).
 pub(super) const CONTEXT_1: u8 = 0xa1;
+
+/// `NULL`, whole.
+pub(super) const NULL: &[u8] = &[0x05, 0x00];
 
 /// A run of elements, read from the front.
 pub(super) struct Elements<'a>(pub(super) &'a [u8]);
@@ -39,6 +46,12 @@ impl<'a> Iterator for Elements<'a> {
         self.0 = rest;
         Some((tag, content))
     }
+}
+
+/// Whole bytes as a bit string.
+pub(super) fn bit_string(bytes: &[u8]) -> Vec<u8> {
+    let unused_bits = 0;
+    element(BIT_STRING, &[&[unused_bits], bytes].concat())
 }
 
 /// One element with this content, of less than 64 KiB.

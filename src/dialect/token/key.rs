@@ -21,7 +21,6 @@ const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
-const NULL: &[u8] = &[0x05, 0x00];
 
 /// A private key that can sign login tokens: P-256 (ES256), or RSA of 2048 bits and more (RS256).
 pub struct Key {
@@ -137,6 +136,11 @@ impl Key {
         pem::write("PUBLIC KEY", &self.public)
     }
 
+    /// `SubjectPublicKeyInfo`, DER.
+    pub(super) fn public_info(&self) -> &[u8] {
+        &self.public
+    }
+
     pub(super) fn signing(&self) -> &EncodingKey {
         &self.signing
     }
@@ -161,7 +165,7 @@ impl Key {
         Ok(Self {
             signing: EncodingKey::from_rsa_der(pkcs1),
             algorithm: Algorithm::RS256,
-            public: public_key_info(RSA, NULL, pair.public().as_ref()),
+            public: public_key_info(RSA, der::NULL, pair.public().as_ref()),
         })
     }
 }
@@ -207,8 +211,7 @@ fn modulus_bytes(pkcs1: &[u8]) -> Option<usize> {
 /// `SubjectPublicKeyInfo` of RFC 5280 4.1.
 fn public_key_info(algorithm: &[u8], parameters: &[u8], key: &[u8]) -> Vec<u8> {
     let algorithm = [&der::element(der::OBJECT_ID, algorithm), parameters].concat();
-    let unused_bits_and_key = [&[0], key].concat();
-    let parts = [der::element(der::SEQUENCE, &algorithm), der::element(der::BIT_STRING, &unused_bits_and_key)].concat();
+    let parts = [der::element(der::SEQUENCE, &algorithm), der::bit_string(key)].concat();
     der::element(der::SEQUENCE, &parts)
 }
 

@@ -1,8 +1,9 @@
-//! Stories about the store: `lines` on bytes alone, `files` on real files, `faults` on disks that fail,
+//! Stories about the store: `lines` on bytes alone, `files` and `last_good` on real files, `faults` on disks that fail,
 //! `power` on a disk that loses its power; `script` is what the last two run.
 
 mod faults;
 mod files;
+mod last_good;
 mod lines;
 mod power;
 mod script;

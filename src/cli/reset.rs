@@ -1,0 +1,89 @@
+//! `twinagent reset`: forgets what this device has done, and with `--identity` who it is.
+//!
+//! Asks nothing: it is for scripts that prepare an image. It does not start while a daemon uses the state folder, and
+//! says each file that it has removed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use super::{Exit, Failure, output};
+use crate::config::Folders;
+use crate::store::{LockError, StateDir, StoreError, forget};
+
+const NOT_PERMITTED: &str = "this takes root, or the user that the daemon runs as";
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Arguments {
+    /// Remove the device's private keys too, so that an image of this machine is nobody
+    #[arg(long)]
+    identity: bool,
+}
+
+pub(super) fn run(folders: &Folders, arguments: Arguments) -> Result<(), Failure> {
+    let state = match fs::symlink_metadata(&folders.state) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        _ => Some(StateDir::lock(&folders.state).map_err(not_locked)?),
+    };
+    let mut removed = Vec::new();
+    if let Some(state) = &state {
+        removed.extend(forget(state).map_err(not_removed)?);
+    }
+    say(&removed)?;
+    if arguments.identity {
+        let keys = remove_keys(folders)?;
+        say(&keys)?;
+        removed.extend(keys);
+        if let Some(credentials) = &folders.credentials {
+            output::note(&format!("left {} as it is: what is in it belongs to systemd", credentials.display()))?;
+        }
+        let setup = folders.set_up();
+        if setup.exists() {
+            output::note(&format!("left {} as it is, and it names the device", setup.display()))?;
+        }
+    }
+    if removed.is_empty() {
+        output::note("there was nothing to remove")?;
+    }
+    Ok(())
+}
+
+fn say(removed: &[PathBuf]) -> io::Result<()> {
+    removed.iter().try_for_each(|path| output::print(&format!("removed {}\n", path.display())))
+}
+
+fn remove_keys(folders: &Folders) -> Result<Vec<PathBuf>, Failure> {
+    let mut removed = Vec::new();
+    for name in ["device.key", "next.key", "previous.key"] {
+        let path = folders.keys().join(name);
+        match fs::remove_file(&path) {
+            Ok(()) => removed.push(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            error => error.with_context(|| format!("{} cannot be removed", path.display()))?,
+        }
+    }
+    if !removed.is_empty() {
+        let synced = File::open(folders.keys()).and_then(|folder| folder.sync_all());
+        synced.with_context(|| format!("{} cannot be synced", folders.keys().display()))?;
+    }
+    Ok(removed)
+}
+
+fn not_locked(error: LockError) -> Failure {
+    match &error {
+        LockError::Held { .. } => Failure::new(Exit::Held, error),
+        LockError::Io { error: cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
+            Failure::new(Exit::NotPermitted, error).hint(NOT_PERMITTED)
+        }
+        _ => Failure::new(Exit::Failed, error),
+    }
+}
+
+fn not_removed(error: StoreError) -> Failure {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::new(Exit::NotPermitted, error).hint(NOT_PERMITTED),
+        _ => Failure::new(Exit::Failed, error),
+    }
+}

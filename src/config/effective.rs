@@ -1,0 +1,96 @@
+//! What holds, key by key: the other way round from `raw.rs`.
+//!
+//! Secrets have no place in a configuration, only the paths of files that hold them, so nothing is left out. A test
+//! holds this list and `raw.rs` together: what is written here is read there to the same configuration.
+
+use super::setting::Setting;
+use super::{Answers, Cloud, Config, Mode, duration, specifier};
+
+impl Config {
+    /// Every key that has a value, set or by default, in the order of the reference. Specifiers are filled in.
+    ///
+    /// `[cloud.iotcore]` counts only where it is the chosen cloud.
+    pub fn settings(&self) -> Vec<(&'static str, Setting)> {
+        let text = |text: &str| Setting::Text(text.to_owned());
+        let lasts = |lasts| Setting::Text(duration::show(lasts));
+        let mut all = Vec::new();
+        all.extend(self.device.as_ref().map(|id| ("device.id", Setting::Text(specifier::escaped(id.as_str())))));
+        if let Some(Cloud::IotCore(cloud)) = &self.cloud {
+            all.extend([
+                ("cloud.kind", text("iotcore")),
+                ("cloud.iotcore.host", text(&cloud.host)),
+                ("cloud.iotcore.port", Setting::Number(cloud.port.into())),
+                ("cloud.iotcore.project_id", text(&cloud.project_id)),
+                ("cloud.iotcore.region", text(&cloud.region)),
+                ("cloud.iotcore.registry_id", text(&cloud.registry_id)),
+            ]);
+            all.extend(cloud.ca_file.as_ref().map(|path| ("cloud.iotcore.ca_file", text(&path.to_string_lossy()))));
+            all.extend([
+                ("cloud.iotcore.tls", Setting::Flag(cloud.tls)),
+                ("cloud.iotcore.answers", text(cloud.answers.name())),
+                ("cloud.iotcore.clean_session", Setting::Flag(cloud.clean_session)),
+            ]);
+        }
+        all.extend([
+            ("auth.lifetime", lasts(self.auth.lifetime)),
+            ("session.keep_alive", lasts(self.session.keep_alive)),
+            ("session.connect_timeout", lasts(self.session.connect_timeout)),
+            ("session.backoff_max", lasts(self.session.backoff_max)),
+            ("session.backoff_max_refused", lasts(self.session.backoff_max_refused)),
+            ("reboot.mode", text(self.reboot.mode.name())),
+            ("reboot.simulate_for", lasts(self.reboot.simulate_for)),
+            ("reboot.min_interval", lasts(self.reboot.min_interval)),
+            ("reboot.min_uptime", lasts(self.reboot.min_uptime)),
+            ("reboot.grace", lasts(self.reboot.grace)),
+            ("reboot.drain", lasts(self.reboot.drain)),
+            ("methods.enable", Setting::list(&self.methods.enable)),
+            ("methods.disable", Setting::list(&self.methods.disable)),
+            (
+                "commands.alias",
+                Setting::Table(
+                    self.commands.alias.iter().map(|(name, method)| (name.to_string(), method.to_string())).collect(),
+                ),
+            ),
+        ]);
+        let default_method = self.commands.default_method.as_ref();
+        all.extend(default_method.map(|method| ("commands.default_method", text(method.as_str()))));
+        let group = |group: &Option<String>| text(group.as_deref().unwrap_or_default());
+        all.extend([
+            ("report.heartbeat", lasts(self.report.heartbeat)),
+            ("local.read_group", group(&self.local.read_group)),
+            ("local.act_group", group(&self.local.act_group)),
+        ]);
+        all
+    }
+
+    /// Whether a connection made under the one configuration is as good as one made under the other. Where it is not,
+    /// a reload makes a new one.
+    pub fn connects_as(&self, other: &Self) -> bool {
+        let key = |config: &Self| {
+            (config.device.clone(), config.cloud.clone(), config.auth.lifetime, config.session.keep_alive)
+        };
+        key(self) == key(other)
+    }
+}
+
+impl Answers {
+    /// As a file says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Events => "events",
+        }
+    }
+}
+
+impl Mode {
+    /// As a file says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Logind => "logind",
+            Self::Helper => "helper",
+            Self::Simulate => "simulate",
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Forgetting: takes away what the daemon has kept in its state folder, and nothing else that may lie there.
+
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, unlinkat};
+use rustix::io::Errno;
+
+use super::{StateDir, StoreError, atomic, journal, last_good};
+
+/// Removes the journal and the last good configuration, with drafts that a crash left of them. Returns what was there.
+///
+/// The lock in `dir` proves that no daemon is using them.
+pub fn forget(dir: &StateDir) -> Result<Vec<PathBuf>, StoreError> {
+    let names = [journal::NAME, last_good::NAME].map(str::to_owned);
+    let drafts = names.each_ref().map(|name| atomic::draft_of(name));
+    let folder = dir.folder();
+    let mut removed = Vec::new();
+    for name in names.into_iter().chain(drafts) {
+        let path = dir.path().join(&name);
+        match unlinkat(&**folder, &name, AtFlags::empty()) {
+            Ok(()) => removed.push(path),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(StoreError::new(&path, "removing it", errno.into())),
+        }
+    }
+    if !removed.is_empty() {
+        atomic::sync_folder(&folder).map_err(|error| StoreError::new(dir.path(), "syncing the folder", error))?;
+    }
+    Ok(removed)
+}

@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure with the standard library's clock")]
 
 mod calls;
+mod cli;
 mod hostile;
 mod protocol;
+mod rights;
 mod support;

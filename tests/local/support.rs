@@ -55,6 +55,11 @@ impl Daemon {
         Self { folder, heard, stop: Some(stop), thread: Some(thread) }
     }
 
+    /// The runtime folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join(SOCKET)
     }

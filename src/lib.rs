@@ -6,14 +6,14 @@
 //! main, bin/twinagent-bridge
 //! cli
 //! daemon                                    bridge (feature)
-//! handler   mqtt   store   dialect   logging
+//! local   handler   mqtt   store   dialect   logging
 //! config    host
 //! model
 //! ```
 //!
 //! * [`model`] decides everything and touches nothing: inputs in, effects out.
 //! * [`daemon`] owns the model and is the one loop that performs what it decides.
-//! * `mqtt`, `store`, `handler` and `dialect` move data at the edge and do not know each other.
+//! * `mqtt`, `store`, `handler`, `dialect` and `local` move data at the edge and do not know each other.
 //!
 //! ARCHITECTURE.md has the mental model and the promises.
 
@@ -25,6 +25,7 @@ pub mod daemon;
 pub mod dialect;
 pub mod handler;
 pub mod host;
+pub mod local;
 pub mod logging;
 pub mod model;
 pub mod mqtt;

@@ -21,7 +21,7 @@ const TABLE: Table = Table {
         &["main", "bin/twinagent-bridge"],
         &["cli"],
         &["daemon", "bridge"],
-        &["handler", "mqtt", "store", "dialect", "logging"],
+        &["local", "handler", "mqtt", "store", "dialect", "logging"],
         &["config", "host"],
         &["model"],
     ],

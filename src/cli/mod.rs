@@ -3,16 +3,25 @@
 //! Each sub-command is a file with one function that is given its arguments. Man pages and completions come from the
 //! definitions here, so their comments are words for users.
 
+mod ask;
 mod check;
 mod config;
+mod completions;
+mod document;
 mod exit;
+mod history;
+mod invoke;
 mod keygen;
+mod methods;
 mod output;
 mod pubkey;
 mod reset;
 pub mod run;
 mod setup;
+mod status;
+mod telemetry;
 mod token;
+mod twin;
 
 use std::path::{Path, PathBuf};
 
@@ -55,6 +64,20 @@ pub enum Command {
     Reset(reset::Arguments),
     /// Show the claims of a fresh login token
     Token(token::Arguments),
+    /// Show what the daemon is doing, and what troubles it
+    Status(status::Arguments),
+    /// List the methods that this device answers
+    Methods(methods::Arguments),
+    /// Run a command as the cloud would, and print its outcome; exit 0 if its status is below 400
+    Invoke(invoke::Arguments),
+    /// Show what is known of past commands and reboots
+    History(history::Arguments),
+    /// Show the desired and the reported document
+    Twin(twin::Arguments),
+    /// Send telemetry from stdin, at most 256 KiB
+    Telemetry(telemetry::Arguments),
+    /// Print a shell's completions
+    Completions(completions::Arguments),
 }
 
 impl Cli {
@@ -71,6 +94,13 @@ impl Cli {
             Command::Pubkey(arguments) => pubkey::run(&folders, file, arguments),
             Command::Reset(arguments) => reset::run(&folders, arguments),
             Command::Token(arguments) => token::run(&folders, file, arguments),
+            Command::Status(arguments) => status::run(&folders, arguments),
+            Command::Methods(arguments) => methods::run(&folders, arguments),
+            Command::Invoke(arguments) => invoke::run(&folders, &arguments),
+            Command::History(arguments) => history::run(&folders, &arguments),
+            Command::Twin(arguments) => twin::run(&folders, arguments),
+            Command::Telemetry(arguments) => telemetry::run(&folders, &arguments),
+            Command::Completions(arguments) => completions::run(arguments),
         }
     }
 }

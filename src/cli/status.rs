@@ -1,0 +1,127 @@
+//! `twinagent status`: what the daemon is doing, and what troubles it.
+
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::ask::{ask, follow};
+use super::document::{count, list, time, word};
+use super::output::{CLEAR, Paint, line, paint, show, table};
+use crate::config::Folders;
+use crate::host::clock;
+use crate::model::now::Timestamp;
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Arguments {
+    /// Print the daemon's own document, in one line
+    #[arg(long)]
+    json: bool,
+    /// Stay, and print it again whenever something changes
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) fn run(folders: &Folders, arguments: Arguments) -> Result<(), Failure> {
+    let text = |status: &Value| {
+        if arguments.json { line(status) } else { words(status, clock::wall()) }
+    };
+    if arguments.watch {
+        let clear = if arguments.json { "" } else { CLEAR };
+        return follow(folders, "GetStatus", &json!({}), |status| show(&format!("{clear}{}", text(&status))));
+    }
+    let status = ask(folders, "GetStatus", &json!({}))?;
+    show(&text(&status))?;
+    Ok(())
+}
+
+/// The status for people.
+fn words(status: &Value, now: Timestamp) -> String {
+    let state = word(status, "/state").unwrap_or_else(|| "state unknown".to_owned());
+    let colour = match state.as_str() {
+        "connected" => Paint::Good,
+        "connecting" => Paint::Middling,
+        _ => Paint::Bad,
+    };
+    let sentence = word(status, "/sentence").filter(|sentence| *sentence != state);
+    let head = format!("{}{}\n", paint(colour, &state), sentence.map(|text| format!(": {text}")).unwrap_or_default());
+    let lines = [
+        ("device", device(status)),
+        ("session", session(status, now)),
+        ("last end", last_end(status, now)),
+        ("commands", counts(status, "/commands", &["running", "waiting", "untold", "dropped"])),
+        ("reboot", reboot(status)),
+        ("reported", time(status, "/twin/reportedAt", now)),
+        ("desired", desired(status)),
+        ("telemetry", counts(status, "/telemetry", &["waiting", "dropped"])),
+        ("journal", word(status, "/journal")),
+        ("agent", agent(status, now)),
+    ];
+    let rows: Vec<Vec<String>> =
+        lines.into_iter().filter_map(|(name, text)| Some(vec![format!("  {name}"), text?])).collect();
+    head + &table(&rows) + &problems(status, now)
+}
+
+fn device(status: &Value) -> Option<String> {
+    let device = word(status, "/device")?;
+    let cloud = word(status, "/cloud/kind").map(|kind| format!(", {kind}")).unwrap_or_default();
+    let host = word(status, "/cloud/host").map(|host| format!(" at {host}")).unwrap_or_default();
+    Some(device + &cloud + &host)
+}
+
+fn session(status: &Value, now: Timestamp) -> Option<String> {
+    let since = format!("since {}", time(status, "/session/since", now)?);
+    let kept = status.pointer("/session/keptSession").and_then(Value::as_bool) == Some(true);
+    let renewal = time(status, "/session/renewAt", now).map(|at| format!(", renewed {at}"));
+    Some(since + if kept { ", kept from before" } else { "" } + &renewal.unwrap_or_default())
+}
+
+fn last_end(status: &Value, now: Timestamp) -> Option<String> {
+    let reason = word(status, "/lastDisconnect/reason")?;
+    let at = time(status, "/lastDisconnect/time", now).map(|at| format!(", {at}"));
+    let hint = word(status, "/lastDisconnect/hint").map(|hint| format!("; hint: {hint}"));
+    Some(reason + &at.unwrap_or_default() + &hint.unwrap_or_default())
+}
+
+/// The counts that are not zero.
+fn counts(status: &Value, place: &str, names: &[&str]) -> Option<String> {
+    status.pointer(place)?.as_object()?;
+    let counted =
+        |name: &&str| Some(format!("{} {name}", count(status, &format!("{place}/{name}")).filter(|n| *n > 0)?));
+    let counted: Vec<String> = names.iter().filter_map(counted).collect();
+    Some(if counted.is_empty() { "none under way".to_owned() } else { counted.join(", ") })
+}
+
+fn reboot(status: &Value) -> Option<String> {
+    let state = word(status, "/reboot/state")?;
+    let because = |place, name: &str| word(status, place).map(|text| format!(", {name} {text}")).unwrap_or_default();
+    Some(format!("{state}{}{}", because("/reboot/commandId", "command"), because("/reboot/reason", "because of")))
+}
+
+fn desired(status: &Value) -> Option<String> {
+    let digest = word(status, "/twin/desired/digest")?;
+    let applied = word(status, "/twin/desired/status").map(|status| format!(", applied with {status}"));
+    Some(digest + &applied.unwrap_or_default())
+}
+
+fn agent(status: &Value, now: Timestamp) -> Option<String> {
+    let version = word(status, "/version")?;
+    let started = time(status, "/startTime", now).map(|at| format!(", started {at}"));
+    let restarts = count(status, "/restarts").filter(|n| *n > 0).map(|n| format!(", {n} restarts in this boot"));
+    Some(version + &started.unwrap_or_default() + &restarts.unwrap_or_default())
+}
+
+fn problems(status: &Value, now: Timestamp) -> String {
+    let problems = list(status, "/problems");
+    if problems.is_empty() {
+        return String::new();
+    }
+    let row = |problem: &Value| {
+        let since = time(problem, "/since", now).map(|at| format!("since {at}"));
+        vec![
+            format!("  {}", word(problem, "/code").unwrap_or_default()),
+            word(problem, "/text").unwrap_or_default(),
+            since.unwrap_or_default(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = problems.iter().map(row).collect();
+    format!("{}\n{}", paint(Paint::Bad, "problems"), table(&rows))
+}

@@ -1,0 +1,22 @@
+//! `twinagent telemetry`: sends one message of telemetry, read from stdin.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use super::Failure;
+use super::ask::{ask, stdin};
+use super::output::note;
+use crate::config::Folders;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Where the cloud files it, such as `alerts/hot`
+    subfolder: Option<String>,
+}
+
+pub(super) fn run(folders: &Folders, arguments: &Arguments) -> Result<(), Failure> {
+    let data = STANDARD.encode(stdin()?);
+    ask(folders, "SendTelemetry", &json!({ "subfolder": arguments.subfolder, "data": data }))?;
+    Ok(note("queued; it is sent when the cloud can be reached")?)
+}

@@ -5,8 +5,8 @@
 
 mod ask;
 mod check;
-mod config;
 mod completions;
+mod config;
 mod document;
 mod exit;
 mod history;

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Failure, read_configuration};
-use crate::config::{Config, Folders};
+use super::{Exit, Failure};
+use crate::config::Folders;
 use crate::daemon::{self, Parts};
 use crate::handler::Handler;
 use crate::store::LockError;
 
 /// Runs the daemon with these handlers. Returns when it was told to stop and has stopped.
 pub fn run(folders: &Folders, file: Option<&Path>, handlers: Vec<Arc<dyn Handler>>) -> Result<(), Failure> {
-    let parts = Parts { config: configuration(folders, file), folders: folders.clone(), handlers };
+    let parts = Parts { folders: folders.clone(), file: file.map(Path::to_owned), handlers };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot start")?;
     // As a task: what `block_on` itself runs is woken by way of the reactor, one epoll_wait(2) for each hop.
@@ -46,23 +46,4 @@ async fn live(parts: Parts) -> anyhow::Result<()> {
         }
     };
     daemon::run(parts, stop).await
-}
-
-/// The configuration; if it is wrong, that of a device that was not configured, and every fault in the log.
-fn configuration(folders: &Folders, file: Option<&Path>) -> Config {
-    match read_configuration(folders, file, None) {
-        Ok(loaded) => {
-            for unknown in loaded.unknown {
-                tracing::warn!("{unknown}");
-            }
-            loaded.config
-        }
-        Err(faults) => {
-            for fault in faults.faults.iter().chain(&faults.unknown) {
-                tracing::error!("{fault}");
-            }
-            tracing::error!("the configuration is wrong, so no connection is made; hint: mend it, then restart");
-            Config::default()
-        }
-    }
 }

@@ -4,12 +4,14 @@
 //! effects in order. Nothing else changes state, so nothing needs a lock. While a turn waits for the disk the
 //! connection goes on answering pings, since it is a task of its own.
 
+mod configuration;
 mod keeper;
 mod narrator;
 mod session;
 mod workers;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +20,22 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::config::{Config, Folders, Mode as RebootMode};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::{Cloud, Config, Folders, Mode as RebootMode};
 use crate::dialect::token;
 use crate::handler::Handler;
-use crate::host::{boot, clock, systemd};
+use crate::host::{boot, clock, system, systemd};
+use crate::local::{Asked, Rights, Server, group_id};
 use crate::model::agent::{Agent, Effect, Input, Settings};
 use crate::model::connection::Terms;
 use crate::model::durable::Durable;
 use crate::model::now::{BootId, BootInstant, Now};
+use crate::model::problems::Code;
 use crate::model::reboot::{Mode, Policy};
-use crate::model::twin::About;
+use crate::model::twin::{About, CloudName};
 use crate::store::StateDir;
+use configuration::Configuration;
 use keeper::Keeper;
 use narrator::Narrator;
 use session::Session;
@@ -43,8 +50,9 @@ const DISK_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// What the daemon is made of.
 #[expect(missing_debug_implementations, reason = "handlers have nothing to show")]
 pub struct Parts {
-    pub config: Config,
     pub folders: Folders,
+    /// Takes the place of `twinagent.toml`.
+    pub file: Option<PathBuf>,
     /// Beside those of the model itself.
     pub handlers: Vec<Arc<dyn Handler>>,
 }
@@ -89,8 +97,14 @@ struct Daemon {
     keeper: Keeper,
     session: Session,
     workers: Workers,
+    configuration: Configuration,
+    /// SIGHUP: read the configuration again.
+    hangups: Signal,
+    /// Missing if it could not be opened.
+    local: Option<Server>,
     narrator: Narrator,
     watchdog: Watchdog,
+    started: Now,
     is_stopping: bool,
 }
 
@@ -130,38 +144,22 @@ impl Watchdog {
 
 impl Daemon {
     async fn new(parts: &Parts, state: Arc<StateDir>, started: &Now) -> anyhow::Result<Self> {
-        let (keeper, opened) = Keeper::open(state).await?;
+        let (keeper, opened) = Keeper::open(state.clone()).await?;
         if let Some(trouble) = &opened.trouble {
             tracing::error!("{trouble}; commands that need the journal are refused until then");
         }
         let durable = Durable::replay(&opened.records);
-        let session = Session::new(&parts.config, parts.folders.clone());
+        let configuration = Configuration::read(parts.folders.clone(), parts.file.as_deref(), state).await?;
+        let session = Session::new(configuration.current(), parts.folders.clone());
         if let Err(missing) = session.limits() {
             tracing::warn!("not configured, so no connection is made: {missing}");
         }
         let workers = Workers::new(&parts.handlers);
-        let Config { auth, session: timing, .. } = &parts.config;
-        let settings = Settings {
-            cloud: session.limits(),
-            terms: Terms {
-                lease: Some(auth.lifetime),
-                backoff_max: timing.backoff_max,
-                backoff_max_refused: timing.backoff_max_refused,
-            },
-            reboot: reboot_policy(&parts.config),
-            methods: workers.methods(),
-            disabled: parts.config.methods.disable.iter().cloned().collect(),
-            aliases: std::collections::BTreeMap::new(),
-            heartbeat: Duration::from_secs(24 * 60 * 60),
-            about: About {
-                version: env!("CARGO_PKG_VERSION"),
-                started: started.wall,
-                device: None,
-                cloud: None,
-                config_hash: None,
-                os: None,
-            },
-        };
+        // Without it the cloud is still served, and whoever calls locally is told that nobody answers.
+        let local = Server::bind(&parts.folders.runtime, rights(configuration.current()))
+            .inspect_err(|error| tracing::error!("no local interface: {error:#}"))
+            .ok();
+        let settings = settings(configuration.current(), &session, &workers, started);
         let boot_id = started.boot_id;
         Ok(Self {
             boot_id,
@@ -169,18 +167,25 @@ impl Daemon {
             keeper,
             session,
             workers,
+            configuration,
+            hangups: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
+            local,
             narrator: Narrator::default(),
             watchdog: Watchdog { interval: systemd::watchdog_interval(), due: started.boot },
+            started: *started,
             is_stopping: false,
         })
     }
 
     async fn live(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<End> {
-        let mut inputs = vec![Input::Begin];
+        let mut inputs = vec![Input::Begin, self.config_problem()];
         let mut is_ready = false;
         loop {
             let now = clock::now(self.boot_id);
             self.narrator.hear(&inputs, now.boot);
+            if inputs.iter().any(|input| matches!(input, Input::Online { .. })) {
+                self.configuration.keep().await?;
+            }
             let effects = self.agent.handle(&now, std::mem::take(&mut inputs));
             let records = effects.iter().filter_map(|effect| match effect {
                 Effect::Record(record) => Some(record.clone()),
@@ -200,7 +205,7 @@ impl Daemon {
                 if let Effect::Exit = effect {
                     return Ok(End::Stopped);
                 }
-                inputs.extend(self.perform(effect, &now).await?);
+                self.perform(effect, &now, &mut inputs).await?;
             }
             if !is_ready {
                 is_ready = true;
@@ -217,32 +222,47 @@ impl Daemon {
         }
     }
 
-    /// Does what the model ordered; what it leads to at once is the next input.
-    async fn perform(&mut self, effect: Effect, now: &Now) -> anyhow::Result<Option<Input>> {
-        Ok(match effect {
-            Effect::Record(_) | Effect::Refused { .. } | Effect::Reply(..) | Effect::Reload | Effect::Exit => None,
-            Effect::Ack(delivery) => {
-                self.session.acknowledge(delivery);
-                None
+    /// Does what the model ordered; what it leads to at once is further input.
+    async fn perform(&mut self, effect: Effect, now: &Now, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
+        match effect {
+            Effect::Record(_) | Effect::Refused { .. } | Effect::Exit => {}
+            Effect::Ack(delivery) => self.session.acknowledge(delivery),
+            Effect::Start(run, command) => inputs.extend(self.workers.start(run, command)),
+            Effect::Resume(run, command) => inputs.extend(self.workers.resume(run, command)),
+            Effect::Send(id, message) => self.session.send(id, &message),
+            Effect::Connect => inputs.extend(self.session.connect(now).await?.map(Input::Offline)),
+            Effect::Disconnect => inputs.extend(self.session.disconnect().map(Input::Offline)),
+            Effect::Status(sentence) => systemd::status(&sentence),
+            Effect::Reply(caller, reply) => {
+                if let Some(local) = &mut self.local {
+                    local.reply(caller, reply);
+                }
             }
-            Effect::Start(run, command) => self.workers.start(run, command),
-            Effect::Resume(run, command) => self.workers.resume(run, command),
-            Effect::Send(id, message) => {
-                self.session.send(id, &message);
-                None
+            Effect::Reload => self.reload(inputs).await?,
+            // `reboot_policy` offers the model no mode that leads here.
+            Effect::Reboot => tracing::error!("this version cannot reboot the machine"),
+        }
+        Ok(())
+    }
+
+    /// Reads the configuration again and tells the model what is new.
+    async fn reload(&mut self, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
+        if let Some(before) = self.configuration.reload().await? {
+            let config = self.configuration.current();
+            let anew = login(config) != login(&before);
+            self.session.reconfigure(config);
+            if let Some(local) = &mut self.local {
+                local.set_rights(rights(config));
             }
-            Effect::Connect => self.session.connect(now).await?.map(Input::Offline),
-            Effect::Disconnect => self.session.disconnect().map(Input::Offline),
-            Effect::Status(sentence) => {
-                systemd::status(&sentence);
-                None
-            }
-            Effect::Reboot => {
-                // `reboot_policy` offers the model no mode that leads here.
-                tracing::error!("this version cannot reboot the machine");
-                None
-            }
-        })
+            let settings = Box::new(settings(config, &self.session, &self.workers, &self.started));
+            inputs.push(Input::Reloaded { settings, anew });
+        }
+        inputs.push(self.config_problem());
+        Ok(())
+    }
+
+    fn config_problem(&self) -> Input {
+        Input::Problem { code: Code::Config, text: self.configuration.problem().map(str::to_owned) }
     }
 
     /// Makes the journal small again when it has grown, and writes it anew when it was broken.
@@ -272,6 +292,7 @@ impl Daemon {
         let now = clock::now(self.boot_id);
         let deadline = [self.agent.deadline(&now), self.keeper.deadline(), self.watchdog.pet(now.boot)];
         let sleep = deadline.into_iter().flatten().min().map_or(Duration::MAX, |due| due.since(now.boot));
+        let mut is_changed = false;
         // The cloud comes last of what can happen: it may have more to say at any time, and all else is bounded.
         tokio::select! {
             biased;
@@ -279,9 +300,17 @@ impl Daemon {
                 self.is_stopping = true;
                 inputs.push(Input::Stop);
             }
+            _ = self.hangups.recv() => is_changed = true,
+            () = self.configuration.changed() => is_changed = true,
             input = self.workers.next() => inputs.push(input),
+            input = asked(&mut self.local) => inputs.push(input),
             input = self.session.next() => inputs.push(input),
             () = tokio::time::sleep(sleep) => inputs.push(Input::Tick),
+        }
+        if is_changed {
+            // Keys are watched with the configuration.
+            inputs.push(Input::KeysChanged);
+            self.reload(inputs).await?;
         }
         while inputs.len() < BATCH
             && let Some(input) = self.workers.try_next().or_else(|| self.session.try_next())
@@ -291,6 +320,56 @@ impl Daemon {
         let is_back = !self.is_stopping && self.keeper.is_back(&clock::now(self.boot_id)).await?;
         // What was gathered is lost with the connection, so the cloud says it again.
         Ok(is_back.then_some(End::JournalIsBack))
+    }
+}
+
+/// What is asked on this machine next; nothing, without a local interface. May be dropped without loss.
+async fn asked(local: &mut Option<Server>) -> Input {
+    let Some(local) = local else { return std::future::pending().await };
+    match local.next().await {
+        Asked::Question(caller, question) => Input::Asked(question, caller),
+        Asked::Gone(caller) => Input::Gone(caller),
+    }
+}
+
+/// Who may use the local interface, as far as this machine has these groups.
+fn rights(config: &Config) -> Rights {
+    let group = |name: &Option<String>| name.as_deref().and_then(group_id);
+    Rights { read_group: group(&config.local.read_group), act_group: group(&config.local.act_group) }
+}
+
+/// All that a login and its connection are made of: another one needs another connection.
+fn login(config: &Config) -> impl PartialEq + use<'_> {
+    let Config { device, cloud, auth, session, .. } = config;
+    (device, cloud, auth, session.keep_alive, session.connect_timeout)
+}
+
+/// What the model has to go by.
+fn settings(config: &Config, session: &Session, workers: &Workers, started: &Now) -> Settings {
+    let Config { auth, session: timing, methods, commands, report, .. } = config;
+    Settings {
+        cloud: session.limits(),
+        terms: Terms {
+            lease: Some(auth.lifetime),
+            backoff_max: timing.backoff_max,
+            backoff_max_refused: timing.backoff_max_refused,
+        },
+        reboot: reboot_policy(config),
+        methods: workers.methods(),
+        disabled: methods.disable.iter().cloned().collect(),
+        aliases: commands.alias.clone(),
+        heartbeat: report.heartbeat,
+        about: About {
+            version: env!("CARGO_PKG_VERSION"),
+            started: started.wall,
+            device: config.device.clone(),
+            cloud: config
+                .cloud
+                .as_ref()
+                .map(|Cloud::IotCore(cloud)| CloudName { kind: "iotcore", host: cloud.host.clone() }),
+            config_hash: Some(config.hash().to_string()),
+            os: system::describe(),
+        },
     }
 }
 

@@ -42,6 +42,12 @@ impl Session {
         Self { config: config.clone(), folders, dialect, link: None, connection: 0 }
     }
 
+    /// Takes another configuration, with which the next connection is made.
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        self.config = config.clone();
+        self.dialect = dialect(config);
+    }
+
     /// What the model must know of this cloud, or what is missing to have one.
     pub(super) fn limits(&self) -> Result<CloudLimits, String> {
         self.dialect.as_ref().map(|dialect| dialect.limits()).map_err(Clone::clone)
@@ -163,6 +169,9 @@ fn dialect(config: &Config) -> Result<Box<dyn Dialect>, String> {
     };
     let (keep_alive, lifetime) = (config.session.keep_alive, config.auth.lifetime);
     Ok(match cloud {
-        Cloud::IotCore(settings) => Box::new(IotCore::new(settings, device.clone(), keep_alive, lifetime)),
+        Cloud::IotCore(settings) => Box::new(
+            IotCore::new(settings, device.clone(), keep_alive, lifetime)
+                .with_default_method(config.commands.default_method.clone()),
+        ),
     })
 }

@@ -38,12 +38,20 @@ pub struct IotCore {
     device: DeviceId,
     keep_alive: Duration,
     lifetime: Duration,
+    /// What a payload is for that comes without an envelope and without a subfolder.
+    default_method: Option<Method>,
 }
 
 impl IotCore {
     /// `lifetime`: of each login token, at most 24 hours.
     pub fn new(settings: &Settings, device: DeviceId, keep_alive: Duration, lifetime: Duration) -> Self {
-        Self { settings: settings.clone(), device, keep_alive, lifetime }
+        Self { settings: settings.clone(), device, keep_alive, lifetime, default_method: None }
+    }
+
+    /// The method that a bare payload is for.
+    #[must_use]
+    pub fn with_default_method(self, default_method: Option<Method>) -> Self {
+        Self { default_method, ..self }
     }
 
     fn topic(&self, rest: &str) -> String {
@@ -168,7 +176,11 @@ impl IotCore {
             return draft.refuse_size(body.len());
         }
         let mut members = match json::payload(body) {
-            Ok(Value::Object(members)) => members,
+            Ok(Value::Object(members)) if members.contains_key("method") || self.default_method.is_none() => members,
+            Ok(payload) if self.default_method.is_some() => {
+                draft.method.clone_from(&self.default_method);
+                return self.command(draft, payload, None);
+            }
             Ok(_) => return draft.refuse(Status::NOT_A_COMMAND, "a JSON object with a member `method` is expected"),
             Err(why) => return draft.refuse(Status::NOT_A_COMMAND, why),
         };

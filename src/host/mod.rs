@@ -6,5 +6,6 @@
 pub mod boot;
 pub mod clock;
 pub mod names;
+pub mod system;
 pub mod systemd;
 pub mod watch;

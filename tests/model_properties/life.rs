@@ -317,7 +317,8 @@ impl Life {
                 }
                 // Its end is reported when the story says so.
                 Effect::Disconnect => self.closing = true,
-                Effect::Record(_) | Effect::Refused { .. } | Effect::Reply(..) | Effect::Reload | Effect::Status(_) => {}
+                Effect::Record(_) | Effect::Refused { .. } | Effect::Reply(..) | Effect::Reload | Effect::Status(_) => {
+                }
             }
         }
         assert!(self.open.is_empty(), "{:?} were not acknowledged", self.open);

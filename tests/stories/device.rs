@@ -156,7 +156,7 @@ impl Device {
         assert!(loaded.unknown.is_empty(), "{:?}", loaded.unknown);
         let mut handlers = built_in();
         handlers.push(Arc::new(Count { file: Some(self.path("counted")) }));
-        let parts = Parts { config: loaded.config, folders, handlers };
+        let parts = Parts { folders, file: None, handlers };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(daemon::run(parts, async move {
             let _ = stopped.await;

@@ -114,11 +114,12 @@ impl Site {
 
     /// Starts the daemon on its folders, as `twinagent run` would.
     pub(super) fn start_agent(&mut self) -> anyhow::Result<()> {
-        let loaded = load(&self.folders, None).map_err(|faults| {
+        // The daemon would go on with a bad one; here it is a fault of the demo.
+        load(&self.folders, None).map_err(|faults| {
             let told: Vec<_> = faults.faults.iter().map(ToString::to_string).collect();
             anyhow!("the agent's configuration is wrong: {}", told.join("; "))
         })?;
-        let parts = Parts { config: loaded.config, folders: self.folders.clone(), handlers: built_in() };
+        let parts = Parts { folders: self.folders.clone(), file: None, handlers: built_in() };
         let (stop, stopped) = oneshot::channel();
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();

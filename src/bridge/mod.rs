@@ -4,6 +4,7 @@
 //! (`broker`) and REST calls (`rest`) ask it. `google` is the rules of one cloud; another cloud is a module beside it.
 //! Nothing in the daemon uses this module, and no device's package contains it.
 #![allow(clippy::disallowed_methods, reason = "a cloud has a clock and random numbers of its own")]
+
 #![expect(clippy::disallowed_methods, reason = "a stand-in cloud has a clock and random numbers of its own")]
 
 mod broker;

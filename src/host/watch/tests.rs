@@ -270,3 +270,63 @@ async fn memory_stays_bounded_however_often_everything_is_made_anew() {
     assert_eq!(kernels, watched.watcher.watches.len());
     assert!(most <= 8, "{most} watches");
 }
+
+/// What a reader sees of the watched file and folder: contents, or that there is nothing.
+fn seen(root: &Path) -> (Option<Vec<u8>>, Vec<Option<Vec<u8>>>) {
+    let names = (0..3).map(|number| root.join(format!("a/b/conf.d/{number}")));
+    (fs::read(root.join("a/b/main")).ok(), names.map(|path| fs::read(path).ok()).collect())
+}
+
+/// One of the things that can be done to the ways; most fail, for there is nothing or something in the place.
+fn meddle(root: &Path, random: u64, text: &str) {
+    let at = |name: &str| root.join(name);
+    let file = at(&format!("a/b/conf.d/{}", random % 3));
+    let _ = match random / 3 % 12 {
+        0 | 1 => fs::create_dir_all(at("a/b/conf.d")),
+        2 => fs::remove_dir_all(at("a/b")),
+        3 => fs::remove_dir_all(at("a/b/conf.d")),
+        4 => fs::rename(at("a/b"), at("a/c")),
+        5 => fs::remove_dir_all(at("a/b")).and_then(|()| fs::rename(at("a/c"), at("a/b"))),
+        6 => symlink("c", at("a/b")),
+        7 => fs::remove_file(at("a/b")),
+        8 => symlink("conf.d/0", at("a/b/main")),
+        9 => fs::write(at("a/b/new"), text).and_then(|()| fs::rename(at("a/b/new"), at("a/b/main"))),
+        10 => fs::write(file, text),
+        _ => fs::remove_file(file),
+    };
+}
+
+/// Whoever reads after each change that is told has read the last of them, whatever was done meanwhile.
+#[tokio::test]
+async fn nothing_is_missed_while_somebody_meddles_with_the_ways() {
+    let mut watched = Watched::new(&["a/b/main", "a/b/conf.d"], |root| folder(&root.join("a/b/conf.d")));
+    let mut random = 1_u64;
+    let mut draw = move |below: u64| {
+        // Knuth's MMIX; its high bits are good enough.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let mut read = seen(watched.root.path());
+    for round in 0..16 {
+        // In turns a few things, which must be seen by watches that are right, and many, while the ways are walked.
+        let many = if round % 3 == 0 { 300 } else { 1 + draw(2) };
+        let steps: Vec<(u64, Duration)> = (0..many).map(|_| (draw(36), Duration::from_millis(draw(4)))).collect();
+        let root = watched.root.path().to_owned();
+        let meddler = std::thread::spawn(move || {
+            for (step, (choice, pause)) in steps.into_iter().enumerate() {
+                meddle(&root, choice, &format!("{round} {step}"));
+                std::thread::sleep(pause);
+            }
+        });
+        loop {
+            let was_finished = meddler.is_finished();
+            if timeout(2 * SETTLE, watched.watcher.changed()).await.is_ok() {
+                read = seen(watched.root.path());
+            } else if was_finished {
+                break;
+            }
+        }
+        meddler.join().expect("no panic");
+        assert_eq!(read, seen(watched.root.path()), "round {round}");
+    }
+}

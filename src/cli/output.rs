@@ -100,6 +100,14 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Columns with their names above them. For [`show`] only.
+pub(super) fn headed(names: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    let text = table(&std::iter::once(names).chain(rows).collect::<Vec<_>>());
+    let (names, rows) = text.split_once('\n').expect("each row has its line");
+    format!("{}\n{rows}", paint(Paint::Bold, names))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

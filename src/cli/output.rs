@@ -1,7 +1,7 @@
 //! Writing for people and pipes.
 //!
-//! A reader that has seen enough and goes away (`| head -1`) is no failure. Colours reach terminals only, and no terminal
-//! whose owner set `NO_COLOR` (no-color.org). What came from elsewhere cannot steer a terminal.
+//! A reader that has seen enough and goes away (`| head -1`) is no failure. Colours reach terminals only, and none whose
+//! owner set `NO_COLOR` (no-color.org). What came from elsewhere cannot steer a terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};

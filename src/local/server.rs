@@ -110,8 +110,8 @@ impl Server {
         }
     }
 
-    /// Replies to a caller; nothing happens if it is gone. Never waits: a follower that does not keep up is cut off, and
-    /// [`Asked::Gone`] says so.
+    /// Replies to a caller; nothing happens if it is gone. Never waits: a follower that does not keep up is cut off,
+    /// and [`Asked::Gone`] says so.
     pub fn reply(&mut self, caller: CallerId, reply: Reply) {
         let Some(replies) = self.callers.get(&caller) else { return };
         let is_last = !matches!(reply, Reply::Is { last: false, .. });

@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::ask::ask;
 use super::document::{between, list, time, word, word_or_dash};
-use super::methods::headed;
-use super::output::{line, pretty, show, table};
+use super::output::{headed, line, pretty, show, table};
 use crate::config::Folders;
 use crate::host::clock;
 use crate::model::command::CommandId;
@@ -45,10 +44,10 @@ fn overview(history: &Value, now: Timestamp) -> String {
             time(command, "/accepted", now).unwrap_or_else(|| "-".to_owned()),
         ]
     };
-    let head = ["ID", "METHOD", "STATUS", "TOLD", "TOOK", "ACCEPTED"].map(str::to_owned).to_vec();
-    let commands = list(history, "/commands");
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(commands.iter().map(row)).collect();
-    let commands = if commands.is_empty() { "no commands yet\n".to_owned() } else { headed(&table(&rows)) };
+    let commands = match list(history, "/commands") {
+        [] => "no commands yet\n".to_owned(),
+        commands => headed(&["ID", "METHOD", "STATUS", "TOLD", "TOOK", "ACCEPTED"], commands.iter().map(row)),
+    };
     commands + &reboots(history, now)
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::ask::ask;
 use super::document::{list, word, word_or_dash};
-use super::output::{Paint, line, paint, show, table};
+use super::output::{headed, line, show};
 use crate::config::Folders;
 
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -31,13 +31,5 @@ fn words(methods: &Value) -> String {
             word(method, "/description").unwrap_or_default(),
         ]
     };
-    let head = ["METHOD", "FROM", "KIND", "DESCRIPTION"].map(str::to_owned).to_vec();
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(list(methods, "/methods").iter().map(row)).collect();
-    headed(&table(&rows))
-}
-
-/// A table whose first row is its head.
-pub(super) fn headed(table: &str) -> String {
-    let (head, rows) = table.split_once('\n').unwrap_or((table, ""));
-    format!("{}\n{rows}", paint(Paint::Bold, head))
+    headed(&["METHOD", "FROM", "KIND", "DESCRIPTION"], list(methods, "/methods").iter().map(row))
 }

@@ -1,7 +1,7 @@
 //! Writing for people and pipes.
 //!
-//! A reader that has seen enough and goes away (`| head -1`) is no failure. Colours reach terminals only, and no terminal
-//! whose owner set `NO_COLOR` (no-color.org). What came from elsewhere cannot steer a terminal.
+//! A reader that has seen enough and goes away (`| head -1`) is no failure. Colours reach terminals only, and none whose
+//! owner set `NO_COLOR` (no-color.org). What came from elsewhere cannot steer a terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -98,6 +98,14 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Columns with their names above them. For [`show`] only.
+pub(super) fn headed(names: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    let text = table(&std::iter::once(names).chain(rows).collect::<Vec<_>>());
+    let (names, rows) = text.split_once('\n').expect("each row has its line");
+    format!("{}\n{rows}", paint(Paint::Bold, names))
 }
 
 #[cfg(test)]

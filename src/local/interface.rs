@@ -1,6 +1,7 @@
 //! The interface `io.twinagent.Agent`: its methods as questions, refusals as its errors, and its description.
 //!
-//! Parsed here, once: behind this file there are only questions that can be asked. Who may ask them is judged elsewhere.
+//! Parsed here, once: behind this file there are only questions that can be asked. Who may ask them is judged where the
+//! caller is known.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

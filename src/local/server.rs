@@ -69,7 +69,7 @@ impl Server {
         Ok(Self { _socket: socket, accepting, events, rights, callers: BTreeMap::new(), gone: VecDeque::new() })
     }
 
-    /// Other groups from now on, also for those who are connected.
+    /// Other groups for every call from now on, also of those who are connected. What is followed already goes on.
     pub fn set_rights(&mut self, rights: Rights) {
         self.rights.send_replace(rights);
     }
@@ -110,8 +110,8 @@ impl Server {
         }
     }
 
-    /// Replies to a caller; nothing happens if it is gone. Never waits: a follower that does not keep up is cut off, and
-    /// [`Asked::Gone`] says so.
+    /// Replies to a caller; nothing happens if it is gone. Never waits: a follower that does not keep up is cut off,
+    /// and [`Asked::Gone`] says so.
     pub fn reply(&mut self, caller: CallerId, reply: Reply) {
         let Some(replies) = self.callers.get(&caller) else { return };
         let is_last = !matches!(reply, Reply::Is { last: false, .. });
@@ -145,7 +145,7 @@ async fn accept(listener: UnixListener, shared: Shared) {
                 is_short = false;
                 while connections.try_join_next().is_some() {}
                 let Ok(peer) = Peer::of(&stream) else { continue };
-                match places.give(&peer) {
+                match places.give(peer.user(), peer.is_trusted()) {
                     Ok(place) => {
                         let connection = Connection::new(stream, peer, shared.clone());
                         connections.spawn(async move {
@@ -190,13 +190,37 @@ type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 impl Places {
     /// A place for this caller, or the limit that was reached.
-    fn give(&mut self, peer: &Peer) -> Result<Place, usize> {
+    fn give(&mut self, user: u32, is_trusted: bool) -> Result<Place, usize> {
         self.of_user.retain(|_, places| places.available_permits() < PER_USER);
-        let of_user = self.of_user.entry(peer.user()).or_insert_with(|| Arc::new(Semaphore::new(PER_USER)));
+        let of_user = self.of_user.entry(user).or_insert_with(|| Arc::new(Semaphore::new(PER_USER)));
         let own = of_user.clone().try_acquire_owned().map_err(|_| PER_USER)?;
-        if peer.is_trusted() {
+        if is_trusted {
             return Ok((own, None));
         }
         Ok((own, Some(self.of_others.clone().try_acquire_owned().map_err(|_| OF_OTHERS)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_user_takes_the_places_of_another_and_nobody_those_of_root() {
+        let mut places = Places::default();
+        let mut taken = Vec::new();
+        for user in 1000..1004 {
+            taken.extend((0..PER_USER).map(|_| places.give(user, false).expect("a place of its own")));
+            assert_eq!(places.give(user, false).expect_err("all are taken"), PER_USER);
+        }
+        assert_eq!(places.give(1004, false).expect_err("all of all users are taken"), OF_OTHERS);
+        taken.extend((0..PER_USER).map(|_| places.give(0, true).expect("root has its own")));
+        assert_eq!(places.give(0, true).expect_err("but not for ever"), PER_USER);
+        drop(taken.remove(0));
+        taken.push(places.give(1004, false).expect("the one that was given back"));
+        assert!(places.give(1000, false).is_err(), "it is taken again");
+        taken.clear();
+        drop(places.give(7, false).expect("a place"));
+        assert_eq!(places.of_user.len(), 1, "who has none is forgotten");
     }
 }

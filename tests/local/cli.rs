@@ -68,7 +68,7 @@ fn status_is_for_people_and_for_pipes() {
 }
 
 #[test]
-fn a_watched_status_goes_on_until_its_reader_or_the_daemon_goes() {
+fn a_watched_status_goes_on_until_the_daemon_ends() {
     let daemon = Daemon::start();
     let mut watch = command(&daemon, &["status", "--watch", "--json"])
         .stdout(Stdio::piped())

@@ -1,7 +1,9 @@
 //! Callers that mean harm, or do not care. Whatever they do, a well-behaved caller is answered promptly.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -179,4 +181,33 @@ fn a_caller_that_sends_ahead_without_end_is_held_back_by_the_kernel() {
     assert_eq!(daemon.heard(), Asked::Gone(caller), "its end is seen behind all that");
     let lost = daemon.client().call("Invoke", &json!({ "method": "echo" }), Wait::Short);
     assert!(!matches!(lost, Err(ClientError::Lost(_))), "others are served");
+}
+
+/// This test runs itself once more, in a process that may open few files.
+#[test]
+fn while_descriptors_are_short_a_caller_waits_and_is_served_later() {
+    const NAME: &str = "hostile::while_descriptors_are_short_a_caller_waits_and_is_served_later";
+    const INSIDE: &str = "TWINAGENT_TEST_FEW_FILES";
+    if std::env::var_os(INSIDE).is_none() {
+        let child = Command::new("sh")
+            .args(["-c", "ulimit -n 64; exec \"$0\" --exact \"$1\""])
+            .args([std::env::current_exe().expect("this test").as_os_str(), NAME.as_ref()])
+            .env(INSIDE, "1")
+            .output()
+            .expect("sh runs");
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let daemon = Daemon::start();
+    let mut files: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    files.pop();
+    let mut raw = daemon.raw();
+    raw.call(&json!({ "method": "org.varlink.service.GetInfo" }));
+    raw.0.set_read_timeout(Some(Duration::from_millis(500))).expect("a limit");
+    let early = raw.0.read(&mut [0]).expect_err("no descriptor is left to let it in");
+    assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
+    drop(files);
+    raw.0.set_read_timeout(Some(LIMIT)).expect("a limit");
+    assert!(raw.reply().expect("a reply")["parameters"]["product"].is_string());
 }

@@ -7,5 +7,6 @@ mod calls;
 mod cli;
 mod hostile;
 mod protocol;
+mod python;
 mod rights;
 mod support;

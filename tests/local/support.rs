@@ -176,7 +176,10 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
             ),
             Question::Invoke { method, payload, id, follow } => {
                 let id = id.map_or("x1".to_owned(), String::from);
-                let told = |status: u16, payload: &Value| json!({ "id": id, "method": method, "status": status, "payload": payload, "final": status != 202 });
+                let told = |status: u16, payload: &Value| {
+                    let last = status != 202;
+                    json!({ "id": id, "method": method, "status": status, "payload": payload, "final": last })
+                };
                 if follow {
                     say(told(202, &Value::Null), false);
                 }

@@ -20,6 +20,8 @@ pub(super) struct Configuration {
     /// What is wrong with the files, if anything is.
     problem: Option<String>,
     watcher: Option<Watcher>,
+    /// Files that the last right configuration named: one that cannot be parsed names none.
+    named: Vec<PathBuf>,
     /// It has reached a session and was kept.
     is_kept: bool,
 }
@@ -85,7 +87,7 @@ impl Configuration {
                 tracing::error!("changes of the configuration are not noticed: {error}; hint: SIGHUP reads it again");
             })
             .ok();
-        Ok(Self { place, state, current, problem, watcher, is_kept: false })
+        Ok(Self { place, state, current, problem, watcher, named: files, is_kept: false })
     }
 
     pub(super) fn current(&self) -> &Config {
@@ -109,8 +111,15 @@ impl Configuration {
     pub(super) async fn reload(&mut self) -> anyhow::Result<Option<Config>> {
         let place = self.place.clone();
         let (loaded, files) = off_the_loop(move || place.load()).await?;
+        if loaded.is_ok() {
+            self.named = files;
+        } else {
+            self.named.extend(files);
+            self.named.sort();
+            self.named.dedup();
+        }
         if let Some(watcher) = &mut self.watcher
-            && let Err(error) = watcher.watch(self.place.watched(&files))
+            && let Err(error) = watcher.watch(self.place.watched(&self.named))
         {
             tracing::error!("changes of the configuration are not noticed any more: {error}");
         }

@@ -249,7 +249,7 @@ impl Daemon {
     async fn reload(&mut self, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
         if let Some(before) = self.configuration.reload().await? {
             let config = self.configuration.current();
-            let anew = login(config) != login(&before);
+            let anew = !config.connects_as(&before);
             self.session.reconfigure(config);
             if let Some(local) = &mut self.local {
                 local.set_rights(rights(config));
@@ -336,12 +336,6 @@ async fn asked(local: &mut Option<Server>) -> Input {
 fn rights(config: &Config) -> Rights {
     let group = |name: &Option<String>| name.as_deref().and_then(group_id);
     Rights { read_group: group(&config.local.read_group), act_group: group(&config.local.act_group) }
-}
-
-/// All that a login and its connection are made of: another one needs another connection.
-fn login(config: &Config) -> impl PartialEq + use<'_> {
-    let Config { device, cloud, auth, session, .. } = config;
-    (device, cloud, auth, session.keep_alive, session.connect_timeout)
 }
 
 /// What the model has to go by.

@@ -144,7 +144,13 @@ async fn story(Story { kills, sessions, loses_its_journal }: Story) -> Verdict {
     // From here on the callers only end what they have begun.
     stop.send(true).expect("the callers wait for it");
     let acknowledged: BTreeSet<String> = callers.join_all().await.into_iter().flatten().collect();
-    device.send("count/last", "").await;
+    // The last of them may be connecting still.
+    let last = async {
+        while device.cloud.send_command(&device.name, "count/last", "").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, last).await.expect("the device takes a last command");
     device.answer("last", 200).await;
     process.stop().await;
     end.send(()).expect("the listener waits for it");

@@ -150,7 +150,7 @@ async fn story(Story { kills, sessions, loses_its_journal }: Story) -> Verdict {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, last).await.expect("the device takes a last command");
+    timeout(PATIENCE, last).await.expect("the device takes a last command");
     device.answer("last", 200).await;
     process.stop().await;
     end.send(()).expect("the listener waits for it");

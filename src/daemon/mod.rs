@@ -334,8 +334,18 @@ async fn asked(local: &mut Option<Server>) -> Input {
 
 /// Who may use the local interface, as far as this machine has these groups.
 fn rights(config: &Config) -> Rights {
-    let group = |name: &Option<String>| name.as_deref().and_then(group_id);
-    Rights { read_group: group(&config.local.read_group), act_group: group(&config.local.act_group) }
+    let group = |key: &str, name: &Option<String>| {
+        let name = name.as_deref()?;
+        let id = group_id(name);
+        if id.is_none() {
+            tracing::warn!("`local.{key}`: this machine has no group `{name}`, so nobody is let in by it");
+        }
+        id
+    };
+    Rights {
+        read_group: group("read_group", &config.local.read_group),
+        act_group: group("act_group", &config.local.act_group),
+    }
 }
 
 /// What the model has to go by.

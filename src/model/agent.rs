@@ -7,11 +7,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::ask::{CallerId, Question, Reply};
 use super::asked::Callers;
-use super::cloud::{CloudLimits, Inbound, Outbound, Road};
-use super::command::{Command, CommandId, Method, MethodSpec, Outcome, Status};
-use super::connection::{Connection, Step as ConnectionStep, Terms};
+use super::cloud::{CloudLimits, Road};
+use super::command::{Method, MethodSpec, Outcome, Status};
+use super::connection::Connection;
 use super::durable::Durable;
 use super::intake::own_methods;
 use super::ledger::{Entry, Number, Run};
@@ -20,110 +19,17 @@ use super::outage::Journal;
 use super::outbox::Outbox;
 use super::problems::{Code, Problems};
 use super::reboot::pending::{Pending, Step as RebootStep};
-use super::reboot::{Mode, Policy, is_reboot};
+use super::reboot::{Policy, is_reboot};
 use super::record::{Record, Told};
-use super::runs::{RunId, Runs};
+use super::runs::Runs;
 use super::status::Session;
 use super::twin::About;
-use super::wire::{Delivery, MessageId, Reason};
+use super::wire::{MessageId, Reason};
+
+pub use super::turn::{Effect, Input, Settings};
 
 /// Handlers that still run when the daemon is told to stop get this long.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-
-/// Something that happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// The daemon has started; the first input of all.
-    Begin,
-    /// The session stands. Whether the broker had kept it makes no difference: what is due is sent in either case.
-    Online {
-        session_kept: bool,
-    },
-    Offline(Reason),
-    Cloud(Inbound, Delivery),
-    /// The cloud has acknowledged a message.
-    Settled(MessageId),
-    /// A handler has ended.
-    Finished(RunId, Outcome),
-    /// A batch could not be written; none of its effects was performed. `why` is for people.
-    JournalFailed {
-        why: String,
-        held: Vec<Effect>,
-    },
-    /// The journal was rewritten from [`Agent::durable`] and can be written again.
-    JournalHealed,
-    /// The daemon was told to stop.
-    Stop,
-    /// A local caller asks something.
-    Asked(Question, CallerId),
-    /// A local caller is gone.
-    Gone(CallerId),
-    /// The edge has found something wrong, or right again.
-    Problem {
-        code: Code,
-        text: Option<String>,
-    },
-    /// What the operator decided has changed. `anew`: and with it what a login says.
-    Reloaded {
-        settings: Box<Settings>,
-        anew: bool,
-    },
-    /// The device's key may have changed.
-    KeysChanged,
-    /// Time has passed.
-    Tick,
-}
-
-/// Something to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// To be on disk before anything after it is done, if it [must be](Record::must_be_synced).
-    Record(Record),
-    /// PUBACK.
-    Ack(Delivery),
-    /// Run the handler.
-    Start(RunId, Command),
-    /// The daemon stopped while this ran: ask the handler what became of it.
-    Resume(RunId, Command),
-    Send(MessageId, Outbound),
-    Connect,
-    Disconnect,
-    /// Nothing to be done, but somebody may want to know: a command was not taken on.
-    Refused {
-        id: CommandId,
-        method: Method,
-        status: Status,
-        why: String,
-    },
-    /// Reboot the machine.
-    Reboot,
-    /// Answer a local caller.
-    Reply(CallerId, Reply),
-    /// Read the configuration again.
-    Reload,
-    /// A sentence for people about the state of things.
-    Status(String),
-    /// End the program.
-    Exit,
-}
-
-/// What the operator decided and the cloud allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// No connection is made without; the text says what is missing.
-    pub cloud: Result<CloudLimits, String>,
-    pub terms: Terms,
-    pub reboot: Policy,
-    /// The methods of the handlers; the model adds its own two.
-    pub methods: Vec<MethodSpec>,
-    /// Methods that are not to be had.
-    pub disabled: Vec<Method>,
-    /// Other names for methods.
-    pub aliases: BTreeMap<Method, Method>,
-    /// A reported document that is older than this is sent again.
-    pub heartbeat: Duration,
-    pub about: About,
-}
 
 /// What an outbox is made with when there is no cloud to send to.
 const NO_CLOUD: CloudLimits = CloudLimits { reported_interval: Duration::ZERO, answers: Road::Reported };
@@ -143,7 +49,7 @@ pub struct Agent {
     pub(super) connection: Connection,
     pub(super) session: Option<Session>,
     /// Why there is no connection, if there is none.
-    last_reason: Option<Reason>,
+    pub(super) last_reason: Option<Reason>,
     /// The last end of a connection that was not planned.
     pub(super) last_disconnect: Option<(Reason, Timestamp)>,
     pub(super) problems: Problems,
@@ -155,11 +61,11 @@ pub struct Agent {
     /// When what still runs is left behind.
     pub(super) stopping: Option<BootInstant>,
     /// Nothing is waited for any more but the end of the connection.
-    leaving: bool,
+    pub(super) leaving: bool,
     pub(super) minted: u64,
     /// All records so far are in the journal.
     is_stored: bool,
-    sentence: String,
+    pub(super) sentence: String,
 }
 
 impl Agent {
@@ -356,167 +262,6 @@ impl Agent {
             let is_answered = |entry: &Entry| entry.local || entry.told >= Told::Accepted;
             let answered = self.durable.ledger.get(*number).is_some_and(is_answered);
             pending.settled(answered, settled.shows_reboot == Some(*number), now);
-        }
-    }
-
-    // === What follows from the state of things
-
-    fn pending_step(&mut self, now: &Now) -> Option<RebootStep> {
-        let (number, pending) = self.pending.as_mut()?;
-        let entry = self.durable.ledger.get(*number)?;
-        Some(pending.next(entry, &self.policy, self.runs.recorded(), &self.durable.rest.boots, now))
-    }
-
-    /// Whether what waits may be done. Without a journal nothing could be proved afterwards.
-    fn may_act(&self) -> bool {
-        self.journal.is_sound() && self.stopping.is_none()
-    }
-
-    fn step_reboot(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        let step = self.pending_step(now);
-        let Some((number, _)) = self.pending else { return };
-        let Some(entry) = self.durable.ledger.get(number) else {
-            self.pending = None;
-            return;
-        };
-        let key = entry.key.clone();
-        match step {
-            Some(RebootStep::End(outcome)) => {
-                self.finish(number, outcome, now, out);
-                self.pending = None;
-            }
-            Some(RebootStep::Act) if self.may_act() => {
-                let until = match self.policy.mode {
-                    Mode::Simulated(time) => Some(now.wall.saturating_add(time)),
-                    Mode::Machine | Mode::Unavailable(_) => None,
-                };
-                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until }, out);
-                if until.is_none() {
-                    out.push(Effect::Reboot);
-                }
-                self.outbox.changed();
-            }
-            Some(RebootStep::Act | RebootStep::Wait(_)) | None => {}
-        }
-    }
-
-    /// Whether waiting commands may start now. None does while a reboot is pending.
-    fn may_start(&self) -> bool {
-        self.may_act() && self.pending.is_none()
-    }
-
-    fn start_waiting(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        if !self.may_start() {
-            return;
-        }
-        let waiting: Vec<Number> =
-            self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting()).map(|(number, _)| number).collect();
-        for number in waiting {
-            let Some(entry) = self.durable.ledger.get(number) else { continue };
-            let key = entry.key.clone();
-            if entry.expires.is_some_and(|expires| now.wall > expires) {
-                let outcome = Outcome::failed(Status::EXPIRED, "expired while it waited to be run");
-                self.finish(number, outcome, now, out);
-                continue;
-            }
-            let Some(spec) = self.methods.get(&entry.method) else {
-                let outcome = Outcome::failed(
-                    Status::UNKNOWN_METHOD,
-                    "this method is not to be had any more; the command did not run",
-                );
-                self.finish(number, outcome, now, out);
-                continue;
-            };
-            if self.runs.has_room_for(spec) {
-                let command = entry.command();
-                let run = self.runs.begin_recorded(number, entry.method.clone(), Some(spec.class));
-                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until: None }, out);
-                out.push(Effect::Start(run, command));
-            }
-        }
-    }
-
-    fn step_connection(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        // For good: what is heard while the connection is closed must not open it again.
-        let may_leave = self.runs.is_empty() && !self.has_more_to_tell();
-        self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || may_leave);
-        let wanted = self.unconfigured.is_none() && !self.leaving && !self.is_away();
-        match self.connection.next(wanted, self.outbox.is_idle(), now.boot) {
-            Some(ConnectionStep::Connect) => out.push(Effect::Connect),
-            Some(ConnectionStep::Disconnect) => out.push(Effect::Disconnect),
-            None => {}
-        }
-        if self.leaving && self.connection.is_off() {
-            out.push(Effect::Exit);
-        }
-    }
-
-    /// There are answers that are not on their way, and a connection to send them on.
-    fn has_more_to_tell(&self) -> bool {
-        self.connection.may_send() && self.outbox.has_unsent(&self.durable.ledger)
-    }
-
-    /// A simulated reboot is on: the machine is to be taken for down.
-    fn is_away(&self) -> bool {
-        let Some((number, _)) = self.pending else { return false };
-        self.durable.ledger.get(number).is_some_and(|entry| matches!(entry.run, Run::Started { until: Some(_), .. }))
-    }
-
-    fn send_what_is_due(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        if !self.connection.may_send() {
-            return;
-        }
-        let policy = &self.policy;
-        let answers = self.outbox.answers(&self.durable.ledger, |entry| newest(policy, entry));
-        out.extend(answers.into_iter().map(|(id, message)| Effect::Send(id, message)));
-        if self.outbox.may_report(now.boot) {
-            let report = self.picture().report();
-            let shows_reboot = self.pending.map(|(number, _)| number);
-            let sent = self.outbox.report(report, shows_reboot, now.boot);
-            out.extend(sent.map(|(id, message)| Effect::Send(id, message)));
-        }
-        out.extend(self.outbox.take_telemetry().into_iter().map(|(id, message)| Effect::Send(id, message)));
-    }
-
-    fn say(&mut self, out: &mut Vec<Effect>) {
-        let sentence = self.compose();
-        if sentence != self.sentence {
-            self.sentence.clone_from(&sentence);
-            out.push(Effect::Status(sentence));
-        }
-    }
-
-    fn compose(&self) -> String {
-        let connection = match (&self.unconfigured, &self.last_reason) {
-            (None, Some(reason)) if self.stage() == "not connected" && *reason != Reason::Planned => {
-                format!("not connected: {reason} (hint: {})", reason.hint())
-            }
-            (Some(why), _) => format!("not configured: {why}"),
-            (None, _) => self.stage().to_owned(),
-        };
-        match self.journal.trouble() {
-            Some(why) => format!("{connection}; commands are refused: {why}"),
-            None => connection,
-        }
-    }
-
-    /// What is to be said of the agent, for people.
-    pub(super) fn sentence(&self) -> &str {
-        &self.sentence
-    }
-
-    /// The stage of the connection, in a word or two.
-    pub(super) fn stage(&self) -> &'static str {
-        if self.unconfigured.is_some() {
-            "not configured"
-        } else if self.is_away() {
-            "a simulated reboot is on"
-        } else if !self.connection.is_online()
-            && self.last_reason.as_ref().is_some_and(|reason| *reason != Reason::Planned)
-        {
-            "not connected"
-        } else {
-            self.connection.stage()
         }
     }
 

@@ -3,6 +3,7 @@
 //! Time, randomness and the outcome of every effect come in as values; what is to be done goes out as values. That is
 //! what makes a crash between any two effects something a unit test can try.
 
+pub mod advance;
 pub mod agent;
 pub mod ask;
 pub mod asked;
@@ -25,5 +26,6 @@ pub mod record;
 pub mod runs;
 pub mod status;
 pub mod telemetry;
+pub mod turn;
 pub mod twin;
 pub mod wire;

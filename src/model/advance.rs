@@ -1,0 +1,173 @@
+//! What follows from the state of things, whatever has just happened: a reboot that is due, a command that may start, a
+//! connection to be made or closed, an answer to be sent, a sentence to be said.
+
+use super::agent::{Agent, Effect, newest};
+use super::command::{Outcome, Status};
+use super::connection::Step as ConnectionStep;
+use super::ledger::{Number, Run};
+use super::now::Now;
+use super::reboot::Mode;
+use super::reboot::pending::Step as RebootStep;
+use super::record::Record;
+use super::wire::Reason;
+
+impl Agent {
+    pub(super) fn pending_step(&mut self, now: &Now) -> Option<RebootStep> {
+        let (number, pending) = self.pending.as_mut()?;
+        let entry = self.durable.ledger.get(*number)?;
+        Some(pending.next(entry, &self.policy, self.runs.recorded(), &self.durable.rest.boots, now))
+    }
+
+    /// Whether what waits may be done. Without a journal nothing could be proved afterwards.
+    pub(super) fn may_act(&self) -> bool {
+        self.journal.is_sound() && self.stopping.is_none()
+    }
+
+    pub(super) fn step_reboot(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        let step = self.pending_step(now);
+        let Some((number, _)) = self.pending else { return };
+        let Some(entry) = self.durable.ledger.get(number) else {
+            self.pending = None;
+            return;
+        };
+        let key = entry.key.clone();
+        match step {
+            Some(RebootStep::End(outcome)) => {
+                self.finish(number, outcome, now, out);
+                self.pending = None;
+            }
+            Some(RebootStep::Act) if self.may_act() => {
+                let until = match self.policy.mode {
+                    Mode::Simulated(time) => Some(now.wall.saturating_add(time)),
+                    Mode::Machine | Mode::Unavailable(_) => None,
+                };
+                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until }, out);
+                if until.is_none() {
+                    out.push(Effect::Reboot);
+                }
+                self.outbox.changed();
+            }
+            Some(RebootStep::Act | RebootStep::Wait(_)) | None => {}
+        }
+    }
+
+    /// Whether waiting commands may start now. None does while a reboot is pending.
+    pub(super) fn may_start(&self) -> bool {
+        self.may_act() && self.pending.is_none()
+    }
+
+    pub(super) fn start_waiting(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        if !self.may_start() {
+            return;
+        }
+        let waiting: Vec<Number> =
+            self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting()).map(|(number, _)| number).collect();
+        for number in waiting {
+            let Some(entry) = self.durable.ledger.get(number) else { continue };
+            let key = entry.key.clone();
+            if entry.expires.is_some_and(|expires| now.wall > expires) {
+                let outcome = Outcome::failed(Status::EXPIRED, "expired while it waited to be run");
+                self.finish(number, outcome, now, out);
+                continue;
+            }
+            let Some(spec) = self.methods.get(&entry.method) else {
+                let outcome = Outcome::failed(
+                    Status::UNKNOWN_METHOD,
+                    "this method is not to be had any more; the command did not run",
+                );
+                self.finish(number, outcome, now, out);
+                continue;
+            };
+            if self.runs.has_room_for(spec) {
+                let command = entry.command();
+                let run = self.runs.begin_recorded(number, entry.method.clone(), Some(spec.class));
+                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until: None }, out);
+                out.push(Effect::Start(run, command));
+            }
+        }
+    }
+
+    pub(super) fn step_connection(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        // For good: what is heard while the connection is closed must not open it again.
+        let may_leave = self.runs.is_empty() && !self.has_more_to_tell();
+        self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || may_leave);
+        let wanted = self.unconfigured.is_none() && !self.leaving && !self.is_away();
+        match self.connection.next(wanted, self.outbox.is_idle(), now.boot) {
+            Some(ConnectionStep::Connect) => out.push(Effect::Connect),
+            Some(ConnectionStep::Disconnect) => out.push(Effect::Disconnect),
+            None => {}
+        }
+        if self.leaving && self.connection.is_off() {
+            out.push(Effect::Exit);
+        }
+    }
+
+    /// There are answers that are not on their way, and a connection to send them on.
+    pub(super) fn has_more_to_tell(&self) -> bool {
+        self.connection.may_send() && self.outbox.has_unsent(&self.durable.ledger)
+    }
+
+    /// A simulated reboot is on: the machine is to be taken for down.
+    pub(super) fn is_away(&self) -> bool {
+        let Some((number, _)) = self.pending else { return false };
+        self.durable.ledger.get(number).is_some_and(|entry| matches!(entry.run, Run::Started { until: Some(_), .. }))
+    }
+
+    pub(super) fn send_what_is_due(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        if !self.connection.may_send() {
+            return;
+        }
+        let policy = &self.policy;
+        let answers = self.outbox.answers(&self.durable.ledger, |entry| newest(policy, entry));
+        out.extend(answers.into_iter().map(|(id, message)| Effect::Send(id, message)));
+        if self.outbox.may_report(now.boot) {
+            let report = self.picture().report();
+            let shows_reboot = self.pending.map(|(number, _)| number);
+            let sent = self.outbox.report(report, shows_reboot, now.boot);
+            out.extend(sent.map(|(id, message)| Effect::Send(id, message)));
+        }
+        out.extend(self.outbox.take_telemetry().into_iter().map(|(id, message)| Effect::Send(id, message)));
+    }
+
+    pub(super) fn say(&mut self, out: &mut Vec<Effect>) {
+        let sentence = self.compose();
+        if sentence != self.sentence {
+            self.sentence.clone_from(&sentence);
+            out.push(Effect::Status(sentence));
+        }
+    }
+
+    pub(super) fn compose(&self) -> String {
+        let connection = match (&self.unconfigured, &self.last_reason) {
+            (None, Some(reason)) if self.stage() == "not connected" && *reason != Reason::Planned => {
+                format!("not connected: {reason} (hint: {})", reason.hint())
+            }
+            (Some(why), _) => format!("not configured: {why}"),
+            (None, _) => self.stage().to_owned(),
+        };
+        match self.journal.trouble() {
+            Some(why) => format!("{connection}; commands are refused: {why}"),
+            None => connection,
+        }
+    }
+
+    /// What is to be said of the agent, for people.
+    pub(super) fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
+    /// The stage of the connection, in a word or two.
+    pub(super) fn stage(&self) -> &'static str {
+        if self.unconfigured.is_some() {
+            "not configured"
+        } else if self.is_away() {
+            "a simulated reboot is on"
+        } else if !self.connection.is_online()
+            && self.last_reason.as_ref().is_some_and(|reason| *reason != Reason::Planned)
+        {
+            "not connected"
+        } else {
+            self.connection.stage()
+        }
+    }
+}

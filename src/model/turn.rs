@@ -1,0 +1,110 @@
+//! The words of one turn: what can happen, what can be ordered, and what the operator decided.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::ask::{CallerId, Question, Reply};
+use super::cloud::{CloudLimits, Inbound, Outbound};
+use super::command::{Command, CommandId, Method, MethodSpec, Outcome, Status};
+use super::connection::Terms;
+use super::problems::Code;
+use super::reboot::Policy;
+use super::record::Record;
+use super::runs::RunId;
+use super::twin::About;
+use super::wire::{Delivery, MessageId, Reason};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The daemon has started; the first input of all.
+    Begin,
+    /// The session stands. Whether the broker had kept it makes no difference: what is due is sent in either case.
+    Online {
+        session_kept: bool,
+    },
+    Offline(Reason),
+    Cloud(Inbound, Delivery),
+    /// The cloud has acknowledged a message.
+    Settled(MessageId),
+    /// A handler has ended.
+    Finished(RunId, Outcome),
+    /// A batch could not be written; none of its effects was performed. `why` is for people.
+    JournalFailed {
+        why: String,
+        held: Vec<Effect>,
+    },
+    /// The journal was rewritten from [`Agent::durable`] and can be written again.
+    JournalHealed,
+    /// The daemon was told to stop.
+    Stop,
+    /// A local caller asks something.
+    Asked(Question, CallerId),
+    /// A local caller is gone.
+    Gone(CallerId),
+    /// The edge has found something wrong, or right again.
+    Problem {
+        code: Code,
+        text: Option<String>,
+    },
+    /// What the operator decided has changed. `anew`: and with it what a login says.
+    Reloaded {
+        settings: Box<Settings>,
+        anew: bool,
+    },
+    /// The device's key may have changed.
+    KeysChanged,
+    /// Time has passed.
+    Tick,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// To be on disk before anything after it is done, if it [must be](Record::must_be_synced).
+    Record(Record),
+    /// PUBACK.
+    Ack(Delivery),
+    /// Run the handler.
+    Start(RunId, Command),
+    /// The daemon stopped while this ran: ask the handler what became of it.
+    Resume(RunId, Command),
+    Send(MessageId, Outbound),
+    Connect,
+    Disconnect,
+    /// Nothing to be done, but somebody may want to know: a command was not taken on.
+    Refused {
+        id: CommandId,
+        method: Method,
+        status: Status,
+        why: String,
+    },
+    /// Reboot the machine.
+    Reboot,
+    /// Answer a local caller.
+    Reply(CallerId, Reply),
+    /// Read the configuration again.
+    Reload,
+    /// A sentence for people about the state of things.
+    Status(String),
+    /// End the program.
+    Exit,
+}
+
+/// What the operator decided and the cloud allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// No connection is made without; the text says what is missing.
+    pub cloud: Result<CloudLimits, String>,
+    pub terms: Terms,
+    pub reboot: Policy,
+    /// The methods of the handlers; the model adds its own two.
+    pub methods: Vec<MethodSpec>,
+    /// Methods that are not to be had.
+    pub disabled: Vec<Method>,
+    /// Other names for methods.
+    pub aliases: BTreeMap<Method, Method>,
+    /// A reported document that is older than this is sent again.
+    pub heartbeat: Duration,
+    pub about: About,
+}

@@ -6,6 +6,7 @@ mod given;
 mod commands;
 mod connection;
 mod desk;
+mod local;
 mod outage;
 mod reboot;
 mod reported;

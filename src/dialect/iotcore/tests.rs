@@ -83,6 +83,35 @@ fn an_envelope_names_everything() {
 }
 
 #[test]
+fn a_bare_payload_is_for_the_default_method_if_there_is_one() {
+    let dialect = dialect(Answers::State).with_default_method(Method::parse("echo").ok());
+    let decode = |payload: &'static str| {
+        let topic = "/devices/gw-1/commands".to_owned();
+        dialect.decode(&Packet { topic, payload: payload.into(), qos: Qos::AtLeastOnce, retain: false })
+    };
+    for (payload, expected) in
+        [("", json!(null)), ("7", json!(7)), (r#"{"n":1,"id":"x"}"#, json!({ "n": 1, "id": "x" }))]
+    {
+        let command = request(decode(payload));
+        assert_eq!((command.method.as_str(), command.payload, command.identity), ("echo", expected, Identity::Derived));
+    }
+    assert_eq!(request(decode(r#"{"method":"count","id":"x"}"#)).method.as_str(), "count");
+    assert_eq!(refusal(decode("{")).0, 400);
+    assert_eq!(refusal(decode(r#"{"method":7}"#)).0, 400);
+}
+
+#[test]
+fn telemetry_goes_to_its_subfolder() {
+    for (subfolder, topic) in [("", "/devices/gw-1/events"), ("a/b", "/devices/gw-1/events/a/b")] {
+        let message = Message { subfolder: subfolder.to_owned(), payload: Bytes::from_static(b"x") };
+        let packet = dialect(Answers::State).encode(&Outbound::Telemetry(message)).expect("a packet");
+        assert_eq!((packet.topic.as_str(), &packet.payload[..], packet.qos), (topic, &b"x"[..], Qos::AtLeastOnce));
+    }
+    let large = Message { subfolder: String::new(), payload: vec![0; COMMAND + 1].into() };
+    assert!(dialect(Answers::State).encode(&Outbound::Telemetry(large)).is_err());
+}
+
+#[test]
 fn what_is_no_command_is_refused_and_says_why() {
     let nested = "[".repeat(100_000);
     let large = vec![b' '; COMMAND + 1];

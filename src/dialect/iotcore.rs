@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::json;
 use super::token::{Key, SignError, mint};
 use super::{Dialect, EncodeError};
 use crate::config::{Answers, IotCore as Settings};
 use crate::model::cloud::{Answer, CloudLimits, Inbound, Outbound, Road};
 use crate::model::command::{CommandId, DeviceId, Identity, Method, Request, Status};
+use crate::model::json;
 use crate::model::nearest::nearest;
 use crate::model::now::Timestamp;
 use crate::model::telemetry::Message;

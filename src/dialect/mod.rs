@@ -7,7 +7,6 @@
 //! 4. its row in the table of README.md, and a fuzz target for its `decode`.
 
 pub mod iotcore;
-pub mod json;
 pub mod token;
 
 use crate::model::cloud::{CloudLimits, Inbound, Outbound};

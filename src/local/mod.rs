@@ -13,7 +13,6 @@ mod peer;
 pub mod protocol;
 mod server;
 mod socket;
-mod strict;
 
 pub use peer::{Rights, group_id};
 pub use server::{Asked, Server};

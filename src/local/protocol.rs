@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::strict;
+use crate::model::json;
 
 /// What was received and is not a frame yet, or not read yet.
 #[derive(Debug, Default)]
@@ -96,17 +96,18 @@ impl Frames {
 impl Call {
     /// Reads a frame. Strict: a member that stands twice, anywhere, or that Varlink does not know makes it no call.
     pub fn parse(frame: &[u8]) -> Result<Self, NotACall> {
-        // By way of an object, for serde would take a list of the members' values too.
-        strict::check(frame)
-            .and_then(|()| serde_json::from_slice::<Map<_, _>>(frame))
-            .and_then(|members| serde_json::from_value(Value::Object(members)))
-            .map_err(|error| NotACall(error.to_string()))
-            .and_then(|call: Self| match call {
-                Self { more: true, oneway: true, .. } => {
-                    Err(NotACall("`oneway` takes no reply and `more` takes many".to_owned()))
-                }
-                call => Ok(call),
-            })
+        let refused = |error: serde_json::Error| NotACall(error.to_string());
+        let call = json::strict(frame).map_err(refused)?;
+        // Serde would take a list of the members' values, too.
+        if !call.is_object() {
+            return Err(NotACall("a JSON object is expected".to_owned()));
+        }
+        match serde_json::from_value(call).map_err(refused)? {
+            Self { more: true, oneway: true, .. } => {
+                Err(NotACall("`oneway` takes no reply and `more` takes many".to_owned()))
+            }
+            call => Ok(call),
+        }
     }
 }
 

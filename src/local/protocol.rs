@@ -100,7 +100,7 @@ impl Call {
         let call = json::strict(frame).map_err(refused)?;
         // Serde would take a list of the members' values, too.
         if !call.is_object() {
-            return Err(NotACall("a JSON object is expected".to_owned()));
+            return Err(NotACall("an object is expected".to_owned()));
         }
         match serde_json::from_value(call).map_err(refused)? {
             Self { more: true, oneway: true, .. } => {

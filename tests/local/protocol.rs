@@ -48,8 +48,8 @@ fn only_a_call_is_a_call() {
     let nested = format!(r#"{{"method":"a.B","parameters":{{"x":{}}}}}"#, "[".repeat(100_000));
     for (frame, why) in [
         ("", "EOF"),
-        ("[]", "expected a map"),
-        (r#"["a.B"]"#, "expected a map"),
+        ("[]", "an object is expected"),
+        (r#"["a.B"]"#, "an object is expected"),
         ("{}", "missing field `method`"),
         (r#"{"method":7}"#, "expected a string"),
         (r#"{"method":"a.B","method":"a.C"}"#, "`method` stands twice"),

@@ -5,6 +5,7 @@ mod count;
 mod device;
 mod log;
 mod process;
+mod program;
 mod strace;
 
 mod commands;
@@ -13,6 +14,8 @@ mod connection;
 mod disk;
 mod ends;
 mod kill;
+mod living;
+mod local;
 mod order;
 mod outage;
 mod reboot;

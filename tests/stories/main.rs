@@ -20,5 +20,6 @@ mod order;
 mod outage;
 mod reboot;
 mod secrets;
+mod siege;
 mod trust;
 mod unusable;

@@ -5,7 +5,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -29,7 +29,7 @@ struct Siege {
 }
 
 impl Siege {
-    fn begin(socket: &PathBuf) -> Self {
+    fn begin(socket: &Path) -> Self {
         let mut siege = Self { stop: Arc::default(), made: Arc::default(), threads: Vec::new() };
         // A thousand connections at once, which say nothing; and again.
         siege.keep(socket, |socket, made| {
@@ -49,7 +49,8 @@ impl Siege {
         siege.keep(socket, |socket, made| {
             let Some(mut stream) = connect(socket) else { return };
             made.fetch_add(1, Ordering::Relaxed);
-            while stream.write_all(&[b' '; 65_536]).is_ok() {}
+            let piece = vec![b' '; 65_536];
+            while stream.write_all(&piece).is_ok() {}
         });
         // A byte now and then.
         siege.keep(socket, |socket, made| {
@@ -71,8 +72,8 @@ impl Siege {
         siege
     }
 
-    fn keep(&mut self, socket: &PathBuf, doing: impl Fn(&PathBuf, &AtomicUsize) + Send + 'static) {
-        let (stop, made, socket) = (self.stop.clone(), self.made.clone(), socket.clone());
+    fn keep(&mut self, socket: &Path, doing: impl Fn(&Path, &AtomicUsize) + Send + 'static) {
+        let (stop, made, socket) = (self.stop.clone(), self.made.clone(), socket.to_owned());
         self.threads.push(std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 doing(&socket, &made);
@@ -89,7 +90,7 @@ impl Siege {
     }
 }
 
-fn connect(socket: &PathBuf) -> Option<UnixStream> {
+fn connect(socket: &Path) -> Option<UnixStream> {
     let stream = UnixStream::connect(socket).ok()?;
     // So that whoever besieges can be told to stop.
     stream.set_write_timeout(Some(Duration::from_millis(200))).ok()?;

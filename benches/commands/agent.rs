@@ -56,6 +56,17 @@ impl Client {
         Duration::from_nanos(nanos.sum())
     }
 
+    /// How often the kernel has put a thread of it on a processor since it had waited for something (proc(5),
+    /// `voluntary_ctxt_switches`).
+    pub(crate) fn wake_ups(&self) -> u64 {
+        let threads = fs::read_dir(self.proc("task")).expect("the process lives");
+        let waits = threads.flatten().filter_map(|thread| {
+            let text = fs::read_to_string(thread.path().join("status")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok())
+        });
+        waits.sum()
+    }
+
     /// One line of the table of memory.
     pub(crate) fn memory(&self) -> String {
         // Pages of a program that was just built are not on disk yet, and would count as private and dirty.
@@ -162,6 +173,17 @@ impl Agent {
 
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// How long `twinagent status` takes beside this daemon, from its start to its end.
+    pub(crate) fn time_status(&self) -> Duration {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twinagent"));
+        command.arg("status").env("RUNTIME_DIRECTORY", self.folder.path().join("run"));
+        let begun = Instant::now();
+        let output = command.stdin(Stdio::null()).output().expect("the program runs");
+        let took = begun.elapsed();
+        assert!(output.status.success(), "{output:?}");
+        took
     }
 }
 

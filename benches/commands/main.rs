@@ -41,8 +41,14 @@ const ALONE: usize = 3_000;
 /// Starts that are timed.
 const STARTS: usize = 10;
 
+/// Runs of `twinagent status` that are timed.
+const STATUSES: usize = 20;
+
 /// What happened until then is over: the first report, and threads that linger.
 const SETTLED: Duration = Duration::from_secs(12);
+
+/// So long a daemon at rest is watched.
+const REST: Duration = Duration::from_secs(30);
 
 fn main() {
     if let Some(port) = bare::port_of_this_process() {
@@ -124,6 +130,13 @@ fn main() {
     }
     println!("{:>28} {:>8.1}", "p50", times.quantile(0.5).as_secs_f64() * 1e3);
 
+    println!("\n`twinagent status`, from the start of the process to its end, in ms");
+    let mut times = Times::default();
+    for _ in 0..STATUSES {
+        times.push(idle.time_status());
+    }
+    println!("{:>28} {:>8.1}", "p50", times.quantile(0.5).as_secs_f64() * 1e3);
+
     std::thread::sleep(SETTLED.saturating_sub(begun.elapsed()));
     println!("\nAt rest, connected, in KiB");
     println!("{:>28} {:>8} {:>8} {:>14} {:>8}", "", "RSS", "PSS", "private dirty", "threads");
@@ -131,6 +144,12 @@ fn main() {
     println!("{:>28} {}", "bare rumqttc echo", bare.memory());
     std::thread::sleep(SETTLED);
     println!("{:>28} {}", "after all of the above", load.memory());
+
+    let before = idle.wake_ups();
+    std::thread::sleep(REST);
+    let per_minute = (idle.wake_ups() - before) * 60 / REST.as_secs();
+    println!("\nAt rest, connected, wake-ups of all threads in a minute");
+    println!("{:>28} {per_minute:>8}", "as it started");
 
     println!("\nSize, in KiB");
     println!("{:>28} {:>8} of which code {:>8}", "twinagent", idle.binary_size(), idle.code_size());

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
@@ -70,6 +71,8 @@ pub(crate) struct Device {
     states: mpsc::Receiver<StateChange>,
     /// The final answers so far: by id, in the order in which they came.
     heard: HashMap<String, Vec<Value>>,
+    /// Other telemetry so far, each with its subfolder.
+    telemetry: Vec<(String, Bytes)>,
 }
 
 struct Daemon {
@@ -121,7 +124,8 @@ impl Device {
         write(&folder.path().join("etc/twinagent.toml"), &config);
         let answers = cloud.telemetry().await.expect("a tap");
         let states = cloud.state_changes().await.expect("a tap");
-        Self { bridge, cloud, name, options, folder, daemon: None, logins: 0, answers, states, heard: HashMap::new() }
+        let (heard, telemetry) = (HashMap::new(), Vec::new());
+        Self { bridge, cloud, name, options, folder, daemon: None, logins: 0, answers, states, heard, telemetry }
     }
 
     /// A device whose daemon is connected.
@@ -151,9 +155,14 @@ impl Device {
     // === The daemon
 
     pub(crate) fn start(&mut self) {
-        let folders = self.folders();
-        let loaded = load(&folders, None).expect("a right configuration");
+        let loaded = load(&self.folders(), None).expect("a right configuration");
         assert!(loaded.unknown.is_empty(), "{:?}", loaded.unknown);
+        self.start_as_it_is();
+    }
+
+    /// Whatever its configuration may be.
+    pub(crate) fn start_as_it_is(&mut self) {
+        let folders = self.folders();
         let mut handlers = built_in();
         handlers.push(Arc::new(Count { file: Some(self.path("counted")) }));
         let parts = Parts { folders, file: None, handlers };
@@ -253,6 +262,15 @@ impl Device {
         self.heard.get(id).cloned().unwrap_or_default()
     }
 
+    /// All telemetry but answers, once there are this many messages of it.
+    pub(crate) async fn telemetry(&mut self, count: usize) -> &[(String, Bytes)] {
+        while self.telemetry.len() < count {
+            let heard = tokio::time::timeout(PATIENCE, self.hear()).await;
+            assert!(heard.is_ok(), "{} of {count} messages came", self.telemetry.len());
+        }
+        &self.telemetry
+    }
+
     /// The reported document, once it is as `fits` wants it.
     pub(crate) async fn twin(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
         let wait = async {
@@ -285,7 +303,10 @@ impl Device {
         tokio::select! {
             event = self.answers.recv() => {
                 let event = event.expect("no event is missed");
-                assert_eq!(event.subfolder, "responses");
+                if event.subfolder != "responses" {
+                    self.telemetry.push((event.subfolder, event.payload));
+                    return;
+                }
                 let answer: Value = serde_json::from_slice(&event.payload).expect("a JSON answer");
                 note(answer["id"].as_str().expect("an id").to_owned(), answer.clone());
             }

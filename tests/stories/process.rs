@@ -22,9 +22,17 @@ impl Process {
 
     /// With more variables in its environment.
     pub(crate) fn start_with(device: &Device, variables: &[(&str, &str)]) -> Self {
+        Self::start_below(device, &[], variables)
+    }
+
+    /// As the child of another program that is given its command line, and which must become the daemon.
+    pub(crate) fn start_below(device: &Device, above: &[&str], variables: &[(&str, &str)]) -> Self {
         let log = File::options().create(true).append(true).open(device.path("log")).expect("a file for the log");
-        let child = Command::new(env!("CARGO_BIN_EXE_twinagent-counting"))
+        let mut words = above.iter().copied().chain([env!("CARGO_BIN_EXE_twinagent-counting")]);
+        let child = Command::new(words.next().expect("a program"))
+            .args(words)
             .env_clear()
+            .env("PATH", "/usr/bin:/bin")
             .env("CONFIGURATION_DIRECTORY", device.path("etc"))
             .env("STATE_DIRECTORY", device.path("state"))
             .env("RUNTIME_DIRECTORY", device.path("run"))
@@ -59,6 +67,11 @@ impl Process {
     /// SIGTERM, as systemd stops it.
     pub(crate) fn terminate(&self) {
         kill_process(pid(&self.child), Signal::TERM).expect("our child");
+    }
+
+    /// SIGHUP: read the configuration again.
+    pub(crate) fn hang_up(&self) {
+        kill_process(pid(&self.child), Signal::HUP).expect("our child");
     }
 
     /// Waits until it has ended. The caller's cloud goes on meanwhile.

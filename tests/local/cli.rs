@@ -190,9 +190,11 @@ fn colours_are_for_terminals_whose_owner_wants_them() {
     let on_terminal = |variable: (&str, &str)| {
         let output = Command::new("script")
             .args(["-qec", &format!("{} status", env!("CARGO_BIN_EXE_twinagent")), "/dev/null"])
+            // Whatever else says something about colours, such as CI, must not.
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
             .env("RUNTIME_DIRECTORY", daemon.folder())
             .env("TERM", "xterm")
-            .env_remove("NO_COLOR")
             .env(variable.0, variable.1)
             .stdin(Stdio::null())
             .output()

@@ -56,7 +56,7 @@ pub fn write(config: &Config) -> Vec<u8> {
     bytes
 }
 
-/// What [`write`] has written, in this version or another.
+/// What [`write()`] has written, in this version or another.
 pub fn read(bytes: &[u8]) -> Result<Config, ReadError> {
     if bytes.len() > LARGEST {
         return Err(ReadError::TooLarge);

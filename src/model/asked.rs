@@ -1,7 +1,7 @@
 //! What local callers ask, and how they are answered: status, history, twin, and commands of this machine's own.
 //!
 //! A caller is owed an answer until it has it or is gone. What follows a question further (status, desired) is sent
-//! when there is something new, and no more often than [`FOLLOW`].
+//! when there is something new, at least a quarter of a second apart.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

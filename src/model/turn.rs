@@ -34,7 +34,7 @@ pub enum Input {
         why: String,
         held: Vec<Effect>,
     },
-    /// The journal was rewritten from [`Agent::durable`] and can be written again.
+    /// The journal was rewritten from `Agent::durable` and can be written again.
     JournalHealed,
     /// The daemon was told to stop.
     Stop,

@@ -269,6 +269,22 @@ async fn a_good_change_counts_at_once_in_the_same_session() {
 }
 
 #[tokio::test]
+async fn a_reboot_that_waits_is_not_done_once_it_is_forbidden() {
+    let config = "[reboot]\nmode = \"simulate\"\ngrace = \"1h\"\n";
+    let mut device = Device::online(Setup { answers: "events", config, ..Setup::default() }).await;
+    device.send("rebootDevice/r-1", "").await;
+    device.answer("r-1", 202).await;
+    device.twin(|twin| twin["reboot"]["state"] == "scheduled").await;
+    write(&device, DROP_IN, "methods.disable = [\"rebootDevice\"]\n");
+    device.answer("r-1", 404).await;
+    device.twin(|twin| twin["reboot"]["state"] == "failed").await;
+    // And nothing waits for it any more.
+    device.send("count/c-1", "").await;
+    device.answer("c-1", 200).await;
+    device.stop().await;
+}
+
+#[tokio::test]
 async fn a_device_that_is_given_another_id_says_nothing_wrong_under_the_old_one() {
     let mut device = Device::online(Setup::default()).await;
     let registry = RegistryName::new("my-project", "us-central1", "my-registry").expect("a name");

@@ -250,7 +250,7 @@ impl Daemon {
         if let Some(before) = self.configuration.reload().await? {
             let config = self.configuration.current();
             let anew = !config.connects_as(&before);
-            self.session.reconfigure(config);
+            self.session.reconfigure(config, anew);
             if let Some(local) = &mut self.local {
                 local.set_rights(rights(config));
             }

@@ -24,10 +24,16 @@ const CONNECTION_BIT: u32 = 40;
 pub(super) struct Session {
     config: Config,
     folders: Folders,
-    /// Without it there is nothing to connect to; the text says what is missing.
-    dialect: Result<Box<dyn Dialect>, String>,
-    link: Option<Link>,
+    /// Of the next connection. Without it there is nothing to connect to; the text says what is missing.
+    dialect: Result<Arc<dyn Dialect>, String>,
+    live: Option<Live>,
     connection: u64,
+}
+
+/// A connection, and the dialect of its login: another configuration must not make it speak for another device.
+struct Live {
+    link: Link,
+    dialect: Arc<dyn Dialect>,
 }
 
 /// What a login needs from the disk.
@@ -39,13 +45,17 @@ struct Credentials {
 impl Session {
     pub(super) fn new(config: &Config, folders: Folders) -> Self {
         let dialect = dialect(config);
-        Self { config: config.clone(), folders, dialect, link: None, connection: 0 }
+        Self { config: config.clone(), folders, dialect, live: None, connection: 0 }
     }
 
-    /// Takes another configuration, with which the next connection is made.
-    pub(super) fn reconfigure(&mut self, config: &Config) {
+    /// Takes another configuration, with which the next connection is made. Unless what a login says is `anew`, the
+    /// one that stands goes on with it.
+    pub(super) fn reconfigure(&mut self, config: &Config, anew: bool) {
         self.config = config.clone();
         self.dialect = dialect(config);
+        if let (Some(live), Ok(dialect), false) = (&mut self.live, &self.dialect, anew) {
+            live.dialect = dialect.clone();
+        }
     }
 
     /// What the model must know of this cloud, or what is missing to have one.
@@ -55,7 +65,7 @@ impl Session {
 
     /// Begins a connection; a reason if that is not possible.
     pub(super) async fn connect(&mut self, now: &Now) -> anyhow::Result<Option<Reason>> {
-        self.link = None;
+        self.live = None;
         let (Ok(dialect), Some(Cloud::IotCore(cloud))) = (&self.dialect, &self.config.cloud) else {
             return Ok(Some(Reason::NoLogin("no cloud is configured".to_owned())));
         };
@@ -83,20 +93,21 @@ impl Session {
         };
         let window = u16::try_from(WINDOW).expect("the window of the outbox fits the packet ids of MQTT");
         self.connection += 1;
-        self.link = Some(mqtt::connect(Order {
+        let link = mqtt::connect(Order {
             endpoint: Endpoint { host: cloud.host.clone(), port: cloud.port, tls },
             login,
             subscriptions: dialect.subscriptions(),
             connect_timeout: self.config.session.connect_timeout,
             limits: Limits { window, ..Limits::default() },
-        }));
+        });
+        self.live = Some(Live { link, dialect: dialect.clone() });
         Ok(None)
     }
 
     /// Orders a DISCONNECT; a reason if there is no connection to end.
     pub(super) fn disconnect(&mut self) -> Option<Reason> {
-        match &self.link {
-            Some(link) if link.ask(Ask::Disconnect).is_ok() => None,
+        match &self.live {
+            Some(Live { link, .. }) if link.ask(Ask::Disconnect).is_ok() => None,
             // Its end is on its way to us.
             Some(_) => None,
             None => Some(Reason::Planned),
@@ -104,7 +115,7 @@ impl Session {
     }
 
     pub(super) fn send(&mut self, id: MessageId, message: &Outbound) {
-        let (Ok(dialect), Some(link)) = (&self.dialect, &self.link) else { return };
+        let Some(Live { link, dialect }) = &self.live else { return };
         let refused = match dialect.encode(message) {
             Ok(packet) => link.ask(Ask::Publish(id, packet)).err().map(|error| error.to_string()),
             Err(error @ EncodeError::TooLarge { .. }) => Some(error.to_string()),
@@ -116,7 +127,7 @@ impl Session {
 
     pub(super) fn acknowledge(&mut self, delivery: Delivery) {
         let Delivery(number) = delivery;
-        if let Some(link) = &self.link
+        if let Some(Live { link, .. }) = &self.live
             && number >> CONNECTION_BIT == self.connection
         {
             // Refused only if the connection has ended: then the broker sends it again, or told its sender.
@@ -126,9 +137,9 @@ impl Session {
 
     /// What the connection says next; nothing, while there is none. May be dropped without loss.
     pub(super) async fn next(&mut self) -> Input {
-        match &mut self.link {
-            Some(link) => {
-                let event = link.event().await;
+        match &mut self.live {
+            Some(live) => {
+                let event = live.link.event().await;
                 self.read(event)
             }
             None => pending().await,
@@ -136,7 +147,7 @@ impl Session {
     }
 
     pub(super) fn try_next(&mut self) -> Option<Input> {
-        let event = self.link.as_mut()?.try_event()?;
+        let event = self.live.as_mut()?.link.try_event()?;
         Some(self.read(event))
     }
 
@@ -145,14 +156,14 @@ impl Session {
             Event::Online { session_kept } => Input::Online { session_kept },
             Event::Settled(id) => Input::Settled(id),
             Event::Ended(reason) => {
-                self.link = None;
+                self.live = None;
                 Input::Offline(reason)
             }
             Event::Received(Delivery(number), packet) => {
                 let delivery = Delivery(self.connection << CONNECTION_BIT | number);
-                match &self.dialect {
-                    Ok(dialect) => Input::Cloud(dialect.decode(&packet), delivery),
-                    Err(_) => Input::Tick,
+                match &self.live {
+                    Some(live) => Input::Cloud(live.dialect.decode(&packet), delivery),
+                    None => Input::Tick,
                 }
             }
         }
@@ -160,7 +171,7 @@ impl Session {
 }
 
 /// The dialect of the configured cloud, or what is missing in the configuration.
-fn dialect(config: &Config) -> Result<Box<dyn Dialect>, String> {
+fn dialect(config: &Config) -> Result<Arc<dyn Dialect>, String> {
     let Some(cloud) = &config.cloud else {
         return Err("set `kind` under [cloud] in twinagent.toml, and see `twinagent check`".to_owned());
     };
@@ -169,7 +180,7 @@ fn dialect(config: &Config) -> Result<Box<dyn Dialect>, String> {
     };
     let (keep_alive, lifetime) = (config.session.keep_alive, config.auth.lifetime);
     Ok(match cloud {
-        Cloud::IotCore(settings) => Box::new(
+        Cloud::IotCore(settings) => Arc::new(
             IotCore::new(settings, device.clone(), keep_alive, lifetime)
                 .with_default_method(config.commands.default_method.clone()),
         ),

@@ -209,6 +209,11 @@ impl Agent {
         self.unconfigured = unconfigured;
         self.outbox.set_limits(limits, heartbeat);
         self.connection.set_terms(terms, anew, now.boot);
+        let waits_forbidden = |entry: &Entry| entry.is_waiting() && !self.methods.contains_key(&entry.method);
+        if self.pending.and_then(|(number, _)| self.durable.ledger.get(number)).is_some_and(waits_forbidden) {
+            // It ends like any waiting command whose method is gone, as it would after a restart.
+            self.pending = None;
+        }
     }
 
     /// Takes note of a problem, or that it is gone.

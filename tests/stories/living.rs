@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
+use twinagent::bridge::RegistryName;
 
-use crate::device::{Device, Setup};
+use crate::device::{Device, PATIENCE, Setup};
 use crate::process::{Process, log, logged};
 use crate::program::{done, problem, run, status};
 
@@ -264,6 +265,43 @@ async fn a_good_change_counts_at_once_in_the_same_session() {
 
     remove(&device.path(DROP_IN));
     device.twin(|twin| twin["methods"] == json!(["cancelReboot", "count", "echo", "rebootDevice"])).await;
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_reboot_that_waits_is_not_done_once_it_is_forbidden() {
+    let config = "[reboot]\nmode = \"simulate\"\ngrace = \"1h\"\n";
+    let mut device = Device::online(Setup { answers: "events", config, ..Setup::default() }).await;
+    device.send("rebootDevice/r-1", "").await;
+    device.answer("r-1", 202).await;
+    device.twin(|twin| twin["reboot"]["state"] == "scheduled").await;
+    write(&device, DROP_IN, "methods.disable = [\"rebootDevice\"]\n");
+    device.answer("r-1", 404).await;
+    device.twin(|twin| twin["reboot"]["state"] == "failed").await;
+    // And nothing waits for it any more.
+    device.send("count/c-1", "").await;
+    device.answer("c-1", 200).await;
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_is_given_another_id_says_nothing_wrong_under_the_old_one() {
+    let mut device = Device::online(Setup::default()).await;
+    let registry = RegistryName::new("my-project", "us-central1", "my-registry").expect("a name");
+    let key = done(&device, &["pubkey"]).await;
+    let other = device.cloud.create_device(&registry, "gw-2", &key).await.expect("a device");
+    // Another document may be sent by now, and would be, if nothing held it back.
+    is_well(&mut device).await;
+    tokio::time::sleep(NOTICED).await;
+    write(&device, DROP_IN, "device.id = \"gw-2\"\n");
+    let old = std::mem::replace(&mut device.name, other);
+    device.cloud.wait_until_ready(&device.name, PATIENCE).await.expect("it is known by its new id");
+    device.send("echo/new", "").await;
+    device.answer("new", 200).await;
+    is_well(&mut device).await;
+    assert_eq!(device.complaint().await, None);
+    device.name = old;
+    assert_eq!((device.complaint().await, device.logins().await), (None, 1));
     device.stop().await;
 }
 

@@ -8,6 +8,8 @@ mod configuration;
 mod keeper;
 mod narrator;
 mod session;
+mod settings;
+mod watchdog;
 mod workers;
 
 use std::future::Future;
@@ -22,30 +24,26 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{Cloud, Config, Folders, Mode as RebootMode};
+use crate::config::Folders;
 use crate::dialect::token;
 use crate::handler::Handler;
-use crate::host::{boot, clock, system, systemd};
-use crate::local::{Asked, Rights, Server, group_id};
-use crate::model::agent::{Agent, Effect, Input, Settings};
-use crate::model::connection::Terms;
+use crate::host::{boot, clock, systemd};
+use crate::local::{Asked, Server};
+use crate::model::agent::{Agent, Effect, Input};
 use crate::model::durable::Durable;
-use crate::model::now::{BootId, BootInstant, Now};
+use crate::model::now::{BootId, Now};
 use crate::model::problems::Code;
-use crate::model::reboot::{Mode, Policy};
-use crate::model::twin::{About, CloudName};
 use crate::store::StateDir;
 use configuration::Configuration;
 use keeper::Keeper;
 use narrator::Narrator;
 use session::Session;
+use settings::{rights, settings};
+use watchdog::Watchdog;
 use workers::Workers;
 
 /// Inputs of one turn. More would only delay the answers to the first of them.
 const BATCH: usize = 256;
-
-/// So long a write to the journal may take before the loop is taken for hung.
-const DISK_PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// What the daemon is made of.
 #[expect(missing_debug_implementations, reason = "handlers have nothing to show")]
@@ -108,40 +106,6 @@ struct Daemon {
     is_stopping: bool,
 }
 
-/// systemd's watchdog, petted by the loop that does the work: a loop that hangs is ended and started again.
-struct Watchdog {
-    interval: Option<Duration>,
-    due: BootInstant,
-}
-
-impl Watchdog {
-    /// Waits for the disk, which may stall for longer than the watchdog's patience, without being taken for hung.
-    ///
-    /// A disk that stalls beyond all reason is left to the watchdog.
-    async fn pet_while<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let begun = clock::boot();
-        let mut work = pin!(work);
-        loop {
-            let due = self.interval.filter(|_| clock::boot().since(begun) < DISK_PATIENCE);
-            tokio::select! {
-                biased;
-                done = work.as_mut() => return done,
-                () = tokio::time::sleep(due.unwrap_or(Duration::MAX)) => self.pet(clock::boot()),
-            };
-        }
-    }
-
-    /// Pets it if that is due, and says when it will be due again.
-    fn pet(&mut self, now: BootInstant) -> Option<BootInstant> {
-        let interval = self.interval?;
-        if now >= self.due {
-            systemd::alive();
-            self.due = now + interval;
-        }
-        Some(self.due)
-    }
-}
-
 impl Daemon {
     async fn new(parts: &Parts, state: Arc<StateDir>, started: &Now) -> anyhow::Result<Self> {
         let (keeper, opened) = Keeper::open(state.clone()).await?;
@@ -171,7 +135,7 @@ impl Daemon {
             hangups: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
             local,
             narrator: Narrator::default(),
-            watchdog: Watchdog { interval: systemd::watchdog_interval(), due: started.boot },
+            watchdog: Watchdog::new(started.boot),
             started: *started,
             is_stopping: false,
         })
@@ -329,67 +293,6 @@ async fn asked(local: &mut Option<Server>) -> Input {
     match local.next().await {
         Asked::Question(caller, question) => Input::Asked(question, caller),
         Asked::Gone(caller) => Input::Gone(caller),
-    }
-}
-
-/// Who may use the local interface, as far as this machine has these groups.
-fn rights(config: &Config) -> Rights {
-    let group = |key: &str, name: &Option<String>| {
-        let name = name.as_deref()?;
-        let id = group_id(name);
-        if id.is_none() {
-            tracing::warn!("`local.{key}`: this machine has no group `{name}`, so nobody is let in by it");
-        }
-        id
-    };
-    Rights {
-        read_group: group("read_group", &config.local.read_group),
-        act_group: group("act_group", &config.local.act_group),
-    }
-}
-
-/// What the model has to go by.
-fn settings(config: &Config, session: &Session, workers: &Workers, started: &Now) -> Settings {
-    let Config { auth, session: timing, methods, commands, report, .. } = config;
-    Settings {
-        cloud: session.limits(),
-        terms: Terms {
-            lease: Some(auth.lifetime),
-            backoff_max: timing.backoff_max,
-            backoff_max_refused: timing.backoff_max_refused,
-        },
-        reboot: reboot_policy(config),
-        methods: workers.methods(),
-        disabled: methods.disable.iter().cloned().collect(),
-        aliases: commands.alias.clone(),
-        heartbeat: report.heartbeat,
-        about: About {
-            version: env!("CARGO_PKG_VERSION"),
-            started: started.wall,
-            device: config.device.clone(),
-            cloud: config
-                .cloud
-                .as_ref()
-                .map(|Cloud::IotCore(cloud)| CloudName { kind: "iotcore", host: cloud.host.clone() }),
-            config_hash: Some(config.hash().to_string()),
-            os: system::describe(),
-        },
-    }
-}
-
-fn reboot_policy(config: &Config) -> Policy {
-    let reboot = &config.reboot;
-    Policy {
-        mode: match reboot.mode {
-            RebootMode::Simulate => Mode::Simulated(reboot.simulate_for),
-            RebootMode::Auto | RebootMode::Logind | RebootMode::Helper => Mode::Unavailable(
-                "this version can only simulate reboots; hint: set `mode = \"simulate\"` under [reboot]".to_owned(),
-            ),
-        },
-        min_interval: reboot.min_interval,
-        min_uptime: reboot.min_uptime,
-        grace: reboot.grace,
-        drain: reboot.drain,
     }
 }
 

@@ -1,0 +1,74 @@
+//! What the configuration means to the parts: plain values in, plain values out.
+
+use crate::config::{Cloud, Config, Mode as RebootMode};
+use crate::host::system;
+use crate::local::{Rights, group_id};
+use crate::model::agent::Settings;
+use crate::model::connection::Terms;
+use crate::model::now::Now;
+use crate::model::reboot::{Mode, Policy};
+use crate::model::twin::{About, CloudName};
+
+use super::session::Session;
+use super::workers::Workers;
+
+/// Who may use the local interface, as far as this machine has these groups.
+pub(super) fn rights(config: &Config) -> Rights {
+    let group = |key: &str, name: &Option<String>| {
+        let name = name.as_deref()?;
+        let id = group_id(name);
+        if id.is_none() {
+            tracing::warn!("`local.{key}`: this machine has no group `{name}`, so nobody is let in by it");
+        }
+        id
+    };
+    Rights {
+        read_group: group("read_group", &config.local.read_group),
+        act_group: group("act_group", &config.local.act_group),
+    }
+}
+
+/// What the model has to go by.
+pub(super) fn settings(config: &Config, session: &Session, workers: &Workers, started: &Now) -> Settings {
+    let Config { auth, session: timing, methods, commands, report, .. } = config;
+    Settings {
+        cloud: session.limits(),
+        terms: Terms {
+            lease: Some(auth.lifetime),
+            backoff_max: timing.backoff_max,
+            backoff_max_refused: timing.backoff_max_refused,
+        },
+        reboot: reboot_policy(config),
+        methods: workers.methods(),
+        disabled: methods.disable.iter().cloned().collect(),
+        aliases: commands.alias.clone(),
+        heartbeat: report.heartbeat,
+        about: About {
+            version: env!("CARGO_PKG_VERSION"),
+            started: started.wall,
+            device: config.device.clone(),
+            cloud: config
+                .cloud
+                .as_ref()
+                .map(|Cloud::IotCore(cloud)| CloudName { kind: "iotcore", host: cloud.host.clone() }),
+            config_hash: Some(config.hash().to_string()),
+            os: system::describe(),
+        },
+    }
+}
+
+fn reboot_policy(config: &Config) -> Policy {
+    let reboot = &config.reboot;
+    Policy {
+        mode: match reboot.mode {
+            RebootMode::Simulate => Mode::Simulated(reboot.simulate_for),
+            RebootMode::Auto | RebootMode::Logind | RebootMode::Helper => Mode::Unavailable(
+                "this version can only simulate reboots; hint: set `mode = \"simulate\"` under [reboot]".to_owned(),
+            ),
+        },
+        min_interval: reboot.min_interval,
+        min_uptime: reboot.min_uptime,
+        grace: reboot.grace,
+        drain: reboot.drain,
+    }
+}

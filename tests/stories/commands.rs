@@ -1,6 +1,7 @@
 //! Stories of commands: from the cloud over the wire to a handler, and the answer all the way back.
 
 use crate::device::{Device, Setup};
+use crate::log::Log;
 use bytes::Bytes;
 use serde_json::json;
 use twinagent::bridge::RawPublish;
@@ -119,6 +120,7 @@ async fn bad_input_has_a_clear_answer_and_the_next_command_works() {
 
 #[tokio::test]
 async fn what_a_broker_must_not_send_is_dropped_or_ends_the_connection_and_the_next_command_works() {
+    let log = Log::listen();
     let mut device = Device::online(Setup { answers: "events", ..Setup::default() }).await;
     let faults = device.bridge.faults();
     let retained = RawPublish { retain: true, ..RawPublish::new("/devices/gw-1/commands/count/r", "", 7) };
@@ -128,6 +130,9 @@ async fn what_a_broker_must_not_send_is_dropped_or_ends_the_connection_and_the_n
     device.answer("l", 413).await;
     device.send("count/after", "").await;
     device.answer("after", 200).await;
+    log.wait_for("a message was dropped: a retained command is never run").await;
+    log.wait_for("a message was dropped: its topic is not this device's").await;
+    log.wait_for("not a command: a payload of 263168 bytes; at most 262144 are taken").await;
 
     let undecodable = RawPublish::new(&b"/devices/gw-1/commands/\xff\xfe"[..], "", 9);
     let huge = RawPublish::new("/devices/gw-1/commands/count/h", vec![b' '; 2 * 1_024 * 1_024], 10);
@@ -141,6 +146,7 @@ async fn what_a_broker_must_not_send_is_dropped_or_ends_the_connection_and_the_n
         let id = format!("next-{round}");
         device.send(&format!("count/{id}"), "").await;
         device.answer(&id, 200).await;
+        assert_eq!(log.count("not connected: protocol error: "), round + 1, "{}", log.text());
     }
     assert_eq!(device.counted().len(), 5, "{:?}", device.counted());
     device.stop().await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use twinagent::bridge::RegistryName;
+use twinagent::local::client::{Client, Wait};
 
 use crate::device::{Device, PATIENCE, Setup};
 use crate::process::{Process, log, logged};
@@ -397,6 +398,9 @@ async fn a_new_install_reaches_for_nobody_and_goes_on_when_it_is_set_up() {
     let told = status(&device, |status| status["state"] == "not configured").await;
     assert!(told["sentence"].as_str().is_some_and(|text| text.contains("[cloud]")), "{told}");
     assert_eq!(told["problems"], json!([]), "that is a state, not a fault");
+    // What needs no cloud works, and waits for none.
+    assert_eq!(done(&device, &["invoke", "echo", "7"]).await, "7\n");
+    done(&device, &["invoke", "count"]).await;
     tokio::time::sleep(NOTICED).await;
     let seen = fs::read_to_string(&calls).expect("what strace saw");
     assert!(seen.contains("AF_UNIX"), "strace sees the local interface: {seen}");
@@ -434,7 +438,7 @@ async fn a_new_install_reaches_for_nobody_and_goes_on_when_it_is_set_up() {
 }
 
 #[tokio::test]
-async fn a_hangup_reads_the_configuration_again() {
+async fn a_hangup_and_a_local_caller_have_the_configuration_read_again() {
     let mut device = Device::new(Setup::default()).await;
     // Without inotify, nothing is noticed by itself.
     let deaf = ["strace", "--daemonize", "--follow-forks", "--quiet=all", "--output=/dev/null"];
@@ -448,6 +452,14 @@ async fn a_hangup_reads_the_configuration_again() {
     assert!(!log(&device).contains("a new configuration is in force"));
     process.hang_up();
     device.twin(|twin| twin["methods"] == json!(["cancelReboot", "echo", "rebootDevice"])).await;
+
+    remove(&device.path(DROP_IN));
+    let folder = device.path("run");
+    let asked = tokio::task::spawn_blocking(move || {
+        Client::connect(&folder).and_then(|mut client| client.call("Reload", &json!({}), Wait::Short))
+    });
+    asked.await.expect("no panic").expect("it is reloaded");
+    device.twin(|twin| twin["methods"] == json!(["cancelReboot", "count", "echo", "rebootDevice"])).await;
     assert_eq!(device.logins().await, 1);
     process.stop().await;
 }

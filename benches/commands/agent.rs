@@ -56,7 +56,7 @@ impl Client {
         Duration::from_nanos(nanos.sum())
     }
 
-    /// How often the kernel has put a thread of it on a processor since it had waited for something (proc(5),
+    /// How often its threads have gone to sleep by themselves, and so how often they were woken (proc(5),
     /// `voluntary_ctxt_switches`).
     pub(crate) fn wake_ups(&self) -> u64 {
         let threads = fs::read_dir(self.proc("task")).expect("the process lives");

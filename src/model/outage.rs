@@ -2,7 +2,10 @@
 //!
 //! The agent stays connected and goes on with all that needs no journal.
 
+use serde_json::json;
+
 use super::agent::{Agent, Effect};
+use super::ask::Reply;
 use super::command::{Outcome, Status};
 use super::intake::unconfirmed;
 use super::now::Now;
@@ -68,6 +71,7 @@ impl Agent {
             self.pending = None;
         }
         let mut lost = None;
+        let mut uncancelled = None;
         for effect in held {
             match effect {
                 // A command is acknowledged right behind its record (`Agent::accept`), so the next Ack is its own.
@@ -81,6 +85,7 @@ impl Agent {
                 Effect::Record(record @ Record::Finished { .. }) => {
                     if let Record::Finished { key, outcome: Outcome { status: Status::CANCELLED, .. }, .. } = &record {
                         self.outbox.amend_cancellation(&key.id, &unconfirmed(why));
+                        uncancelled = Some(json!({ "cancelled": key.id }));
                     }
                     self.record(record, out);
                 }
@@ -100,6 +105,14 @@ impl Agent {
                     }
                 }
                 Effect::Send(id, _) => self.outbox.unsent(id),
+                Effect::Reply(caller, Reply::Is { mut answer, last })
+                    if uncancelled.is_some() && answer.get("payload") == uncancelled.as_ref() =>
+                {
+                    let Outcome { status, payload } = unconfirmed(why);
+                    answer.insert("status".to_owned(), json!(status));
+                    answer.insert("payload".to_owned(), payload);
+                    out.push(Effect::Reply(caller, Reply::Is { answer, last }));
+                }
                 Effect::Resume(..)
                 | Effect::Refused { .. }
                 | Effect::Connect

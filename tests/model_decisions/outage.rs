@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 use twinagent::model::agent::{Agent, Effect, Input};
+use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::cloud::Road;
-use twinagent::model::command::{Request, Status};
+use twinagent::model::command::{CommandId, Request, Status};
 use twinagent::model::durable::Durable;
 use twinagent::model::reboot::Mode;
 use twinagent::model::record::Record;
 
-use crate::desk::{Desk, SIMULATED, acks, answer, documents, done, sentences, starts, told};
+use crate::desk::{Desk, SIMULATED, acks, answer, documents, done, method, sentences, starts, told};
 use crate::given::{request, settings};
 
 fn desk() -> Desk {
@@ -134,6 +135,31 @@ fn a_reboot_that_could_not_be_recorded_is_not_pending() {
     assert!(!desk.wait(60).contains(&Effect::Reboot));
     assert!(!desk.heals().contains(&Effect::Reboot));
     assert_eq!(starts(&desk.hear(count("a"))).len(), 1);
+}
+
+#[test]
+fn a_local_cancellation_is_not_confirmed_before_it_is_on_disk_either() {
+    let id = CommandId::parse("r").expect("an id");
+    let cancel = Question::Cancel { id };
+    let cancel_reboot =
+        Question::Invoke { method: method("cancelReboot"), payload: json!(null), id: None, follow: false };
+    for question in [cancel, cancel_reboot] {
+        for fails in [false, true] {
+            let mut desk = desk();
+            desk.hear(request("rebootDevice", Some("r"), json!(null)));
+            let input = Input::Asked(question.clone(), CallerId(1));
+            let effects = if fails { desk.fails([input]) } else { desk.take([input]) };
+            let replies: Vec<&Reply> = effects
+                .iter()
+                .filter_map(|effect| match effect {
+                    Effect::Reply(_, reply) => Some(reply),
+                    _ => None,
+                })
+                .collect();
+            let [Reply::Is { answer, last: true }] = replies[..] else { panic!("{} replies", replies.len()) };
+            assert_eq!(answer["status"], if fails { 503 } else { 200 }, "{question:?}");
+        }
+    }
 }
 
 #[test]

@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use serde_json::json;
 use twinagent::bridge::RegistryName;
+use twinagent::local::client::{Client, Wait};
 
 use crate::device::{Device, PATIENCE, Setup};
 use crate::process::{Process, log, logged};
 use crate::program::{done, problem, run, status};
 
-const MAIN: &str = "etc/twinagent.toml";
-const DROP_IN: &str = "etc/conf.d/60-story.toml";
+pub(crate) const MAIN: &str = "etc/twinagent.toml";
+pub(crate) const DROP_IN: &str = "etc/conf.d/60-story.toml";
 const VOLATILE: &str = "volatile/70-story.toml";
 
 /// Long enough for a change to be noticed and read, were there one.
-const NOTICED: Duration = Duration::from_secs(1);
+pub(crate) const NOTICED: Duration = Duration::from_secs(1);
 
 /// Writes a file of the device as an editor does: a new one takes the place of the old one.
-fn write(device: &Device, file: &str, text: impl AsRef<[u8]>) {
+pub(crate) fn write(device: &Device, file: &str, text: impl AsRef<[u8]>) {
     let path = device.path(file);
     let draft = device.path("draft");
     fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
@@ -28,7 +29,7 @@ fn write(device: &Device, file: &str, text: impl AsRef<[u8]>) {
     fs::rename(&draft, &path).expect("in its place");
 }
 
-fn read(device: &Device, file: &str) -> String {
+pub(crate) fn read(device: &Device, file: &str) -> String {
     fs::read_to_string(device.path(file)).expect("text")
 }
 
@@ -47,7 +48,7 @@ async fn is_told_here(device: &Device, place: &str, words: &str) {
 }
 
 /// And the twin as well, which takes its time: the cloud takes one document a second.
-async fn is_told(device: &mut Device, place: &str, words: &str) {
+pub(crate) async fn is_told(device: &mut Device, place: &str, words: &str) {
     is_told_here(device, place, words).await;
     let is_it = |text: &str| text.starts_with(place) && text.contains(words);
     device
@@ -61,13 +62,13 @@ async fn is_well_here(device: &Device) {
     status(device, |status| status["problems"] == json!([]) && status["state"] == "connected").await;
 }
 
-async fn is_well(device: &mut Device) {
+pub(crate) async fn is_well(device: &mut Device) {
     is_well_here(device).await;
     device.twin(|twin| twin["agent"]["health"] == "ok" && twin["agent"]["problems"] == json!([])).await;
 }
 
 /// Writes the end of a file anew, and tells the lines before it.
-fn appended(device: &Device, file: &str, rest: &str) -> (String, usize) {
+pub(crate) fn appended(device: &Device, file: &str, rest: &str) -> (String, usize) {
     let before = fs::read_to_string(device.path(file)).unwrap_or_default();
     (format!("{before}{rest}"), before.lines().count())
 }
@@ -205,34 +206,6 @@ async fn an_unknown_key_is_a_warning_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_variable_that_is_wrong_is_told_by_its_name_and_wins_where_it_is_right() {
-    const KEEP_ALIVE: &str = "TWINAGENT__SESSION__KEEP_ALIVE";
-    let mut device = Device::new(Setup::default()).await;
-    let process = Process::start_with(&device, &[(KEEP_ALIVE, "never")]);
-    let told = status(&device, |status| status["state"] == "not configured").await;
-    let text = problem(&told["problems"], "config").expect("a problem");
-    assert!(text.starts_with(&format!("${KEEP_ALIVE}: ")), "{text}");
-    process.stop().await;
-
-    let process = Process::start_with(&device, &[(KEEP_ALIVE, "70s")]);
-    device.wait_until_ready().await;
-    let before = device.twin(|twin| twin["agent"]["configHash"].is_string()).await;
-    let (text, _) = appended(&device, MAIN, "[session]\nkeep_alive = \"80s\"\n");
-    write(&device, MAIN, text);
-    let (text, _) = appended(&device, MAIN, "[report]\nheartbeat = \"3h\"\n");
-    write(&device, MAIN, text);
-    device.twin(|twin| twin["agent"]["configHash"] != before["agent"]["configHash"]).await;
-    assert_eq!(device.logins().await, 1, "the variable wins, so nothing that a login says has changed");
-    process.stop().await;
-
-    // With a last good configuration, the device stays in reach.
-    let process = Process::start_with(&device, &[(KEEP_ALIVE, "never")]);
-    device.wait_until_ready().await;
-    is_told(&mut device, &format!("${KEEP_ALIVE}: "), "").await;
-    process.stop().await;
-}
-
-#[tokio::test]
 async fn a_good_change_counts_at_once_in_the_same_session() {
     let config = "[reboot]\nmode = \"simulate\"\ngrace = \"1h\"\n";
     let mut device = Device::online(Setup { answers: "events", config, ..Setup::default() }).await;
@@ -325,116 +298,7 @@ async fn a_change_of_what_a_login_says_makes_one_more_connection() {
 }
 
 #[tokio::test]
-async fn bad_files_at_the_start_cost_nothing_where_a_good_configuration_is_known() {
-    let mut device = Device::online(Setup::default()).await;
-    device.stop().await;
-    let good = read(&device, MAIN);
-    let (bad, lines) = appended(&device, MAIN, "[session]\nkeep_alive = true\n");
-    write(&device, MAIN, &bad);
-    device.start_as_it_is();
-    device.wait_until_ready().await;
-    let place = format!("{}:{}: ", device.path(MAIN).display(), lines + 2);
-    is_told(&mut device, &place, "keep_alive").await;
-
-    write(&device, MAIN, &good);
-    is_well(&mut device).await;
-    assert_eq!(device.logins().await, 2, "the files say what was in force, so the session goes on");
-    device.stop().await;
-}
-
-#[tokio::test]
-async fn bad_files_at_the_first_start_leave_a_device_that_waits_for_better_ones() {
-    let mut device = Device::new(Setup::default()).await;
-    let good = read(&device, MAIN);
-    let (bad, lines) = appended(&device, MAIN, "[session]\nkeep_alive = true\n");
-    write(&device, MAIN, bad);
-    device.start_as_it_is();
-    let told = status(&device, |status| status["state"] == "not configured").await;
-    let place = format!("{}:{}: ", device.path(MAIN).display(), lines + 2);
-    assert!(problem(&told["problems"], "config").is_some_and(|text| text.starts_with(&place)), "{told}");
-    assert_eq!(device.logins().await, 0);
-    write(&device, MAIN, good);
-    device.wait_until_ready().await;
-    is_well(&mut device).await;
-    device.stop().await;
-}
-
-#[tokio::test]
-async fn a_key_that_is_missing_is_waited_for() {
-    let mut device = Device::new(Setup::default()).await;
-    let (key, aside) = (device.path("etc/keys/device.key"), device.path("aside"));
-    fs::rename(&key, &aside).expect("moved away");
-    device.start();
-    let told = status(&device, |status| problem(&status["problems"], "key").is_some()).await;
-    let text = problem(&told["problems"], "key").expect("a problem");
-    assert!(text.contains(&key.display().to_string()), "{text}");
-    assert_eq!(device.logins().await, 0);
-    // One that others could read is not taken either, and the way to mend it is told.
-    fs::set_permissions(&aside, fs::Permissions::from_mode(0o644)).expect("a mode");
-    fs::rename(&aside, &key).expect("moved back");
-    let is_open = |text: &str| text.contains("open to others") && text.contains("chmod");
-    status(&device, |status| problem(&status["problems"], "key").is_some_and(is_open)).await;
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a mode");
-    device.wait_until_ready().await;
-    is_well(&mut device).await;
-    assert_eq!(device.logins().await, 1);
-    device.stop().await;
-}
-
-#[tokio::test]
-async fn a_new_install_reaches_for_nobody_and_goes_on_when_it_is_set_up() {
-    let mut device = Device::new(Setup { tls: true, ..Setup::default() }).await;
-    let port = device.bridge.addresses().mqtts.expect("a listener").port().to_string();
-    fs::remove_file(device.path(MAIN)).expect("nothing is configured");
-    let (keys, aside) = (device.path("etc/keys"), device.path("aside"));
-    fs::rename(&keys, &aside).expect("nor is there a key");
-
-    let calls = device.path("calls");
-    let output = format!("--output={}", calls.display());
-    // As a grandchild (`--daemonize`), so that the daemon is the child that is ended.
-    let below = ["strace", "--daemonize", "--follow-forks", "--quiet=all", &output, "--trace=%network"];
-    let process = Process::start_below(&device, &below, &[]);
-    let told = status(&device, |status| status["state"] == "not configured").await;
-    assert!(told["sentence"].as_str().is_some_and(|text| text.contains("[cloud]")), "{told}");
-    assert_eq!(told["problems"], json!([]), "that is a state, not a fault");
-    tokio::time::sleep(NOTICED).await;
-    let seen = fs::read_to_string(&calls).expect("what strace saw");
-    assert!(seen.contains("AF_UNIX"), "strace sees the local interface: {seen}");
-    let reaches_out =
-        |line: &&str| ["AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"].iter().any(|family| line.contains(family));
-    assert_eq!(seen.lines().filter(reaches_out).collect::<Vec<_>>(), Vec::<&str>::new());
-
-    fs::rename(&aside, &keys).expect("the key that the cloud knows");
-    let ca_file = device.bridge.ca_file().display().to_string();
-    let setup = [
-        "setup",
-        "--kind",
-        "iotcore",
-        "--device",
-        "gw-1",
-        "--host",
-        "localhost",
-        "--port",
-        &port,
-        "--project",
-        "my-project",
-        "--region",
-        "us-central1",
-        "--registry",
-        "my-registry",
-        "--ca-file",
-        &ca_file,
-    ];
-    done(&device, &setup).await;
-    device.wait_until_ready().await;
-    is_well(&mut device).await;
-    let seen = fs::read_to_string(&calls).expect("what strace saw");
-    assert!(seen.lines().any(|line| reaches_out(&line)), "now it reaches out, and strace sees that");
-    process.stop().await;
-}
-
-#[tokio::test]
-async fn a_hangup_reads_the_configuration_again() {
+async fn a_hangup_and_a_local_caller_have_the_configuration_read_again() {
     let mut device = Device::new(Setup::default()).await;
     // Without inotify, nothing is noticed by itself.
     let deaf = ["strace", "--daemonize", "--follow-forks", "--quiet=all", "--output=/dev/null"];
@@ -448,6 +312,14 @@ async fn a_hangup_reads_the_configuration_again() {
     assert!(!log(&device).contains("a new configuration is in force"));
     process.hang_up();
     device.twin(|twin| twin["methods"] == json!(["cancelReboot", "echo", "rebootDevice"])).await;
+
+    remove(&device.path(DROP_IN));
+    let folder = device.path("run");
+    let asked = tokio::task::spawn_blocking(move || {
+        Client::connect(&folder).and_then(|mut client| client.call("Reload", &json!({}), Wait::Short))
+    });
+    asked.await.expect("no panic").expect("it is reloaded");
+    device.twin(|twin| twin["methods"] == json!(["cancelReboot", "count", "echo", "rebootDevice"])).await;
     assert_eq!(device.logins().await, 1);
     process.stop().await;
 }

@@ -79,9 +79,8 @@ async fn a_person_sees_the_state_of_things_and_the_methods() {
     let mut changes = follow(&device, "GetStatus", json!({}));
     next(&mut changes, |status| status["state"] == "connected").await;
     device.cloud.disconnect(&device.name).await.expect("a connection");
-    next(&mut changes, |status| status["state"] != "connected" && status["lastDisconnect"]["reason"].is_string()).await;
-    device.wait_until_ready().await;
-    next(&mut changes, |status| status["state"] == "connected").await;
+    // It may be back before the next answer is due.
+    next(&mut changes, |status| status["state"] == "connected" && status["lastDisconnect"]["reason"].is_string()).await;
     device.stop().await;
     fails(&run(&device, &["status"]).await, 69, "hint: is it running?");
 }
@@ -125,7 +124,7 @@ async fn a_local_command_goes_the_same_road_and_its_answer_stays_here() {
 #[tokio::test]
 async fn who_follows_a_command_hears_of_each_stage() {
     let mut device = Device::online(Setup { answers: "events", ..Setup::default() }).await;
-    let parameters = json!({ "method": "count", "payload": { "sleepMillis": 300 }, "id": "slow" });
+    let parameters = json!({ "method": "count", "payload": { "sleepMillis": 1_500 }, "id": "slow" });
     let mut stages = follow(&device, "Invoke", parameters.clone());
     assert_eq!(next(&mut stages, |_| true).await["status"], 202);
     // Another one asks for the same command, and both get its one outcome.

@@ -21,5 +21,6 @@ mod outage;
 mod reboot;
 mod secrets;
 mod siege;
+mod start;
 mod trust;
 mod unusable;

@@ -28,6 +28,10 @@ pub(super) struct Session {
     dialect: Result<Box<dyn Dialect>, String>,
     link: Option<Link>,
     connection: u64,
+    /// What the connection was made with.
+    made_with: Option<Config>,
+    /// The session stands.
+    is_online: bool,
 }
 
 /// What a login needs from the disk.
@@ -39,13 +43,18 @@ struct Credentials {
 impl Session {
     pub(super) fn new(config: &Config, folders: Folders) -> Self {
         let dialect = dialect(config);
-        Self { config: config.clone(), folders, dialect, link: None, connection: 0 }
+        Self { config: config.clone(), folders, dialect, link: None, connection: 0, made_with: None, is_online: false }
     }
 
     /// Takes another configuration, with which the next connection is made.
     pub(super) fn reconfigure(&mut self, config: &Config) {
         self.config = config.clone();
         self.dialect = dialect(config);
+    }
+
+    /// Whether the session that stands now shows that one can be had with this configuration.
+    pub(super) fn proves(&self, config: &Config) -> bool {
+        self.is_online && self.made_with.as_ref().is_some_and(|made_with| config.connects_as(made_with))
     }
 
     /// What the model must know of this cloud, or what is missing to have one.
@@ -55,7 +64,7 @@ impl Session {
 
     /// Begins a connection; a reason if that is not possible.
     pub(super) async fn connect(&mut self, now: &Now) -> anyhow::Result<Option<Reason>> {
-        self.link = None;
+        (self.link, self.is_online) = (None, false);
         let (Ok(dialect), Some(Cloud::IotCore(cloud))) = (&self.dialect, &self.config.cloud) else {
             return Ok(Some(Reason::NoLogin("no cloud is configured".to_owned())));
         };
@@ -83,6 +92,7 @@ impl Session {
         };
         let window = u16::try_from(WINDOW).expect("the window of the outbox fits the packet ids of MQTT");
         self.connection += 1;
+        self.made_with = Some(self.config.clone());
         self.link = Some(mqtt::connect(Order {
             endpoint: Endpoint { host: cloud.host.clone(), port: cloud.port, tls },
             login,
@@ -142,10 +152,13 @@ impl Session {
 
     fn read(&mut self, event: Event) -> Input {
         match event {
-            Event::Online { session_kept } => Input::Online { session_kept },
+            Event::Online { session_kept } => {
+                self.is_online = true;
+                Input::Online { session_kept }
+            }
             Event::Settled(id) => Input::Settled(id),
             Event::Ended(reason) => {
-                self.link = None;
+                (self.link, self.is_online) = (None, false);
                 Input::Offline(reason)
             }
             Event::Received(Delivery(number), packet) => {

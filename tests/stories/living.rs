@@ -305,6 +305,26 @@ async fn bad_files_at_the_start_cost_nothing_where_a_good_configuration_is_known
 }
 
 #[tokio::test]
+async fn what_came_into_force_within_a_session_is_kept_for_bad_times_too() {
+    let mut device = Device::online(Setup::default()).await;
+    write(&device, DROP_IN, "methods.disable = [\"count\"]\n");
+    let without = json!(["cancelReboot", "echo", "rebootDevice"]);
+    device.twin(|twin| twin["methods"] == without).await;
+    assert_eq!(device.logins().await, 1, "it needed no other session");
+    device.stop().await;
+
+    write(&device, DROP_IN, "methods.disable = [\"count\"\n");
+    device.start_as_it_is();
+    device.wait_until_ready().await;
+    let place = device.path(DROP_IN).display().to_string();
+    let told = status(&device, |status| problem(&status["problems"], "config").is_some()).await;
+    assert!(problem(&told["problems"], "config").is_some_and(|text| text.starts_with(&place)), "{told}");
+    device.send("count/c-1", "").await;
+    device.answer("c-1", 404).await;
+    device.stop().await;
+}
+
+#[tokio::test]
 async fn bad_files_at_the_first_start_leave_a_device_that_waits_for_better_ones() {
     let mut device = Device::new(Setup::default()).await;
     let good = read(&device, MAIN);

@@ -70,6 +70,20 @@ impl Told {
 }
 
 #[test]
+fn a_ca_file_that_nobody_could_connect_with_is_told_with_its_line() {
+    let device = Device::configured(&GOOD.replace("[cloud.iotcore]", "[cloud.iotcore]\nca_file = \"/no/ca.pem\""));
+    let told = device.run(&["check"]);
+    assert_eq!((told.code, told.out.as_str()), (78, ""));
+    assert!(told.err.starts_with("twinagent.toml:7: ca_file /no/ca.pem: No such file"), "{}", told.err);
+    fs::write(device.path("ca.pem"), "rubbish").expect("a file");
+    let text = fs::read_to_string(device.path("twinagent.toml")).expect("text");
+    let there = device.path("ca.pem");
+    fs::write(device.path("twinagent.toml"), text.replace("/no/ca.pem", &there.display().to_string())).expect("a file");
+    let told = device.run(&["check"]);
+    assert!(told.code == 78 && told.err.contains("no certificate in it"), "{told:?}");
+}
+
+#[test]
 fn check_says_in_one_line_what_is_right() {
     let device = Device::new();
     let told = device.run(&["check"]);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Exit, Failure, device_key, output, read_configuration};
 use crate::config::key_file::KeyFileError;
 use crate::config::{Cloud, Config, DropIn, Fault, Folders, Loaded, is_drop_in};
+use crate::mqtt::tls;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -24,10 +25,28 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: &Arguments)
         return Err(Failure::new(Exit::Usage, why));
     }
     let drop_in = drop_in.map(|path| DropIn { path, text: None });
-    match verdict(folders, file, drop_in)? {
-        Some(words) => Ok(output::print(&format!("{words}\n"))?),
-        None => Err(Failure::new(Exit::BadConfiguration, anyhow::anyhow!("the configuration is wrong"))),
+    let distrusted = ca_file_fault(folders, file, drop_in);
+    if let Some(why) = &distrusted {
+        output::note(why)?;
     }
+    match verdict(folders, file, drop_in)? {
+        Some(words) if distrusted.is_none() => Ok(output::print(&format!("{words}\n"))?),
+        _ => Err(Failure::new(Exit::BadConfiguration, anyhow::anyhow!("the configuration is wrong"))),
+    }
+}
+
+/// Why no connection could be made with the configured `ca_file`. `setup` does not ask: it may be called before the file
+/// is there.
+fn ca_file_fault(folders: &Folders, file: Option<&Path>, drop_in: Option<DropIn<'_>>) -> Option<String> {
+    let Loaded { config, origins, .. } = read_configuration(folders, file, drop_in).ok()?;
+    let Cloud::IotCore(cloud) = config.cloud?;
+    let path = cloud.ca_file.filter(|_| cloud.tls)?;
+    let error = tls::client_config(Some(&path)).err()?;
+    // Not everybody may read it, and the daemon says so if it may not.
+    let is_denied =
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    let place = origins.get("cloud.iotcore.ca_file").map(|place| format!("{place}: "));
+    (!is_denied).then(|| format!("{}{error:#}", place.unwrap_or_default()))
 }
 
 /// What is right, in one line; `None` where something is wrong, after all of it was told.

@@ -151,11 +151,14 @@ impl Configuration {
         }
     }
 
+    /// Whether this configuration was kept, or tried to be.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
     /// A session stands: this configuration is good, and kept for a start with bad files. Writes only what differs.
     pub(super) async fn keep(&mut self) -> anyhow::Result<()> {
-        if std::mem::replace(&mut self.is_kept, true) {
-            return Ok(());
-        }
+        self.is_kept = true;
         let (state, bytes) = (self.state.clone(), last_good::write(&self.current));
         if let Err(error) = off_the_loop(move || store::last_good::write(&state, &bytes)).await? {
             tracing::warn!("the configuration was not kept for bad times: {error}");

@@ -147,7 +147,8 @@ impl Daemon {
         loop {
             let now = clock::now(self.boot_id);
             self.narrator.hear(&inputs, now.boot);
-            if inputs.iter().any(|input| matches!(input, Input::Online { .. })) {
+            // Also one that came into force while a session stands, unless it needs another one.
+            if !self.configuration.is_kept() && self.session.proves(self.configuration.current()) {
                 self.configuration.keep().await?;
             }
             let effects = self.agent.handle(&now, std::mem::take(&mut inputs));

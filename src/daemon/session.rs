@@ -34,6 +34,9 @@ pub(super) struct Session {
 struct Live {
     link: Link,
     dialect: Arc<dyn Dialect>,
+    made_with: Config,
+    /// The session stands.
+    is_online: bool,
 }
 
 /// What a login needs from the disk.
@@ -56,6 +59,11 @@ impl Session {
         if let (Some(live), Ok(dialect), false) = (&mut self.live, &self.dialect, anew) {
             live.dialect = dialect.clone();
         }
+    }
+
+    /// Whether the session that stands now shows that one can be had with this configuration.
+    pub(super) fn proves(&self, config: &Config) -> bool {
+        self.live.as_ref().is_some_and(|live| live.is_online && config.connects_as(&live.made_with))
     }
 
     /// What the model must know of this cloud, or what is missing to have one.
@@ -100,7 +108,7 @@ impl Session {
             connect_timeout: self.config.session.connect_timeout,
             limits: Limits { window, ..Limits::default() },
         });
-        self.live = Some(Live { link, dialect: dialect.clone() });
+        self.live = Some(Live { link, dialect: dialect.clone(), made_with: self.config.clone(), is_online: false });
         Ok(None)
     }
 
@@ -115,7 +123,7 @@ impl Session {
     }
 
     pub(super) fn send(&mut self, id: MessageId, message: &Outbound) {
-        let Some(Live { link, dialect }) = &self.live else { return };
+        let Some(Live { link, dialect, .. }) = &self.live else { return };
         let refused = match dialect.encode(message) {
             Ok(packet) => link.ask(Ask::Publish(id, packet)).err().map(|error| error.to_string()),
             Err(error @ EncodeError::TooLarge { .. }) => Some(error.to_string()),
@@ -153,7 +161,12 @@ impl Session {
 
     fn read(&mut self, event: Event) -> Input {
         match event {
-            Event::Online { session_kept } => Input::Online { session_kept },
+            Event::Online { session_kept } => {
+                if let Some(live) = &mut self.live {
+                    live.is_online = true;
+                }
+                Input::Online { session_kept }
+            }
             Event::Settled(id) => Input::Settled(id),
             Event::Ended(reason) => {
                 self.live = None;

@@ -94,7 +94,12 @@ impl Connection {
     }
 
     /// The session stands: CONNACK and every SUBACK were good.
+    ///
+    /// One that is to be closed stays so: it was made with what no longer holds, or is not wanted any more.
     pub fn online(&mut self, now: BootInstant) {
+        if matches!(self.state, State::Closing { .. }) {
+            return;
+        }
         let renew = self.terms.lease.map(|lease| now + lease / 5 * 4);
         self.state = State::Online { since: now, renew };
     }
@@ -314,6 +319,18 @@ mod tests {
         assert_eq!(connection.failures, 20);
         connection.offline(&Reason::Closed, at(19 + 60));
         assert_eq!(connection.failures, 1);
+    }
+
+    #[test]
+    fn a_session_that_stands_too_late_does_not_outlive_what_it_was_made_with() {
+        let mut connection = Connection::new(terms(), 1);
+        assert_eq!(connection.next(true, true, at(0)), Some(Step::Connect));
+        connection.set_terms(terms(), true, at(1));
+        connection.online(at(1));
+        assert!(!connection.is_online(), "what it logged in with is no longer true");
+        assert_eq!(connection.next(true, true, at(1)), Some(Step::Disconnect));
+        connection.offline(&Reason::Planned, at(1));
+        assert_eq!(connection.next(true, true, at(1)), Some(Step::Connect));
     }
 
     proptest! {

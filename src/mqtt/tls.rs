@@ -2,12 +2,14 @@
 //!
 //! The crypto provider is named here and never taken from a process-wide default. There is no way to switch a check off.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::OFlags;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -36,7 +38,10 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>> {
 
 fn from_file(path: &Path) -> Result<RootCertStore> {
     let mut pem = Vec::new();
-    File::open(path)?.take(CA_FILE_MAX + 1).read_to_end(&mut pem)?;
+    // A pipe in this place must hold up nobody, so it is opened without waiting and then refused.
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    ensure!(file.metadata()?.is_file(), "is not a regular file");
+    file.take(CA_FILE_MAX + 1).read_to_end(&mut pem)?;
     ensure!(pem.len() as u64 <= CA_FILE_MAX, "larger than {CA_FILE_MAX} bytes");
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().context("not PEM")?;
     ensure!(!certificates.is_empty(), "no certificate in it (PEM is expected: -----BEGIN CERTIFICATE-----)");
@@ -86,8 +91,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_never_ends_is_refused() {
-        let error = client_config(Some(Path::new("/dev/zero"))).expect_err("too large");
+    fn a_file_that_is_too_large_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ca.pem");
+        let file = std::fs::File::create(&path).expect("a file");
+        file.set_len(CA_FILE_MAX + 1).expect("a hole");
+        let error = client_config(Some(&path)).expect_err("too large");
         assert!(format!("{error:#}").contains("larger than"), "{error:#}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+        for path in [&pipe, Path::new("/dev/zero"), dir.path()] {
+            let error = client_config(Some(path)).expect_err("no file");
+            assert!(format!("{error:#}").contains("not a regular file"), "{error:#}");
+        }
     }
 }

@@ -298,6 +298,26 @@ async fn a_change_of_what_a_login_says_makes_one_more_connection() {
 }
 
 #[tokio::test]
+async fn what_came_into_force_within_a_session_is_kept_for_bad_times_too() {
+    let mut device = Device::online(Setup::default()).await;
+    write(&device, DROP_IN, "methods.disable = [\"count\"]\n");
+    let without = json!(["cancelReboot", "echo", "rebootDevice"]);
+    device.twin(|twin| twin["methods"] == without).await;
+    assert_eq!(device.logins().await, 1, "it needed no other session");
+    device.stop().await;
+
+    write(&device, DROP_IN, "methods.disable = [\"count\"\n");
+    device.start_as_it_is();
+    device.wait_until_ready().await;
+    let place = device.path(DROP_IN).display().to_string();
+    let told = status(&device, |status| problem(&status["problems"], "config").is_some()).await;
+    assert!(problem(&told["problems"], "config").is_some_and(|text| text.starts_with(&place)), "{told}");
+    device.send("count/c-1", "").await;
+    device.answer("c-1", 404).await;
+    device.stop().await;
+}
+
+#[tokio::test]
 async fn a_hangup_and_a_local_caller_have_the_configuration_read_again() {
     let mut device = Device::new(Setup::default()).await;
     // Without inotify, nothing is noticed by itself.

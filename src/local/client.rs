@@ -89,7 +89,6 @@ fn said(name: &str, parameters: &Map<String, Value>) -> String {
         Some("UnknownCommand") => "no command with this id is known".to_owned(),
         Some("OwnMember") => format!("`{}` is the agent's own member of the reported document", word("member")),
         Some("TooLarge") => format!("too large: {} bytes are allowed", word("limit")),
-        Some("Full") => format!("{} messages wait already", word("limit")),
         Some("CannotNow") => format!("cannot now: {}", word("why")),
         Some("NotACall") => format!("the daemon did not understand: {}", word("why")),
         Some("TooManyConnections") => format!("there are {} connections to the daemon already", word("limit")),

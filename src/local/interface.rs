@@ -206,7 +206,6 @@ impl From<Refusal> for Complaint {
             Refusal::UnknownCommand => Self::ours("UnknownCommand", json!({})),
             Refusal::OwnMember { member } => Self::ours("OwnMember", json!({ "member": member })),
             Refusal::TooLarge { limit } => Self::ours("TooLarge", json!({ "limit": limit })),
-            Refusal::Full { limit } => Self::ours("Full", json!({ "limit": limit })),
             Refusal::CannotNow { why } => Self::ours("CannotNow", json!({ "why": why })),
         }
     }

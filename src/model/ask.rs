@@ -31,7 +31,8 @@ pub enum Question {
     Twin,
     /// Merges a patch (RFC 7396) into the reported document.
     Report { patch: Map<String, Value> },
-    /// Sends telemetry. `subfolder` may be empty.
+    /// Sends telemetry, now or when there is a connection; when too much waits, the oldest is dropped and counted.
+    /// `subfolder` may be empty.
     Telemetry { subfolder: String, payload: Bytes },
     /// The desired document, and with `follow` each further one.
     Desired { follow: bool },
@@ -96,8 +97,6 @@ pub enum Refusal {
     OwnMember { member: String },
     #[error("the reported document would have more than {limit} bytes")]
     TooLarge { limit: usize },
-    #[error("telemetry is full: {limit} messages wait already")]
-    Full { limit: usize },
     #[error("cannot now: {why}")]
     CannotNow { why: String },
 }

@@ -17,7 +17,7 @@ use super::ledger::{Entry, Number, Run};
 use super::now::{BootInstant, Now};
 use super::patch::merge;
 use super::record::{Record, Told};
-use super::telemetry::{MESSAGES, Message};
+use super::telemetry::Message;
 use super::twin::OWN_MEMBERS;
 
 /// Least time between two answers to one who follows the status.
@@ -202,9 +202,6 @@ impl Agent {
                 "a subfolder has at most {SUBFOLDER} of the characters A-Z a-z 0-9 _ . - / and no / at its ends"
             );
             return Err(Refusal::CannotNow { why });
-        }
-        if self.outbox.telemetry().waiting() >= MESSAGES && !self.is_online() {
-            return Err(Refusal::Full { limit: MESSAGES });
         }
         self.outbox.push_telemetry(Message { subfolder, payload });
         Ok(())

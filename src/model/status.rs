@@ -23,10 +23,6 @@ impl Agent {
         &self.about
     }
 
-    pub(super) fn is_online(&self) -> bool {
-        self.connection.is_online()
-    }
-
     /// The newest thing there is to tell of a command.
     pub(super) fn newest(&self, entry: &Entry) -> Outcome {
         newest(&self.policy, entry)

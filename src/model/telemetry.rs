@@ -30,10 +30,7 @@ impl Telemetry {
     pub fn push(&mut self, message: Message) {
         self.bytes += message.payload.len();
         self.waiting.push_back(message);
-        while self.waiting.len() > MESSAGES || (self.bytes > BYTES && self.waiting.len() > 1) {
-            self.pop();
-            self.dropped += 1;
-        }
+        self.drop_the_oldest();
     }
 
     pub fn pop(&mut self) -> Option<Message> {
@@ -48,7 +45,11 @@ impl Telemetry {
             self.bytes += message.payload.len();
             self.waiting.push_front(message);
         }
-        while self.waiting.len() > MESSAGES {
+        self.drop_the_oldest();
+    }
+
+    fn drop_the_oldest(&mut self) {
+        while self.waiting.len() > MESSAGES || (self.bytes > BYTES && self.waiting.len() > 1) {
             self.pop();
             self.dropped += 1;
         }

@@ -103,7 +103,6 @@ fn a_refusal_is_an_error_of_the_interface() {
     for (method, parameters, name, members) in [
         ("Cancel", json!({ "id": "8" }), "UnknownCommand", json!({})),
         ("Report", json!({ "patch": { "rebootTime": 1 } }), "OwnMember", json!({ "member": "rebootTime" })),
-        ("SendTelemetry", json!({ "text": "", "subfolder": "full" }), "Full", json!({ "limit": 100 })),
         ("Reload", json!({}), "CannotNow", json!({ "why": "it is stopping" })),
     ] {
         let expected = (format!("io.twinagent.Agent.{name}"), members);

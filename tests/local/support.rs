@@ -222,9 +222,6 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
                     server.reply(*follower, Reply::Is { answer: document, last: false });
                 }
             }
-            Question::Telemetry { subfolder, .. } if subfolder == "full" => {
-                server.reply(caller, Reply::Refused(Refusal::Full { limit: 100 }));
-            }
             Question::Telemetry { .. } => say(json!({ "queued": true }), true),
             Question::Desired { follow } => {
                 say(json!({ "document": null, "version": 0 }), !follow);

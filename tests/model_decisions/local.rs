@@ -189,7 +189,12 @@ fn telemetry_is_bounded_while_there_is_no_connection() {
     for n in 0..256 {
         ask(&mut desk, 1, telemetry("", &n.to_string()));
     }
-    assert_eq!(refusal(&ask(&mut desk, 1, telemetry("", "more"))), Refusal::Full { limit: 256 });
+    ask(&mut desk, 1, telemetry("", "more"));
+    let status = ask(&mut desk, 2, Question::Status { follow: false });
+    assert_eq!(replies(&status, 2)[0].0["telemetry"], json!({ "waiting": 256, "dropped": 1 }));
+    desk.wait(10);
+    let first = sent(&desk.online());
+    assert_eq!(first.first().map(String::as_str), Some("1"), "the oldest was dropped");
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl Agent {
 
     fn offline(&mut self, reason: Reason, now: &Now) {
         self.connection.offline(&reason, now.boot);
-        self.outbox.lost(now.boot);
+        self.outbox.lost(reason == Reason::Closed, now.boot);
         self.session = None;
         if let Reason::NoLogin(why) = &reason {
             self.note(Code::Key, Some(why), now);

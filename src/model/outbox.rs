@@ -304,7 +304,11 @@ impl Outbox {
     /// The cloud has acknowledged a message. One that is not on its way any more settles nothing.
     pub fn settled(&mut self, id: MessageId, now: &Now) -> Settled {
         match self.in_flight.remove(&id) {
-            None | Some(Sent::Telemetry(_)) => Settled::default(),
+            None => Settled::default(),
+            Some(Sent::Telemetry(_)) => {
+                self.telemetry.arrived();
+                Settled::default()
+            }
             Some(Sent::Answer { number, what, .. }) => Settled { told: vec![(number, what)], shows_reboot: None },
             Some(Sent::Place(place)) => {
                 self.places.told(place);
@@ -344,8 +348,8 @@ impl Outbox {
         }
     }
 
-    /// The connection has ended: nothing is on its way any more.
-    pub fn lost(&mut self, now: BootInstant) {
+    /// The connection has ended: nothing is on its way any more. `closed`: the cloud has ended it.
+    pub fn lost(&mut self, closed: bool, now: BootInstant) {
         let mut telemetry = Vec::new();
         for sent in std::mem::take(&mut self.in_flight).into_values() {
             match sent {
@@ -361,7 +365,11 @@ impl Outbox {
                 Sent::Telemetry(message) => telemetry.push(message),
             }
         }
-        self.telemetry.put_back(telemetry.into_iter());
+        if closed {
+            self.telemetry.closed_on(telemetry);
+        } else {
+            self.telemetry.put_back(telemetry.into_iter());
+        }
         self.places.lost();
     }
 }

@@ -10,6 +10,10 @@ pub const MESSAGES: usize = 256;
 /// And all of them together, in bytes.
 const BYTES: usize = 1_024 * 1_024;
 
+/// Sessions in a row that the cloud has closed on telemetry. What it closed on then is dropped: a registry without an
+/// event topic closes on each message, and telemetry must not cost the device its commands.
+const CLOSED_ON: u32 = 3;
+
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -24,6 +28,7 @@ pub struct Telemetry {
     waiting: VecDeque<Message>,
     bytes: usize,
     dropped: u64,
+    closed_on: u32,
 }
 
 impl Telemetry {
@@ -52,6 +57,25 @@ impl Telemetry {
         while self.waiting.len() > MESSAGES || (self.bytes > BYTES && self.waiting.len() > 1) {
             self.pop();
             self.dropped += 1;
+        }
+    }
+
+    /// The cloud has acknowledged one.
+    pub fn arrived(&mut self) {
+        self.closed_on = 0;
+    }
+
+    /// What was on its way when the cloud closed the session: put back, or dropped when that has happened too often.
+    pub fn closed_on(&mut self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        self.closed_on += 1;
+        if self.closed_on < CLOSED_ON {
+            self.put_back(messages.into_iter());
+        } else {
+            self.closed_on = 0;
+            self.dropped += messages.len() as u64;
         }
     }
 

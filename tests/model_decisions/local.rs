@@ -183,6 +183,30 @@ fn telemetry_waits_for_a_connection_and_survives_the_loss_of_one() {
 }
 
 #[test]
+fn telemetry_that_the_cloud_closes_on_does_not_cost_the_device_its_session_for_ever() {
+    let mut desk = desk();
+    desk.acknowledges = false;
+    assert_eq!(sent(&ask(&mut desk, 1, telemetry("", "1"))), ["1"]);
+    for _ in 0..2 {
+        desk.take([Input::Offline(Reason::Closed)]);
+        desk.wait(10);
+        assert_eq!(sent(&desk.online()), ["1"], "it may have been something else");
+    }
+    desk.take([Input::Offline(Reason::Closed)]);
+    desk.wait(10);
+    assert_eq!(sent(&desk.online()), Vec::<String>::new());
+    let status = ask(&mut desk, 2, Question::Status { follow: false });
+    assert_eq!(replies(&status, 2)[0].0["telemetry"]["dropped"], 1);
+    // What ended for other reasons says nothing about telemetry.
+    assert_eq!(sent(&ask(&mut desk, 1, telemetry("", "2"))), ["2"]);
+    for _ in 0..5 {
+        desk.take([Input::Offline(Reason::Lost("cut".to_owned()))]);
+        desk.wait(60);
+        assert_eq!(sent(&desk.online()), ["2"]);
+    }
+}
+
+#[test]
 fn telemetry_is_bounded_while_there_is_no_connection() {
     let mut desk = desk();
     desk.cut();

@@ -5,6 +5,7 @@
 //! connection goes on answering pings, since it is a task of its own.
 
 mod configuration;
+mod credentials;
 mod keeper;
 mod narrator;
 mod session;
@@ -37,7 +38,7 @@ use crate::store::StateDir;
 use configuration::Configuration;
 use keeper::Keeper;
 use narrator::Narrator;
-use session::Session;
+use session::{Look, Session};
 use settings::{rights, settings};
 use watchdog::Watchdog;
 use workers::Workers;
@@ -195,7 +196,10 @@ impl Daemon {
             Effect::Start(run, command) => inputs.extend(self.workers.start(run, command)),
             Effect::Resume(run, command) => inputs.extend(self.workers.resume(run, command)),
             Effect::Send(id, message) => self.session.send(id, &message),
-            Effect::Connect => inputs.extend(self.session.connect(now).await?.map(Input::Offline)),
+            Effect::Connect => {
+                let begun = self.session.connect(now);
+                inputs.extend(self.watchdog.pet_while(begun).await?.map(Input::Offline));
+            }
             Effect::Disconnect => inputs.extend(self.session.disconnect().map(Input::Offline)),
             Effect::Status(sentence) => systemd::status(&sentence),
             Effect::Reply(caller, reply) => {
@@ -212,7 +216,7 @@ impl Daemon {
 
     /// Reads the configuration again and tells the model what is new.
     async fn reload(&mut self, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
-        if let Some(before) = self.configuration.reload().await? {
+        if let Some(before) = self.watchdog.pet_while(self.configuration.reload()).await? {
             let config = self.configuration.current();
             let anew = !config.connects_as(&before);
             self.session.reconfigure(config, anew);
@@ -273,9 +277,13 @@ impl Daemon {
             () = tokio::time::sleep(sleep) => inputs.push(Input::Tick),
         }
         if is_changed {
-            // Keys are watched with the configuration.
-            inputs.push(Input::KeysChanged);
             self.reload(inputs).await?;
+            // Keys are watched with the configuration, and most changes are none of theirs.
+            let Look { changed, trouble } = self.watchdog.pet_while(self.session.look()).await?;
+            if changed {
+                inputs.push(Input::KeysChanged);
+            }
+            inputs.push(Input::Problem { code: Code::Key, text: trouble });
         }
         while inputs.len() < BATCH
             && let Some(input) = self.workers.try_next().or_else(|| self.session.try_next())

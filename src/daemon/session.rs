@@ -5,14 +5,13 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-
-use crate::config::{Cloud, Config, Folders, key_file};
+use super::credentials::{self, Credentials};
+use crate::config::{Cloud, Config, Folders};
 use crate::dialect::iotcore::IotCore;
-use crate::dialect::token::Key;
 use crate::dialect::{Dialect, EncodeError};
 use crate::model::agent::Input;
 use crate::model::cloud::{CloudLimits, Outbound};
+use crate::model::digest::Digest;
 use crate::model::now::Now;
 use crate::model::outbox::WINDOW;
 use crate::model::wire::{Delivery, MessageId, Reason};
@@ -28,6 +27,8 @@ pub(super) struct Session {
     dialect: Result<Arc<dyn Dialect>, String>,
     live: Option<Live>,
     connection: u64,
+    /// The credentials that were last read.
+    seen: Option<Result<Digest, String>>,
 }
 
 /// A connection, and the dialect of its login: another configuration must not make it speak for another device.
@@ -39,16 +40,23 @@ struct Live {
     is_online: bool,
 }
 
-/// What a login needs from the disk.
-struct Credentials {
-    key: Key,
-    tls: Option<Arc<rustls::ClientConfig>>,
+/// What is to be said of key and `ca_file`.
+pub(super) struct Look {
+    /// They are not those of the last try to connect.
+    pub(super) changed: bool,
+    /// Why there could be no login with them.
+    pub(super) trouble: Option<String>,
+}
+
+/// What tells credentials from others; if they cannot be used, why.
+fn mark(credentials: &Result<Credentials, Reason>) -> Result<Digest, String> {
+    credentials.as_ref().map(|credentials| credentials.mark).map_err(ToString::to_string)
 }
 
 impl Session {
     pub(super) fn new(config: &Config, folders: Folders) -> Self {
         let dialect = dialect(config);
-        Self { config: config.clone(), folders, dialect, live: None, connection: 0 }
+        Self { config: config.clone(), folders, dialect, live: None, connection: 0, seen: None }
     }
 
     /// Takes another configuration, with which the next connection is made. Unless what a login says is `anew`, the
@@ -71,27 +79,27 @@ impl Session {
         self.dialect.as_ref().map(|dialect| dialect.limits()).map_err(Clone::clone)
     }
 
+    /// Looks at key and `ca_file` again, because some file has changed. Without a cloud nobody needs them.
+    pub(super) async fn look(&mut self) -> anyhow::Result<Look> {
+        let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
+            return Ok(Look { changed: false, trouble: None });
+        };
+        let found = mark(&credentials::read(&self.folders, cloud).await?);
+        let trouble = found.as_ref().err().cloned();
+        let changed = self.seen.as_ref() != Some(&found);
+        self.seen = Some(found);
+        Ok(Look { changed, trouble })
+    }
+
     /// Begins a connection; a reason if that is not possible.
     pub(super) async fn connect(&mut self, now: &Now) -> anyhow::Result<Option<Reason>> {
         self.live = None;
         let (Ok(dialect), Some(Cloud::IotCore(cloud))) = (&self.dialect, &self.config.cloud) else {
             return Ok(Some(Reason::NoLogin("no cloud is configured".to_owned())));
         };
-        let folders = self.folders.clone();
-        let (ca_file, tls) = (cloud.ca_file.clone(), cloud.tls);
-        // Read anew each time, so that a renewed key or CA needs no restart; and from a disk that may be slow.
-        let credentials = tokio::task::spawn_blocking(move || {
-            let file = key_file::read(&folders).map_err(|error| Reason::NoLogin(error.to_string()))?;
-            let key = Key::parse(&file.text).map_err(|error| {
-                Reason::NoLogin(format!("{}: {error}; hint: {}", file.path.display(), error.hint()))
-            })?;
-            let tls = tls.then(|| mqtt::tls::client_config(ca_file.as_deref())).transpose();
-            let tls = tls.map_err(|error| Reason::Tls(format!("{error:#}")))?;
-            Ok(Credentials { key, tls })
-        })
-        .await
-        .context("the reading of the device's key ended in a panic")?;
-        let Credentials { key, tls } = match credentials {
+        let credentials = credentials::read(&self.folders, cloud).await?;
+        self.seen = Some(mark(&credentials));
+        let Credentials { key, tls, .. } = match credentials {
             Ok(credentials) => credentials,
             Err(reason) => return Ok(Some(reason)),
         };

@@ -196,8 +196,8 @@ impl Connection {
     /// What made a login impossible may be gone: there is no reason to wait any longer.
     pub fn hurry(&mut self, now: BootInstant) {
         if let State::Waiting { until } = &mut self.state {
+            // What failed before still counts: should this change be none, or one of many, the waits go on growing.
             *until = now;
-            self.failures = 0;
         }
     }
 

@@ -7,6 +7,8 @@ use twinagent::model::cloud::{Inbound, Outbound, Road};
 use twinagent::model::command::{CommandId, Method};
 use twinagent::model::record::Record;
 
+use twinagent::model::wire::Reason;
+
 use crate::desk::{Desk, SIMULATED, answers, documents, done, starts};
 use crate::given::request;
 

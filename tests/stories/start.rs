@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::device::{Device, Setup};
 use crate::living::{MAIN, NOTICED, appended, is_told, is_well, read, write};
+use crate::log::Log;
 use crate::process::Process;
 use crate::program::{done, problem, status};
 
@@ -92,6 +93,38 @@ async fn a_key_that_is_missing_is_waited_for() {
     device.wait_until_ready().await;
     is_well(&mut device).await;
     assert_eq!(device.logins().await, 1);
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_spoiled_is_told_before_the_next_login_needs_it() {
+    let mut device = Device::online(Setup::default()).await;
+    let (key, aside) = (device.path("etc/keys/device.key"), device.path("aside"));
+    fs::rename(&key, &aside).expect("moved away");
+    status(&device, |status| problem(&status["problems"], "key").is_some()).await;
+    device.twin(|twin| twin["agent"]["health"] == "degraded").await;
+    fs::rename(&aside, &key).expect("moved back");
+    is_well(&mut device).await;
+    assert_eq!(device.logins().await, 1, "the session needs no key");
+    device.stop().await;
+}
+
+/// A broker that refuses a device bans it if it asks too often.
+#[tokio::test]
+async fn files_that_change_nothing_do_not_hurry_a_device_that_is_refused() {
+    let mut device = Device::new(Setup::default()).await;
+    let refused = twinagent::bridge::Fault::RefuseLogin(5);
+    device.bridge.faults().add(&device.name, refused, twinagent::bridge::Times::Always).await.expect("a fault");
+    let log = Log::listen();
+    device.start();
+    log.wait_for("login refused").await;
+    for round in 0..10 {
+        write(&device, MAIN, format!("{}\n# {round}\n", read(&device, MAIN)));
+        tokio::time::sleep(NOTICED).await;
+    }
+    // Full jitter from 8 s on, doubling: a few tries may fall into this time, and never one for each change.
+    let tries = log.count("login refused");
+    assert!(tries <= 6, "{tries} tries");
     device.stop().await;
 }
 

@@ -114,6 +114,7 @@ fn a_local_reboot_is_told_as_such_and_proved() {
     ask(&mut desk, 1, invoke("rebootDevice", Some("r"), false));
     desk.wait(10);
     assert_eq!(desk.twin["reboot"]["state"], "rebooting");
+    desk.take([Input::Offline(Reason::Planned)]);
     desk.wait(30);
     let back = desk.online();
     assert_eq!(answers(&back).len(), 0);

@@ -42,7 +42,12 @@ fn words(status: &Value, now: Timestamp) -> String {
         _ => Paint::Bad,
     };
     let sentence = word(status, "/sentence").filter(|sentence| *sentence != state);
-    let head = format!("{}{}\n", paint(colour, &state), sentence.map(|text| format!(": {text}")).unwrap_or_default());
+    // The sentence often begins with the state.
+    let rest = sentence.map(|text| match text.strip_prefix(state.as_str()) {
+        Some(rest) => rest.to_owned(),
+        None => format!(": {text}"),
+    });
+    let head = format!("{}{}\n", paint(colour, &state), rest.unwrap_or_default());
     let lines = [
         ("device", device(status)),
         ("session", session(status, now)),

@@ -152,7 +152,7 @@ impl Reason {
             Self::ClosedBeforeAnswer => "often a wrong project id or region; check [cloud.*]",
             Self::SubscriptionRefused { .. } => "the broker's rules do not let this device read its own topics",
             Self::Closed => {
-                "another client with the same identity, an expired login, or a broken rule of the broker; see the broker's log"
+                "another client with the same identity, an expired login, or a broken rule of the broker, such as telemetry or `answers = \"events\"` to a registry without an event topic; see the broker's log"
             }
             Self::Lost(_) | Self::DeadLink { .. } => "the network between here and the broker was interrupted",
             Self::Protocol(_) => "see the broker's log; is this port MQTT at all?",

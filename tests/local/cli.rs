@@ -50,7 +50,7 @@ fn status_is_for_people_and_for_pipes() {
     let told = run(&daemon, &["status"]);
     assert_eq!((told.code, told.err.as_str()), (0, ""));
     let lines: Vec<&str> = told.out.lines().collect();
-    assert_eq!(lines[0], "connected: connected to mqtt.example since 04:00:13");
+    assert_eq!(lines[0], "connected to mqtt.example since 04:00:13");
     assert_eq!(lines[1], "  device     gw-1, iotcore at mqtt.example");
     assert!(lines[2].starts_with("  session    since 2026-11-21 04:00:13Z ("), "{}", lines[2]);
     assert!(
@@ -199,9 +199,9 @@ fn colours_are_for_terminals_whose_owner_wants_them() {
             .expect("script runs");
         told(output).out
     };
-    assert!(on_terminal(("A", "b")).starts_with("\x1b[1;32mconnected\x1b[0m: "));
-    assert!(on_terminal(("NO_COLOR", "1")).starts_with("connected: "));
-    assert!(on_terminal(("TERM", "dumb")).starts_with("connected: "));
+    assert!(on_terminal(("A", "b")).starts_with("\x1b[1;32mconnected\x1b[0m to "));
+    assert!(on_terminal(("NO_COLOR", "1")).starts_with("connected to "));
+    assert!(on_terminal(("TERM", "dumb")).starts_with("connected to "));
 }
 
 #[test]

@@ -97,7 +97,7 @@ struct Daemon {
     session: Session,
     workers: Workers,
     configuration: Configuration,
-    /// SIGHUP: read the configuration again.
+    /// SIGHUP: read the configuration again, and try to connect now.
     hangups: Signal,
     /// Missing if it could not be opened.
     local: Option<Server>,
@@ -269,7 +269,10 @@ impl Daemon {
                 self.is_stopping = true;
                 inputs.push(Input::Stop);
             }
-            _ = self.hangups.recv() => is_changed = true,
+            _ = self.hangups.recv() => {
+                is_changed = true;
+                inputs.push(Input::Hurry);
+            }
             () = self.configuration.changed() => is_changed = true,
             input = self.workers.next() => inputs.push(input),
             input = asked(&mut self.local) => inputs.push(input),
@@ -281,7 +284,7 @@ impl Daemon {
             // Keys are watched with the configuration, and most changes are none of theirs.
             let Look { changed, trouble } = self.watchdog.pet_while(self.session.look()).await?;
             if changed {
-                inputs.push(Input::KeysChanged);
+                inputs.push(Input::Hurry);
             }
             inputs.push(Input::Problem { code: Code::Key, text: trouble });
         }

@@ -180,7 +180,7 @@ impl Agent {
             Input::Gone(caller) => self.caller_gone(caller),
             Input::Problem { code, text } => self.note(code, text.as_deref(), now),
             Input::Reloaded { settings, anew } => self.reloaded(*settings, anew, now),
-            Input::KeysChanged => self.connection.hurry(now.boot),
+            Input::Hurry => self.connection.hurry(now.boot),
             Input::Tick => {}
         }
     }

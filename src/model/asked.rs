@@ -84,6 +84,7 @@ impl Agent {
             }
             Question::Reload => {
                 out.push(Effect::Reload);
+                self.connection.hurry(now.boot);
                 Ok((json!({ "reloading": true }), true))
             }
         };

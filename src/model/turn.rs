@@ -52,8 +52,8 @@ pub enum Input {
         settings: Box<Settings>,
         anew: bool,
     },
-    /// The device's key may have changed.
-    KeysChanged,
+    /// The next try to connect may go better than the last: another key, or an operator who says so.
+    Hurry,
     /// Time has passed.
     Tick,
 }

@@ -290,6 +290,16 @@ fn a_new_configuration_holds_at_once_and_reconnects_only_if_a_login_says_somethi
 }
 
 #[test]
+fn who_asks_for_a_reload_wants_the_next_try_now() {
+    for ask in [Input::Hurry, Input::Asked(Question::Reload, CallerId(1))] {
+        let mut desk = desk();
+        let refused = desk.take([Input::Offline(Reason::Refused { code: 5 })]);
+        assert!(!refused.contains(&Effect::Connect), "a refused login waits");
+        assert!(desk.take([ask]).contains(&Effect::Connect));
+    }
+}
+
+#[test]
 fn a_start_is_counted_and_a_boot_begins_anew() {
     let mut desk = desk();
     desk.restarts();

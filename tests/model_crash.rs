@@ -69,6 +69,19 @@ fn stories() -> Vec<(&'static str, Vec<Deed>)> {
             let reboot = || Deed::Send(vec![request("rebootDevice", None, json!(null))]);
             vec![wait(30), reboot(), wait(1), reboot(), wait(30), reboot(), wait(60), reboot()]
         }),
+        ("a reboot that is refused", {
+            let reboot = || Deed::Send(vec![request("rebootDevice", Some("r1"), json!(null))]);
+            vec![
+                wait(30),
+                Deed::Refuse,
+                reboot(),
+                wait(30),
+                reboot(),
+                wait(600),
+                Deed::Send(vec![count("a")]),
+                reboot(),
+            ]
+        }),
         ("a reboot between commands", {
             vec![
                 wait(30),

@@ -17,6 +17,7 @@ mod output;
 mod pubkey;
 mod reset;
 pub mod run;
+mod run_reboot;
 mod setup;
 mod status;
 mod telemetry;
@@ -78,6 +79,9 @@ pub enum Command {
     Telemetry(telemetry::Arguments),
     /// Print a shell's completions
     Completions(completions::Arguments),
+    /// Do the reboot that the daemon has asked for; what twinagent-reboot.service starts
+    #[command(hide = true)]
+    RunReboot,
 }
 
 impl Cli {
@@ -101,6 +105,7 @@ impl Cli {
             Command::Twin(arguments) => twin::run(&folders, arguments),
             Command::Telemetry(arguments) => telemetry::run(&folders, &arguments),
             Command::Completions(arguments) => completions::run(arguments),
+            Command::RunReboot => run_reboot::run(),
         }
     }
 }

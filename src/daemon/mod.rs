@@ -8,6 +8,7 @@ mod configuration;
 mod credentials;
 mod keeper;
 mod narrator;
+mod power;
 mod session;
 mod settings;
 mod watchdog;
@@ -38,6 +39,7 @@ use crate::store::StateDir;
 use configuration::Configuration;
 use keeper::Keeper;
 use narrator::Narrator;
+use power::Power;
 use session::{Look, Session};
 use settings::{rights, settings};
 use watchdog::Watchdog;
@@ -99,6 +101,7 @@ struct Daemon {
     configuration: Configuration,
     /// SIGHUP: read the configuration again, and try to connect now.
     hangups: Signal,
+    power: Power,
     /// Missing if it could not be opened.
     local: Option<Server>,
     narrator: Narrator,
@@ -124,8 +127,9 @@ impl Daemon {
         let local = Server::bind(&parts.folders.runtime, rights(configuration.current()))
             .inspect_err(|error| tracing::error!("no local interface: {error:#}"))
             .ok();
-        let settings = settings(configuration.current(), &session, &workers, started);
         let boot_id = started.boot_id;
+        let power = Power::new(&parts.folders.runtime, boot_id);
+        let settings = settings(configuration.current(), &session, &workers, &power, started);
         Ok(Self {
             boot_id,
             agent: Agent::new(settings, durable, opened.trouble, seed()?, &clock::now(boot_id)),
@@ -133,6 +137,7 @@ impl Daemon {
             session,
             workers,
             configuration,
+            power,
             hangups: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
             local,
             narrator: Narrator::default(),
@@ -144,6 +149,7 @@ impl Daemon {
 
     async fn live(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<End> {
         let mut inputs = vec![Input::Begin, self.config_problem()];
+        inputs.extend(self.power.begin());
         let mut is_ready = false;
         loop {
             let now = clock::now(self.boot_id);
@@ -208,8 +214,7 @@ impl Daemon {
                 }
             }
             Effect::Reload => self.reload(inputs).await?,
-            // `reboot_policy` offers the model no mode that leads here.
-            Effect::Reboot => tracing::error!("this version cannot reboot the machine"),
+            Effect::Reboot(plan) => inputs.extend(self.power.ask(plan)),
         }
         Ok(())
     }
@@ -223,11 +228,16 @@ impl Daemon {
             if let Some(local) = &mut self.local {
                 local.set_rights(rights(config));
             }
-            let settings = Box::new(settings(config, &self.session, &self.workers, &self.started));
-            inputs.push(Input::Reloaded { settings, anew });
+            inputs.push(self.reloaded(anew));
         }
         inputs.push(self.config_problem());
         Ok(())
+    }
+
+    fn reloaded(&self, anew: bool) -> Input {
+        let config = self.configuration.current();
+        let settings = settings(config, &self.session, &self.workers, &self.power, &self.started);
+        Input::Reloaded { settings: Box::new(settings), anew }
     }
 
     fn config_problem(&self) -> Input {
@@ -274,6 +284,11 @@ impl Daemon {
                 inputs.push(Input::Hurry);
             }
             () = self.configuration.changed() => is_changed = true,
+            () = self.power.changed() => {
+                inputs.extend(self.power.news());
+                // The way to the helper may have opened or closed.
+                inputs.push(self.reloaded(false));
+            }
             input = self.workers.next() => inputs.push(input),
             input = asked(&mut self.local) => inputs.push(input),
             input = self.session.next() => inputs.push(input),

@@ -9,6 +9,7 @@ use crate::model::now::Now;
 use crate::model::reboot::{Mode, Policy};
 use crate::model::twin::{About, CloudName};
 
+use super::power::Power;
 use super::session::Session;
 use super::workers::Workers;
 
@@ -29,7 +30,13 @@ pub(super) fn rights(config: &Config) -> Rights {
 }
 
 /// What the model has to go by.
-pub(super) fn settings(config: &Config, session: &Session, workers: &Workers, started: &Now) -> Settings {
+pub(super) fn settings(
+    config: &Config,
+    session: &Session,
+    workers: &Workers,
+    power: &Power,
+    started: &Now,
+) -> Settings {
     let Config { auth, session: timing, methods, commands, report, .. } = config;
     Settings {
         cloud: session.limits(),
@@ -38,7 +45,7 @@ pub(super) fn settings(config: &Config, session: &Session, workers: &Workers, st
             backoff_max: timing.backoff_max,
             backoff_max_refused: timing.backoff_max_refused,
         },
-        reboot: reboot_policy(config),
+        reboot: reboot_policy(config, power),
         methods: workers.methods(),
         disabled: methods.disable.iter().cloned().collect(),
         aliases: commands.alias.clone(),
@@ -57,13 +64,18 @@ pub(super) fn settings(config: &Config, session: &Session, workers: &Workers, st
     }
 }
 
-fn reboot_policy(config: &Config) -> Policy {
+fn reboot_policy(config: &Config, power: &Power) -> Policy {
     let reboot = &config.reboot;
     Policy {
         mode: match reboot.mode {
             RebootMode::Simulate => Mode::Simulated(reboot.simulate_for),
-            RebootMode::Auto | RebootMode::Logind | RebootMode::Helper => Mode::Unavailable(
-                "this version can only simulate reboots; hint: set `mode = \"simulate\"` under [reboot]".to_owned(),
+            RebootMode::Auto | RebootMode::Helper => match power.reach() {
+                Ok(()) => Mode::Machine,
+                Err(why) => Mode::Unavailable(why),
+            },
+            RebootMode::Logind => Mode::Unavailable(
+                "this version does not ask logind for a reboot yet; hint: set `mode = \"helper\"` under [reboot]"
+                    .to_owned(),
             ),
         },
         min_interval: reboot.min_interval,

@@ -1,11 +1,12 @@
 //! The machine: the only place that asks it for the time, for the boot it is in, for its names, for changes of its
-//! files, and for its service manager.
+//! files, for its service manager, and for a reboot.
 //!
 //! Hands out plain values of the model. Decides nothing.
 
 pub mod boot;
 pub mod clock;
 pub mod names;
+pub mod power;
 pub mod system;
 pub mod systemd;
 pub mod watch;

@@ -2,12 +2,13 @@
 //! connection to be made or closed, an answer to be sent, a sentence to be said.
 
 use super::agent::{Agent, Effect, newest};
-use super::command::{Outcome, Status};
+use super::command::{CommandId, Outcome, Status};
 use super::connection::Step as ConnectionStep;
-use super::ledger::{Number, Run};
+use super::ledger::{Entry, Number, Run};
 use super::now::Now;
 use super::reboot::Mode;
 use super::reboot::pending::Step as RebootStep;
+use super::reboot::plan::Plan;
 use super::record::Record;
 use super::wire::Reason;
 
@@ -33,6 +34,7 @@ impl Agent {
         let key = entry.key.clone();
         match step {
             Some(RebootStep::End(outcome)) => {
+                let outcome = explained(outcome, self.no_reboot.take());
                 self.finish(number, outcome, now, out);
                 self.pending = None;
             }
@@ -41,13 +43,23 @@ impl Agent {
                     Mode::Simulated(time) => Some(now.wall.saturating_add(time)),
                     Mode::Machine | Mode::Unavailable(_) => None,
                 };
+                let plan = until.is_none().then(|| Plan::new(entry, now));
                 self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until }, out);
-                if until.is_none() {
-                    out.push(Effect::Reboot);
-                }
+                self.no_reboot = None;
+                out.extend(plan.map(Effect::Reboot));
                 self.outbox.changed();
             }
             Some(RebootStep::Act | RebootStep::Wait(_)) | None => {}
+        }
+    }
+
+    /// Takes note of what is said of a reboot that was asked for. That changes words and nothing else: an error proves no
+    /// more than a success does.
+    pub(super) fn reboot_answered(&mut self, id: &CommandId, answer: Result<(), String>) {
+        let pending = self.pending.and_then(|(number, _)| self.durable.ledger.get(number));
+        let is_asked = |entry: &Entry| entry.key.id == *id && matches!(entry.run, Run::Started { until: None, .. });
+        if pending.is_some_and(is_asked) {
+            self.no_reboot = answer.err();
         }
     }
 
@@ -145,10 +157,9 @@ impl Agent {
             (Some(why), _) => format!("not configured: {why}"),
             (None, _) => self.stage().to_owned(),
         };
-        match self.journal.trouble() {
-            Some(why) => format!("{connection}; commands are refused: {why}"),
-            None => connection,
-        }
+        let reboot = self.no_reboot.as_ref().map(|why| format!("; no reboot so far: {why}"));
+        let journal = self.journal.trouble().map(|why| format!("; commands are refused: {why}"));
+        [Some(connection), reboot, journal].into_iter().flatten().collect()
     }
 
     /// What is to be said of the agent, for people.
@@ -169,5 +180,15 @@ impl Agent {
         } else {
             self.connection.stage()
         }
+    }
+}
+
+/// A reboot that did not come, with what was said of it meanwhile.
+fn explained(outcome: Outcome, why: Option<String>) -> Outcome {
+    match (why, outcome.payload["error"].as_str()) {
+        (Some(why), Some(error)) if outcome.status == Status::FAILED => {
+            Outcome::failed(Status::FAILED, format!("{error}: {why}"))
+        }
+        _ => outcome,
     }
 }

@@ -57,6 +57,8 @@ pub struct Agent {
     pub(super) outbox: Outbox,
     pub(super) runs: Runs,
     pub(super) pending: Option<(Number, Pending)>,
+    /// Why the machine does not do the reboot that it was asked for, as far as somebody has said so.
+    pub(super) no_reboot: Option<String>,
     pub(super) journal: Journal,
     /// When what still runs is left behind.
     pub(super) stopping: Option<BootInstant>,
@@ -92,6 +94,7 @@ impl Agent {
             outbox: Outbox::new(limits, heartbeat, now.boot),
             runs: Runs::default(),
             pending: None,
+            no_reboot: None,
             journal: Journal::new(trouble),
             stopping: None,
             leaving: false,
@@ -181,6 +184,7 @@ impl Agent {
             Input::Problem { code, text } => self.note(code, text.as_deref(), now),
             Input::Reloaded { settings, anew } => self.reloaded(*settings, anew, now),
             Input::Hurry => self.connection.hurry(now.boot),
+            Input::RebootAnswered { id, answer } => self.reboot_answered(&id, answer),
             Input::Tick => {}
         }
     }

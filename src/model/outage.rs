@@ -81,7 +81,7 @@ impl Agent {
                 Effect::Record(Record::Accepted { key, method, reply_to, at, .. }) => {
                     lost = Some((key.id, method, reply_to, at));
                 }
-                Effect::Record(Record::Started { .. }) | Effect::Reboot => {}
+                Effect::Record(Record::Started { .. }) | Effect::Reboot(_) => {}
                 Effect::Record(record @ Record::Finished { .. }) => {
                     if let Record::Finished { key, outcome: Outcome { status: Status::CANCELLED, .. }, .. } = &record {
                         self.outbox.amend_cancellation(&key.id, &unconfirmed(why));

@@ -9,6 +9,7 @@ use super::command::{Command, CommandId, Method, MethodSpec, Outcome, Status};
 use super::connection::Terms;
 use super::problems::Code;
 use super::reboot::Policy;
+use super::reboot::plan::Plan;
 use super::record::Record;
 use super::runs::RunId;
 use super::twin::About;
@@ -54,6 +55,11 @@ pub enum Input {
     },
     /// The next try to connect may go better than the last: another key, or an operator who says so.
     Hurry,
+    /// What is said of the machine's reboot that this command asked for: it is on its way, or why it is not. Proves nothing.
+    RebootAnswered {
+        id: CommandId,
+        answer: Result<(), String>,
+    },
     /// Time has passed.
     Tick,
 }
@@ -80,7 +86,7 @@ pub enum Effect {
         why: String,
     },
     /// Reboot the machine.
-    Reboot,
+    Reboot(Plan),
     /// Answer a local caller.
     Reply(CallerId, Reply),
     /// Read the configuration again.

@@ -26,6 +26,10 @@ fn break_journal(desk: &mut Desk) {
     desk.fails(inputs);
 }
 
+fn is_rebooting(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Reboot(_)))
+}
+
 fn status_of(effects: &[Effect], id: &str) -> Option<u16> {
     told(effects).into_iter().rev().find(|(told, _)| told == id).map(|(_, status)| status)
 }
@@ -122,9 +126,9 @@ fn a_reboot_waits_for_a_journal_that_can_prove_it() {
     desk.hear(request("rebootDevice", Some("r"), json!(null)));
     desk.wall += std::time::Duration::from_secs(5);
     let effects = desk.fails([Input::Tick]);
-    assert!(!effects.contains(&Effect::Reboot));
-    assert!(!desk.wait(600).contains(&Effect::Reboot));
-    assert!(desk.heals().contains(&Effect::Reboot));
+    assert!(!is_rebooting(&effects));
+    assert!(!is_rebooting(&desk.wait(600)));
+    assert!(is_rebooting(&desk.heals()));
 }
 
 #[test]
@@ -132,8 +136,8 @@ fn a_reboot_that_could_not_be_recorded_is_not_pending() {
     let mut desk = desk();
     let inputs = desk.deliveries([request("rebootDevice", Some("r"), json!(null))]);
     assert_eq!(told(&desk.fails(inputs)), [("r".to_owned(), 503)]);
-    assert!(!desk.wait(60).contains(&Effect::Reboot));
-    assert!(!desk.heals().contains(&Effect::Reboot));
+    assert!(!is_rebooting(&desk.wait(60)));
+    assert!(!is_rebooting(&desk.heals()));
     assert_eq!(starts(&desk.hear(count("a"))).len(), 1);
 }
 
@@ -187,7 +191,7 @@ fn a_cancellation_is_not_confirmed_before_it_is_on_disk() {
             desk.heals();
             desk.wait(2);
             assert_eq!(desk.twin["reboot"]["state"], "cancelled", "it is taken back all the same");
-            assert!(!desk.wait(600).contains(&Effect::Reboot));
+            assert!(!is_rebooting(&desk.wait(600)));
         }
     }
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use twinagent::model::agent::{Effect, Input};
 use twinagent::model::cloud::{Outbound, Road};
-use twinagent::model::command::{Outcome, Request, Status};
+use twinagent::model::command::{CommandId, Outcome, Request, Status};
 use twinagent::model::now::BootInstant;
 use twinagent::model::reboot::Mode;
+use twinagent::model::reboot::plan::Plan;
 use twinagent::model::record::Record;
 
-use crate::desk::{Desk, SIMULATED, acks, answer, answers, done, method, sends, starts, told};
+use crate::desk::{Desk, SIMULATED, acks, answer, answers, documents, done, method, sends, sentences, starts, told};
 use crate::given::request;
 
 fn machine() -> Desk {
@@ -25,8 +26,15 @@ fn cancel() -> Request {
     request("cancelReboot", Some("cancel"), json!(null))
 }
 
+fn plan(effect: &Effect) -> Option<&Plan> {
+    match effect {
+        Effect::Reboot(plan) => Some(plan),
+        _ => None,
+    }
+}
+
 fn reboots(effects: &[Effect]) -> usize {
-    effects.iter().filter(|effect| **effect == Effect::Reboot).count()
+    effects.iter().filter(|effect| matches!(effect, Effect::Reboot(_))).count()
 }
 
 fn is_started(effects: &[Effect]) -> bool {
@@ -47,7 +55,7 @@ fn the_202_is_told_first_and_the_act_follows_after_the_grace() {
         assert_eq!(reboots(&desk.wait(4)), 0);
         let effects = desk.wait(1);
         let record = effects.iter().position(|effect| matches!(effect, Effect::Record(Record::Started { .. })));
-        let act = effects.iter().position(|effect| *effect == Effect::Reboot);
+        let act = effects.iter().position(|effect| matches!(effect, Effect::Reboot(_)));
         assert!(record.expect("a record") < act.expect("the act"), "{road:?}");
         assert_eq!(reboots(&desk.wait(60)), 0, "once");
     }
@@ -238,6 +246,64 @@ fn a_machine_that_will_not_reboot_is_asked_once_and_given_five_minutes() {
     assert_eq!(status_of(&desk.wait(1), "r"), Some(500));
     assert_eq!(desk.twin["reboot"]["state"], "failed");
     assert_eq!(starts(&desk.hear(request("count", Some("a"), json!(null)))).len(), 1, "and it serves again");
+}
+
+#[test]
+fn whoever_reboots_the_machine_is_told_for_what_and_until_when() {
+    let mut desk = machine();
+    desk.hear(request("rebootDevice", Some("r"), json!({ "reason": "new kernel" })));
+    let effects = desk.wait(5);
+    let plans: Vec<&Plan> = effects.iter().filter_map(plan).collect();
+    let now = desk.now();
+    let expected = Plan {
+        id: CommandId::parse("r").expect("an id"),
+        reason: Some("new kernel".to_owned()),
+        boot: now.boot_id,
+        until: now.boot + Duration::from_secs(60),
+    };
+    assert_eq!(plans, [&expected]);
+}
+
+#[test]
+fn an_answer_to_the_asking_proves_nothing_and_explains_the_failure() {
+    let answer = |id: &str, answer: Result<(), &str>| Input::RebootAnswered {
+        id: CommandId::parse(id).expect("an id"),
+        answer: answer.map_err(str::to_owned),
+    };
+    let error = |said: &[Input]| {
+        let mut desk = machine();
+        desk.hear(reboot("r"));
+        // Before anybody was asked it means nothing.
+        desk.take([answer("r", Err("too early"))]);
+        desk.wait(5);
+        let effects = desk.take(said.iter().cloned());
+        assert!(documents(&effects).is_empty() && told(&effects).is_empty(), "{effects:?}");
+        let effects = desk.wait(300);
+        assert_eq!(status_of(&effects, "r"), Some(500));
+        assert!(desk.agent.durable().rest.boots.story.is_some());
+        answers(&effects)[0].payload["error"].as_str().expect("a text").to_owned()
+    };
+    let plain = "the machine was asked to reboot and still runs 300 s later";
+    assert_eq!(error(&[]), plain);
+    assert_eq!(error(&[answer("r", Ok(()))]), plain);
+    assert_eq!(error(&[answer("r", Err("an update runs"))]), format!("{plain}: an update runs"));
+    assert_eq!(error(&[answer("another", Err("an update runs"))]), plain);
+    assert_eq!(error(&[answer("r", Err("an update runs")), answer("r", Ok(()))]), plain);
+
+    // It is shown on the machine meanwhile, and not held against the next boot or the next reboot.
+    let mut desk = machine();
+    desk.hear(reboot("r"));
+    desk.wait(5);
+    let effects = desk.take([answer("r", Err("an update runs"))]);
+    assert_eq!(sentences(&effects), ["connected; no reboot so far: an update runs"]);
+    assert_eq!(status_of(&desk.boots(), "r"), Some(200), "the machine rebooted all the same");
+    desk.hear(reboot("r2"));
+    desk.wait(10);
+    assert_eq!(sentences(&desk.take([answer("r2", Err("once more"))])), ["connected; no reboot so far: once more"]);
+    assert_eq!(sentences(&desk.wait(300)), ["connected"]);
+    desk.hear(reboot("r3"));
+    let effects = desk.wait(310);
+    assert_eq!(answers(&effects).last().expect("an answer").payload["error"], plain);
 }
 
 #[test]

@@ -306,7 +306,7 @@ impl Life {
                 }
                 Effect::Resume(run, command) => self.running.push((run, command)),
                 Effect::Send(id, message) => self.sent(id, message),
-                Effect::Reboot => {
+                Effect::Reboot(_) => {
                     let story = self.disk.rest.boots.story.as_ref().expect("its record is on disk");
                     assert!(self.started.insert(story.key.clone()), "asked to reboot twice for {}", story.key);
                 }

@@ -63,6 +63,8 @@ pub(crate) enum Deed {
     Invoke(&'static str),
     /// The daemon is stopped, and started again.
     Stop,
+    /// From now on whoever is asked to reboot the machine refuses, and says so.
+    Refuse,
 }
 
 pub(crate) struct World {
@@ -81,6 +83,7 @@ pub(crate) struct World {
     wall: Duration,
     kernel_start: Duration,
     boots: u128,
+    refuses: bool,
     steps: usize,
 
     // The process.
@@ -107,6 +110,7 @@ pub(crate) struct World {
     pub ran: BTreeMap<String, usize>,
     pub told: BTreeMap<String, Vec<(u16, Value, bool)>>,
     pub reported: Option<Value>,
+    /// How often the machine was asked to reboot.
     pub machine_reboots: usize,
     pub violations: Vec<String>,
 }
@@ -135,6 +139,7 @@ impl World {
             wall: Duration::from_secs(100),
             kernel_start: Duration::ZERO,
             boots: 1,
+            refuses: false,
             steps: 0,
             agent: Agent::new(settings(road, reboot), Durable::default(), None, 1, &now),
             inputs: vec![Input::Begin],
@@ -171,6 +176,7 @@ impl World {
                     self.ask_again();
                 }
                 Deed::Stop => self.inputs.push(Input::Stop),
+                Deed::Refuse => self.refuses = true,
             }
             self.settle();
         }
@@ -480,8 +486,13 @@ impl World {
                 }
                 self.inputs.push(Input::Offline(Reason::Planned));
             }
-            Effect::Reboot => {
+            Effect::Reboot(plan) => {
                 self.machine_reboots += 1;
+                if self.refuses {
+                    let answer = Err("somebody works here".to_owned());
+                    self.inputs.push(Input::RebootAnswered { id: plan.id.clone(), answer });
+                    return Went::On;
+                }
                 if !self.told.values().flatten().any(|(status, ..)| *status == 202) && self.connected {
                     self.violations.push("the machine went down before the cloud had the 202".to_owned());
                 }

@@ -1,11 +1,12 @@
 //! `rebootDevice`: whether a reboot may be had, and what its 202 says. Then `pending`: when it is due and how it is
-//! proved; and `boots`: what is remembered.
+//! proved; `plan`: what is asked of the machine; and `boots`: what is remembered.
 //!
 //! The life of one reboot is its entry in the ledger. This file reads that entry and says what is next; it performs
 //! nothing. That the machine rebooted is known from the kernel's boot id alone, never from a clock or a reply.
 
 pub mod boots;
 pub mod pending;
+pub mod plan;
 
 use std::time::Duration;
 
@@ -64,7 +65,8 @@ impl Mode {
     /// As the reported document calls it.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Machine => "machine",
+            // The one road that there is to a reboot.
+            Self::Machine => "helper",
             Self::Simulated(_) => "simulate",
             Self::Unavailable(_) => "unavailable",
         }

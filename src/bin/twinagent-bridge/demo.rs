@@ -18,6 +18,7 @@ use twinagent::host::clock;
 use twinagent::logging;
 use twinagent::model::now::Timestamp;
 
+use crate::command_line::Demo;
 use crate::interrupt::Interrupt;
 use site::{DEVICE, PROJECT, REGION, REGISTRY, Site};
 use told::Told;
@@ -32,13 +33,6 @@ const ENDING: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 /// The id of the command.
 const COMMAND: &str = "demo-1";
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Demo {
-    /// Stay up afterwards, and say what to try
-    #[arg(long)]
-    keep: bool,
-}
 
 impl Demo {
     pub(crate) fn run(&self) -> anyhow::Result<()> {

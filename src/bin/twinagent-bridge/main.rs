@@ -2,6 +2,7 @@
 //!
 //! Each command is a module of its own. Errors are printed here and nowhere else.
 
+mod command_line;
 mod demo;
 mod interrupt;
 mod serve;
@@ -9,23 +10,9 @@ mod serve;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 
-/// A stand-in for the cloud: Cloud IoT Core's MQTT bridge and REST API on this machine, for trying out and for tests.
-#[derive(Debug, Parser)]
-#[command(name = "twinagent-bridge", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Serves until stopped. When all listeners are bound it prints one JSON line with their addresses.
-    Serve(serve::Serve),
-    /// Plays the whole job on this machine: cloud, device, agent, a simulated reboot, the state it leads to.
-    Demo(demo::Demo),
-}
+use command_line::{Cli, Command};
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {

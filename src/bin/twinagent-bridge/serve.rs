@@ -3,44 +3,13 @@
 //! Standard output has the one line that says where it can be reached; everything else goes to standard error.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use twinagent::bridge::{Bridge, Options};
 
+use crate::command_line::Serve;
 use crate::interrupt::Interrupt;
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Serve {
-    /// The folder for certificates, registries, devices and events.jsonl; made if it is not there
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// Serve MQTT without TLS here; port 0 takes any free port
-    #[arg(long, value_name = "ADDR")]
-    mqtt: Option<String>,
-    /// Serve MQTT over TLS here
-    #[arg(long, value_name = "ADDR")]
-    mqtts: Option<String>,
-    /// Serve REST without TLS here
-    #[arg(long, value_name = "ADDR")]
-    http: Option<String>,
-    /// Serve REST over TLS here
-    #[arg(long, value_name = "ADDR")]
-    https: Option<String>,
-    /// A further name or address in the certificate; may be given several times
-    #[arg(long = "name", value_name = "NAME")]
-    names: Vec<String>,
-    /// A file with the bearer token for REST; needed to serve REST beyond loopback
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Keep sessions and forgive, as brokers do that came after the closed service
-    #[arg(long)]
-    sessions: bool,
-    /// Seconds that a device's clock may be off
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    skew: u64,
-}
 
 impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<()> {

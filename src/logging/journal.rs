@@ -1,4 +1,4 @@
-//! The journal's own protocol: a datagram of named fields for each event (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+//! The journal's own protocol: a datagram of named fields for each event (`systemd.io/JOURNAL_NATIVE_PROTOCOL`).
 //!
 //! Never waits and keeps nothing. What the socket does not take at once, whatever the reason, its caller still has.
 

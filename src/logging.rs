@@ -2,29 +2,28 @@
 //!
 //! `TWINAGENT_LOG` says how much: a level, or levels by module (`info,twinagent::mqtt=debug`). Other crates are never
 //! heard below `info`: they log what they send, and that is nobody's business. Every event is one line, whatever its
-//! fields hold.
+//! fields hold; the journal gets the fields besides. What the journal's socket does not take goes to stderr.
 
-use std::fmt::{self, Write as _};
-use std::io;
+mod journal;
+mod line;
+
+use std::io::{self, Write as _};
 
 use rustix::fs::fstat;
-use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use crate::host::clock;
+use journal::Journal;
+use line::Line;
 
 /// The variable that says how much is logged.
 const VARIABLE: &str = "TWINAGENT_LOG";
 /// Our crate, and with it the binaries of this package.
 const OURS: &str = "twinagent";
-/// The longest line, in characters. The journal takes 48 KiB; what is longer than this was not written by us.
-const LONGEST: usize = 4_096;
 
 /// Starts the log of this process. A second call changes nothing.
 pub fn start() {
@@ -37,13 +36,19 @@ pub fn start_at(default: Level) {
     let (asked, stream) = (std::env::var(VARIABLE).ok(), std::env::var("JOURNAL_STREAM").ok());
     let asked = asked.filter(|asked| !asked.is_empty()).unwrap_or_else(|| default.to_string());
     let (filter, fault) = filter(Some(&asked));
-    let form = if stream.as_deref().is_some_and(is_stderr) { Form::Journal } else { Form::Text };
-    let layer = tracing_subscriber::fmt::layer().event_format(form).with_writer(io::stderr).with_ansi(false);
-    let log = tracing_subscriber::registry().with(filter).with(layer);
-    if tracing::subscriber::set_global_default(log).is_ok()
-        && let Some(fault) = fault
-    {
-        tracing::warn!("{fault}");
+    let (form, (journal, missing)) = if stream.as_deref().is_some_and(is_stderr) {
+        (Form::Journal, Journal::open().map_or_else(|error| (None, Some(error)), |journal| (Some(journal), None)))
+    } else {
+        (Form::Text, (None, None))
+    };
+    let log = tracing_subscriber::registry().with(filter).with(Log { form, journal, stderr: io::stderr });
+    if tracing::subscriber::set_global_default(log).is_ok() {
+        if let Some(fault) = fault {
+            tracing::warn!("{fault}");
+        }
+        if let Some(error) = missing {
+            tracing::warn!(%error, "the log has no fields: there is no socket to send them by");
+        }
     }
 }
 
@@ -77,28 +82,38 @@ fn is_stderr(stream: &str) -> bool {
     facts.is_ok_and(|facts| stream == format!("{}:{}", facts.st_dev, facts.st_ino))
 }
 
-/// How an event becomes a line.
+/// What begins a line of stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// With the priority in front (sd-daemon(3)) and without a time: the journal has its own.
+    /// The priority (sd-daemon(3)) and no time: the journal has its own.
     Journal,
     Text,
 }
 
-impl<S, N> FormatEvent<S, N> for Form
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut line = Line::default();
-        event.record(&mut line);
+/// Brings each event to its place.
+struct Log<W> {
+    form: Form,
+    /// Asked first; what it does not take goes to stderr.
+    journal: Option<Journal>,
+    stderr: W,
+}
+
+impl<S: Subscriber, W: for<'a> MakeWriter<'a> + 'static> Layer<S> for Log<W> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let line = Line::of(event);
         let level = *event.metadata().level();
-        match self {
-            Self::Journal => write!(out, "<{}>", priority(level))?,
-            Self::Text => write!(out, "{} {level:>5} ", clock::wall())?,
+        let text = line.text();
+        if let Some(journal) = &self.journal
+            && journal.take(priority(level), event.metadata().target(), &text, line.fields()).is_ok()
+        {
+            return;
         }
-        line.write_to(&mut out)
+        let whole = match self.form {
+            Form::Journal => format!("<{}>{text}\n", priority(level)),
+            Form::Text => format!("{} {level:>5} {text}\n", clock::wall()),
+        };
+        // With stderr gone there is nobody left to tell.
+        let _ = self.stderr.make_writer().write_all(whole.as_bytes());
     }
 }
 
@@ -109,38 +124,6 @@ fn priority(level: Level) -> u8 {
         Level::WARN => 4,
         Level::INFO => 6,
         Level::DEBUG | Level::TRACE => 7,
-    }
-}
-
-/// The message of an event and, behind it, its fields.
-#[derive(Default)]
-struct Line {
-    message: String,
-    fields: String,
-}
-
-impl Line {
-    fn write_to(&self, out: &mut Writer<'_>) -> fmt::Result {
-        let mut text = self.message.chars().chain(self.fields.chars());
-        for c in text.by_ref().take(LONGEST) {
-            if c.is_control() { write!(out, "{}", c.escape_default())? } else { out.write_char(c)? }
-        }
-        out.write_str(if text.next().is_some() { "…\n" } else { "\n" })
-    }
-}
-
-impl Visit for Line {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" { self.message.push_str(value) } else { self.record_debug(field, &value) }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let written = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
-        // A value whose own Debug fails leaves a torn line, which is no reason to lose the event.
-        let _ = written;
     }
 }
 

@@ -114,9 +114,35 @@ fn check_tells_all_faults_with_file_and_line_and_ends_with_78() {
          twinagent.toml:5: session.kep_alive is not a key; did you mean session.keep_alive?\n\
          keys/device.key cannot be used: it is not PEM: no line `-----BEGIN … PRIVATE KEY-----`\n\
          hint: move the file away, make a new key with `twinagent keygen` and register its public key\n\
-         twinagent: the configuration is wrong\n"
+         twinagent: the configuration is wrong, and the key cannot be used\n"
     );
     assert_eq!((told.code, told.out.as_str()), (78, ""));
+}
+
+#[test]
+fn check_tells_a_key_that_others_can_read_from_a_wrong_configuration() {
+    let device = Device::configured(GOOD);
+    assert_eq!(device.run(&["keygen"]).code, 0);
+    fs::set_permissions(device.path("keys/device.key"), Permissions::from_mode(0o644)).expect("a mode");
+    let told = device.run(&["check"]);
+    assert_eq!((told.code, told.out.as_str()), (78, ""));
+    assert!(told.err.starts_with("the key is open to others (mode 0644"), "{}", told.err);
+    assert!(
+        told.err.ends_with("\ntwinagent: the configuration is right, but the key cannot be used\n"),
+        "{}",
+        told.err
+    );
+}
+
+#[test]
+fn a_key_for_a_folder_that_is_not_there_is_refused_with_a_hint() {
+    let told = Device::new().run(&["keygen", "--out", "/nonexist/x"]);
+    assert_eq!((told.code, told.out.as_str()), (1, ""));
+    assert_eq!(
+        told.err,
+        "twinagent: /nonexist/x cannot be written: No such file or directory (os error 2)\n\
+         hint: there is no folder /nonexist; make it first\n"
+    );
 }
 
 #[test]

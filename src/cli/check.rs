@@ -25,41 +25,30 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: &Arguments)
         return Err(Failure::new(Exit::Usage, why));
     }
     let drop_in = drop_in.map(|path| DropIn { path, text: None });
-    let distrusted = ca_file_fault(folders, file, drop_in);
-    if let Some(why) = &distrusted {
-        output::note(why)?;
-    }
     match verdict(folders, file, drop_in)? {
-        Some(words) if distrusted.is_none() => Ok(output::print(&format!("{words}\n"))?),
-        _ => Err(Failure::new(Exit::BadConfiguration, anyhow::anyhow!("the configuration is wrong"))),
+        Ok(words) => Ok(output::print(&format!("{words}\n"))?),
+        Err(wrong) => Err(Failure::new(Exit::BadConfiguration, wrong)),
     }
 }
 
-/// Why no connection could be made with the configured `ca_file`. `setup` does not ask: it may be called before the file
-/// is there.
-fn ca_file_fault(folders: &Folders, file: Option<&Path>, drop_in: Option<DropIn<'_>>) -> Option<String> {
-    let Loaded { config, origins, .. } = read_configuration(folders, file, drop_in).ok()?;
-    let Cloud::IotCore(cloud) = config.cloud?;
-    let path = cloud.ca_file.filter(|_| cloud.tls)?;
-    let error = tls::client_config(Some(&path)).err()?;
-    // Not everybody may read it, and the daemon says so if it may not.
-    let is_denied =
-        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
-    let place = origins.get("cloud.iotcore.ca_file").map(|place| format!("{place}: "));
-    (!is_denied).then(|| format!("{}{error:#}", place.unwrap_or_default()))
+/// What is wrong, in short; the faults themselves have been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Wrong {
+    #[error("the configuration is wrong")]
+    Configuration,
+    #[error("the configuration is right, but the key cannot be used")]
+    Key,
+    #[error("the configuration is wrong, and the key cannot be used")]
+    Both,
 }
 
-/// What is right, in one line; `None` where something is wrong, after all of it was told.
+/// What is right, in one line, or what is wrong, after all of it was told.
 pub(super) fn verdict(
     folders: &Folders,
     file: Option<&Path>,
     drop_in: Option<DropIn<'_>>,
-) -> io::Result<Option<String>> {
-    let (config, faults) = match read_configuration(folders, file, drop_in) {
-        Ok(Loaded { config, unknown, .. }) => (Some(config), unknown),
-        Err(faults) => (None, [faults.faults, faults.unknown].concat()),
-    };
-    let mut lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
+) -> io::Result<Result<String, Wrong>> {
+    let (configuration, mut lines) = configuration(folders, file, drop_in);
     let key = match device_key(folders) {
         Ok((_, key)) => Some(format!("key {:?}", key.algorithm())),
         Err(failure) => {
@@ -73,12 +62,36 @@ pub(super) fn verdict(
     for line in &lines {
         output::note(line)?;
     }
-    match (config, key) {
-        (Some(config), Some(key)) if lines.is_empty() => {
-            Ok(Some(format!("configuration is right: {}; {key}", says(&config))))
+    Ok(match (configuration, key) {
+        (Some(words), Some(key)) => Ok(format!("configuration is right: {words}; {key}")),
+        (Some(_), None) => Err(Wrong::Key),
+        (None, Some(_)) => Err(Wrong::Configuration),
+        (None, None) => Err(Wrong::Both),
+    })
+}
+
+/// What the configuration says, unless there are faults in it.
+fn configuration(folders: &Folders, file: Option<&Path>, drop_in: Option<DropIn<'_>>) -> (Option<String>, Vec<String>) {
+    match read_configuration(folders, file, drop_in) {
+        Ok(loaded) => {
+            let unknown = loaded.unknown.iter().map(Fault::to_string);
+            let lines: Vec<String> = unknown.chain(distrusted(&loaded)).collect();
+            (lines.is_empty().then(|| says(&loaded.config)), lines)
         }
-        _ => Ok(None),
+        Err(faults) => (None, faults.faults.iter().chain(&faults.unknown).map(Fault::to_string).collect()),
     }
+}
+
+/// Why no connection could be made with the configured `ca_file`.
+fn distrusted(Loaded { config, origins, .. }: &Loaded) -> Option<String> {
+    let Cloud::IotCore(cloud) = config.cloud.as_ref()?;
+    let path = cloud.ca_file.as_ref().filter(|_| cloud.tls)?;
+    let error = tls::client_config(Some(path)).err()?;
+    // Not everybody may read it, and the daemon says so if it may not.
+    let is_denied =
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    let place = origins.get("cloud.iotcore.ca_file").map(|place| format!("{place}: "));
+    (!is_denied).then(|| format!("{}{error:#}", place.unwrap_or_default()))
 }
 
 /// Not every missing key is a fault: a new device has none, and not everybody may read it.

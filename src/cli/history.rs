@@ -68,17 +68,40 @@ fn reboots(history: &Value, now: Timestamp) -> String {
         ),
         ("before", word(history, "/reboots/previous").or_else(|| word(history, "/reboots/previous/id"))),
         ("rebooted", time(history, "/reboots/rebootTime", now)),
-        (
-            "story",
-            history
-                .pointer("/reboots/story")
-                .filter(|story| !story.is_null())
-                .map(|story| line(story).trim_end().to_owned()),
-        ),
     ];
-    let rows: Vec<Vec<String>> =
-        lines.into_iter().filter_map(|(name, text)| Some(vec![name.to_owned(), text?])).collect();
+    let story = history.pointer("/reboots/story").map(|story| story_of(story, now));
+    let lines = lines.into_iter().chain(story.into_iter().flatten());
+    let rows: Vec<Vec<String>> = lines.filter_map(|(name, text)| Some(vec![name.to_owned(), text?])).collect();
     if rows.is_empty() { String::new() } else { format!("\n{}", table(&rows)) }
+}
+
+/// What became of the last reboot that was asked for, in the order in which it happened.
+fn story_of(story: &Value, now: Timestamp) -> [(&'static str, Option<String>); 6] {
+    let is = |place, expected: &str| story.pointer(place).and_then(Value::as_str) == Some(expected);
+    let is_simulated = story.pointer("/simulated") == Some(&Value::Bool(true));
+    let simulated = if is_simulated { ", simulated" } else { "" };
+    let who = word(story, "/commandId").map(|id| {
+        let from = if is("/cause", "local") { "from this machine" } else { "from the cloud" };
+        format!("command {id} {from}")
+    });
+    let down =
+        story.pointer("/downSeconds").and_then(Value::as_f64).map(|seconds| format!(", {seconds} s after it began"));
+    let proof = match (word(story, "/bootId"), word(story, "/previousBootId")) {
+        (Some(_), _) if is_simulated => Some("none, the machine itself went on".to_owned()),
+        (Some(after), Some(before)) => Some(format!("boot {after} followed boot {before}")),
+        _ => None,
+    };
+    [
+        ("last reboot", word(story, "/state").map(|state| state + simulated)),
+        (
+            "  asked for",
+            time(story, "/requestedAt", now).map(|at| who.map_or(at.clone(), |who| format!("{at}, by {who}"))),
+        ),
+        ("  reason", word(story, "/reason")),
+        ("  began", time(story, "/startedAt", now)),
+        ("  over", time(story, "/completedAt", now).map(|at| at + &down.unwrap_or_default())),
+        ("  proof", proof),
+    ]
 }
 
 /// One command, with all that is known of it.

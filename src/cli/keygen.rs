@@ -67,8 +67,13 @@ pub(super) fn make(folders: &Folders, out: Option<&Path>) -> Result<Key, Failure
                 .hint("for a new key, move the old one away first"));
         }
         Err(error) => {
-            let error = anyhow::Error::new(error).context(format!("{} cannot be written", path.display()));
-            return Err(error.into());
+            let is_homeless = error.kind() == io::ErrorKind::NotFound;
+            let failure =
+                Failure::from(anyhow::Error::new(error).context(format!("{} cannot be written", path.display())));
+            return Err(match path.parent().filter(|_| is_homeless) {
+                Some(folder) => failure.hint(format!("there is no folder {}; make it first", folder.display())),
+                None => failure,
+            });
         }
     }
     output::note(&format!("made {}", path.display()))?;

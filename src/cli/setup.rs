@@ -14,6 +14,7 @@ use super::{Exit, Failure, check, config, keygen, output, read_configuration};
 use crate::config::{Cloud, Config, DropIn, Faults, Folders, Place, Setting};
 use crate::dialect::token::Key;
 use crate::host::clock;
+use crate::mqtt::tls;
 
 /// The most of a drop-in that is compared with what would be written, in bytes.
 const LARGEST: u64 = 64 << 10;
@@ -62,6 +63,9 @@ const OPTIONS: [(&str, &str); 4] = [
 
 pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) -> Result<(), Failure> {
     let path = folders.set_up();
+    if let Some(ca_file) = &arguments.ca_file {
+        trustworthy(ca_file)?;
+    }
     let settings = settings(arguments)?;
     let keys: Vec<&str> = settings.iter().map(|(key, _)| *key).collect();
     let text = format!(
@@ -96,9 +100,19 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) 
     output::print(&key.public_pem())?;
     output::note(&next(&loaded.config, &key))?;
     match check::verdict(folders, file, None)? {
-        Some(words) => Ok(output::note(&words)?),
-        None => Err(Failure::new(Exit::Failed, anyhow!("the configuration is wrong"))),
+        Ok(words) => Ok(output::note(&words)?),
+        Err(wrong) => Err(Failure::new(Exit::Failed, wrong)),
     }
+}
+
+/// A connection could be made with this `--ca-file`: without it the daemon would only say so in its log.
+fn trustworthy(ca_file: &Path) -> Result<(), Failure> {
+    let Err(error) = tls::client_config(Some(ca_file)) else { return Ok(()) };
+    let failure = match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(io::ErrorKind::PermissionDenied) => Failure::from(error),
+        _ => Failure::new(Exit::Usage, error),
+    };
+    Err(failure.hint("--ca-file wants the certificates (PEM) of the bridge's CA; nothing was changed"))
 }
 
 /// What was given, by its keys, in the order of the reference.

@@ -110,7 +110,10 @@ fn desired(status: &Value) -> Option<String> {
 fn agent(status: &Value, now: Timestamp) -> Option<String> {
     let version = word(status, "/version")?;
     let started = time(status, "/startTime", now).map(|at| format!(", started {at}"));
-    let restarts = count(status, "/restarts").filter(|n| *n > 0).map(|n| format!(", {n} restarts in this boot"));
+    let restarts = count(status, "/restarts").filter(|n| *n > 0).map(|n| {
+        let word = if n == 1 { "restart" } else { "restarts" };
+        format!(", {n} {word} in this boot")
+    });
     Some(version + &started.unwrap_or_default() + &restarts.unwrap_or_default())
 }
 

@@ -8,15 +8,18 @@ use super::Failure;
 use super::ask::{ask, stdin};
 use super::output::note;
 use crate::config::Folders;
+use crate::model::telemetry::Subfolder;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Where the cloud files it, such as `alerts/hot`
-    subfolder: Option<String>,
+    #[arg(value_parser = Subfolder::parse)]
+    subfolder: Option<Subfolder>,
 }
 
 pub(super) fn run(folders: &Folders, arguments: &Arguments) -> Result<(), Failure> {
+    let subfolder = arguments.subfolder.as_ref().map(Subfolder::as_str);
     let data = STANDARD.encode(stdin()?);
-    ask(folders, "SendTelemetry", &json!({ "subfolder": arguments.subfolder, "data": data }))?;
+    ask(folders, "SendTelemetry", &json!({ "subfolder": subfolder, "data": data }))?;
     Ok(note("queued; it is sent when the cloud can be reached")?)
 }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::retry::Retry;
 use crate::config::{Config, Faults, Folders, Loaded, Sources, last_good};
 use crate::host::names;
 use crate::host::watch::Watcher;
+use crate::model::now::BootInstant;
 use crate::store::{self, StateDir};
 
 pub(super) struct Configuration {
@@ -22,8 +24,8 @@ pub(super) struct Configuration {
     watcher: Option<Watcher>,
     /// Files that the last right configuration named: one that cannot be parsed names none.
     named: Vec<PathBuf>,
-    /// It has reached a session and was kept.
-    is_kept: bool,
+    /// When it is to be kept next; nothing, once it is.
+    keeping: Option<Retry>,
 }
 
 /// Where configurations are read from.
@@ -87,7 +89,7 @@ impl Configuration {
                 tracing::error!("changes of the configuration are not noticed: {error}; hint: SIGHUP reads it again");
             })
             .ok();
-        Ok(Self { place, state, current, problem, watcher, named: files, is_kept: false })
+        Ok(Self { place, state, current, problem, watcher, named: files, keeping: Some(Retry::new()) })
     }
 
     pub(super) fn current(&self) -> &Config {
@@ -145,23 +147,36 @@ impl Configuration {
                     return Ok(None);
                 }
                 tracing::info!("a new configuration is in force");
-                self.is_kept = false;
+                self.keeping = Some(Retry::new());
                 Ok(Some(std::mem::replace(&mut self.current, config)))
             }
         }
     }
 
-    /// Whether this configuration was kept, or tried to be.
-    pub(super) fn is_kept(&self) -> bool {
-        self.is_kept
+    /// When this configuration may be kept, unless it is already.
+    pub(super) fn keep_due(&self) -> Option<BootInstant> {
+        self.keeping.as_ref().map(Retry::due)
     }
 
-    /// A session stands: this configuration is good, and kept for a start with bad files. Writes only what differs.
-    pub(super) async fn keep(&mut self) -> anyhow::Result<()> {
-        self.is_kept = true;
+    /// A session stands: this configuration is good, and kept for a start with bad files. Writes only what differs; if
+    /// that fails, it is due again later.
+    pub(super) async fn keep(&mut self, now: BootInstant) -> anyhow::Result<()> {
         let (state, bytes) = (self.state.clone(), last_good::write(&self.current));
-        if let Err(error) = off_the_loop(move || store::last_good::write(&state, &bytes)).await? {
-            tracing::warn!("the configuration was not kept for bad times: {error}");
+        let written = off_the_loop(move || store::last_good::write(&state, &bytes)).await?;
+        let Some(retry) = &mut self.keeping else { return Ok(()) };
+        match written {
+            Ok(_) => {
+                if retry.has_failed() {
+                    tracing::info!("the configuration is kept for bad times");
+                }
+                self.keeping = None;
+            }
+            Err(error) => {
+                if !retry.has_failed() {
+                    tracing::warn!("the configuration is not kept for bad times: {error}; it is tried again");
+                }
+                retry.failed(now);
+            }
         }
         Ok(())
     }

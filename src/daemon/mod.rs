@@ -4,11 +4,13 @@
 //! effects in order. Nothing else changes state, so nothing needs a lock. While a turn waits for the disk the
 //! connection goes on answering pings, since it is a task of its own.
 
+mod callers;
 mod configuration;
 mod credentials;
 mod keeper;
 mod narrator;
 mod power;
+mod retry;
 mod session;
 mod settings;
 mod watchdog;
@@ -30,12 +32,12 @@ use crate::config::Folders;
 use crate::dialect::token;
 use crate::handler::Handler;
 use crate::host::{boot, clock, systemd};
-use crate::local::{Asked, Server};
 use crate::model::agent::{Agent, Effect, Input};
 use crate::model::durable::Durable;
-use crate::model::now::{BootId, Now};
+use crate::model::now::{BootId, BootInstant, Now};
 use crate::model::problems::Code;
 use crate::store::StateDir;
+use callers::Callers;
 use configuration::Configuration;
 use keeper::Keeper;
 use narrator::Narrator;
@@ -102,8 +104,9 @@ struct Daemon {
     /// SIGHUP: read the configuration again, and try to connect now.
     hangups: Signal,
     power: Power,
-    /// Missing if it could not be opened.
-    local: Option<Server>,
+    callers: Callers,
+    /// What the model last said of the state of things.
+    sentence: String,
     narrator: Narrator,
     watchdog: Watchdog,
     started: Now,
@@ -123,10 +126,11 @@ impl Daemon {
             tracing::warn!("not configured, so no connection is made: {missing}");
         }
         let workers = Workers::new(&parts.handlers);
-        // Without it the cloud is still served, and whoever calls locally is told that nobody answers.
-        let local = Server::bind(&parts.folders.runtime, rights(configuration.current()))
-            .inspect_err(|error| tracing::error!("no local interface: {error:#}"))
-            .ok();
+        let callers = Callers::new(
+            parts.folders.runtime.clone(),
+            rights(configuration.current()),
+            clock::now(started.boot_id).boot,
+        );
         let boot_id = started.boot_id;
         let power = Power::new(&parts.folders.runtime, boot_id);
         let settings = settings(configuration.current(), &session, &workers, &power, started);
@@ -139,7 +143,8 @@ impl Daemon {
             configuration,
             power,
             hangups: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
-            local,
+            callers,
+            sentence: String::new(),
             narrator: Narrator::default(),
             watchdog: Watchdog::new(started.boot),
             started: *started,
@@ -155,8 +160,11 @@ impl Daemon {
             let now = clock::now(self.boot_id);
             self.narrator.hear(&inputs, now.boot);
             // Also one that came into force while a session stands, unless it needs another one.
-            if !self.configuration.is_kept() && self.session.proves(self.configuration.current()) {
-                self.configuration.keep().await?;
+            if self.is_to_be_kept().is_some_and(|due| now.boot >= due) {
+                self.watchdog.pet_while(self.configuration.keep(now.boot)).await?;
+            }
+            if self.callers.open_if_due(now.boot) {
+                self.tell_status();
             }
             let effects = self.agent.handle(&now, std::mem::take(&mut inputs));
             let records = effects.iter().filter_map(|effect| match effect {
@@ -207,12 +215,11 @@ impl Daemon {
                 inputs.extend(self.watchdog.pet_while(begun).await?.map(Input::Offline));
             }
             Effect::Disconnect => inputs.extend(self.session.disconnect().map(Input::Offline)),
-            Effect::Status(sentence) => systemd::status(&sentence),
-            Effect::Reply(caller, reply) => {
-                if let Some(local) = &mut self.local {
-                    local.reply(caller, reply);
-                }
+            Effect::Status(sentence) => {
+                self.sentence = sentence;
+                self.tell_status();
             }
+            Effect::Reply(caller, reply) => self.callers.reply(caller, reply),
             Effect::Reload => self.reload(inputs).await?,
             Effect::Reboot(plan) => inputs.extend(self.power.ask(plan)),
         }
@@ -225,12 +232,13 @@ impl Daemon {
             let config = self.configuration.current();
             let anew = !config.connects_as(&before);
             self.session.reconfigure(config, anew);
-            if let Some(local) = &mut self.local {
-                local.set_rights(rights(config));
-            }
+            self.callers.set_rights(rights(config));
             inputs.push(self.reloaded(anew));
         }
         inputs.push(self.config_problem());
+        if self.callers.open(clock::boot()) {
+            self.tell_status();
+        }
         Ok(())
     }
 
@@ -238,6 +246,19 @@ impl Daemon {
         let config = self.configuration.current();
         let settings = settings(config, &self.session, &self.workers, &self.power, &self.started);
         Input::Reloaded { settings: Box::new(settings), anew }
+    }
+
+    /// When the configuration is due to be kept for bad times, if a session shows that it is good.
+    fn is_to_be_kept(&self) -> Option<BootInstant> {
+        self.configuration.keep_due().filter(|_| self.session.proves(self.configuration.current()))
+    }
+
+    /// One line for `systemctl status`: what the model says, and what only this loop knows.
+    fn tell_status(&self) {
+        match self.callers.trouble() {
+            None => systemd::status(&self.sentence),
+            Some(why) => systemd::status(&format!("{}; no local interface: {why}", self.sentence)),
+        }
     }
 
     fn config_problem(&self) -> Input {
@@ -269,7 +290,13 @@ impl Daemon {
         stop: Pin<&mut impl Future<Output = ()>>,
     ) -> anyhow::Result<Option<End>> {
         let now = clock::now(self.boot_id);
-        let deadline = [self.agent.deadline(&now), self.keeper.deadline(), self.watchdog.pet(now.boot)];
+        let deadline = [
+            self.agent.deadline(&now),
+            self.keeper.deadline(),
+            self.callers.deadline(),
+            self.is_to_be_kept(),
+            self.watchdog.pet(now.boot),
+        ];
         let sleep = deadline.into_iter().flatten().min().map_or(Duration::MAX, |due| due.since(now.boot));
         let mut is_changed = false;
         // The cloud comes last of what can happen: it may have more to say at any time, and all else is bounded.
@@ -290,7 +317,7 @@ impl Daemon {
                 inputs.push(self.reloaded(false));
             }
             input = self.workers.next() => inputs.push(input),
-            input = asked(&mut self.local) => inputs.push(input),
+            input = self.callers.next() => inputs.push(input),
             input = self.session.next() => inputs.push(input),
             () = tokio::time::sleep(sleep) => inputs.push(Input::Tick),
         }
@@ -311,15 +338,6 @@ impl Daemon {
         let is_back = !self.is_stopping && self.keeper.is_back(&clock::now(self.boot_id)).await?;
         // What was gathered is lost with the connection, so the cloud says it again.
         Ok(is_back.then_some(End::JournalIsBack))
-    }
-}
-
-/// What is asked on this machine next; nothing, without a local interface. May be dropped without loss.
-async fn asked(local: &mut Option<Server>) -> Input {
-    let Some(local) = local else { return std::future::pending().await };
-    match local.next().await {
-        Asked::Question(caller, question) => Input::Asked(question, caller),
-        Asked::Gone(caller) => Input::Gone(caller),
     }
 }
 

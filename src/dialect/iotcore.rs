@@ -105,7 +105,7 @@ impl Dialect for IotCore {
                 (self.topic("events"), payload.clone(), COMMAND)
             }
             Outbound::Telemetry(Message { subfolder, payload }) => {
-                (self.topic(&format!("events/{subfolder}")), payload.clone(), COMMAND)
+                (self.topic(&format!("events/{}", subfolder.as_str())), payload.clone(), COMMAND)
             }
         };
         if payload.len() > limit {

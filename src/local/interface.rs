@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::protocol::{Answer, Call};
 use crate::model::ask::{Question, Refusal};
 use crate::model::command::{CommandId, Method};
+use crate::model::telemetry::Subfolder;
 
 pub const AGENT: &str = "io.twinagent.Agent";
 const SERVICE: &str = "org.varlink.service";
@@ -22,8 +23,6 @@ const SERVICE_DESCRIPTION: &str = include_str!("org.varlink.service.varlink");
 
 /// The largest telemetry message: what the clouds take of one message (Cloud IoT Core and IoT Hub: 256 KiB).
 pub const LARGEST_TELEMETRY: usize = 256 * 1024;
-/// The longest subfolder of telemetry, in bytes. Topics have at most 64 KiB, clouds allow far less.
-const LONGEST_SUBFOLDER: usize = 256;
 
 /// What a call wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,10 +86,8 @@ fn question(name: &str, follow: bool, given: &mut Given) -> Result<Option<Questi
 }
 
 fn telemetry(given: &mut Given) -> Result<Question, Complaint> {
-    let subfolder = given.text("subfolder")?.unwrap_or_default();
-    if !is_subfolder(&subfolder) {
-        return Err(Complaint::parameter("subfolder"));
-    }
+    let subfolder = Subfolder::parse(&given.text("subfolder")?.unwrap_or_default());
+    let subfolder = subfolder.map_err(|_| Complaint::parameter("subfolder"))?;
     let payload = match (given.text("text")?, given.text("data")?) {
         (Some(text), None) => Bytes::from(text),
         (None, Some(data)) => STANDARD.decode(data).map_err(|_| Complaint::parameter("data"))?.into(),
@@ -101,14 +98,6 @@ fn telemetry(given: &mut Given) -> Result<Question, Complaint> {
         return Err(Refusal::TooLarge { limit: LARGEST_TELEMETRY }.into());
     }
     Ok(Question::Telemetry { subfolder, payload })
-}
-
-/// Whether it may follow the cloud's topic for telemetry: nothing, or levels without wildcards (MQTT 3.1.1, 4.7).
-fn is_subfolder(text: &str) -> bool {
-    text.is_empty()
-        || text.len() <= LONGEST_SUBFOLDER
-            && !text.contains(|c: char| c.is_control() || c == '#' || c == '+')
-            && text.split('/').all(|level| !level.is_empty())
 }
 
 /// What `GetInfo` answers.

@@ -50,7 +50,8 @@ pub struct Agent {
     pub(super) session: Option<Session>,
     /// Why there is no connection, if there is none.
     pub(super) last_reason: Option<Reason>,
-    /// The last end of a connection that was not planned.
+    /// The last end of a session that stood and was to go on. The tries that fail until the next one stands are no
+    /// ends: they would hide what an outage began with, and are told as [`Self::last_reason`].
     pub(super) last_disconnect: Option<(Reason, Timestamp)>,
     pub(super) problems: Problems,
     pub(super) callers: Callers,
@@ -190,13 +191,14 @@ impl Agent {
     }
 
     fn offline(&mut self, reason: Reason, now: &Now) {
+        let stood = self.connection.is_online();
         self.connection.offline(&reason, now.boot);
         self.outbox.lost(reason == Reason::Closed, now.boot);
         self.session = None;
         if let Reason::NoLogin(why) = &reason {
             self.note(Code::Key, Some(why), now);
         }
-        if reason != Reason::Planned {
+        if stood && reason != Reason::Planned {
             self.last_disconnect = Some((reason.clone(), now.wall));
             self.outbox.changed();
         }

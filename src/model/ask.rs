@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::command::{CommandId, Method};
+use super::telemetry::Subfolder;
 
 /// One caller waiting for an answer. Never used twice in one run of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,8 +33,7 @@ pub enum Question {
     /// Merges a patch (RFC 7396) into the reported document.
     Report { patch: Map<String, Value> },
     /// Sends telemetry, now or when there is a connection; when too much waits, the oldest is dropped and counted.
-    /// `subfolder` may be empty.
-    Telemetry { subfolder: String, payload: Bytes },
+    Telemetry { subfolder: Subfolder, payload: Bytes },
     /// The desired document, and with `follow` each further one.
     Desired { follow: bool },
     /// Reads the configuration again.

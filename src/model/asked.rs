@@ -29,9 +29,6 @@ const MEMBERS: usize = 32 * 1_024;
 /// Commands that a history shows at most.
 const HISTORY: usize = 100;
 
-/// The longest subfolder of telemetry, in bytes (Cloud IoT Core: 256).
-const SUBFOLDER: usize = 256;
-
 /// Everybody on this machine who waits for something.
 #[derive(Clone, Debug, Default)]
 pub struct Callers {
@@ -74,7 +71,8 @@ impl Agent {
             Question::Twin => Ok((self.twin_document(), true)),
             Question::Report { patch } => self.report_members(patch, out).map(|()| (json!({ "merged": true }), true)),
             Question::Telemetry { subfolder, payload } => {
-                self.take_telemetry(subfolder, payload).map(|()| (json!({ "queued": true }), true))
+                self.outbox.push_telemetry(Message { subfolder, payload });
+                Ok((json!({ "queued": true }), true))
             }
             Question::Desired { follow } => {
                 if follow {
@@ -190,21 +188,6 @@ impl Agent {
             return Err(Refusal::TooLarge { limit: MEMBERS });
         }
         self.record(Record::Reported { patch }, out);
-        Ok(())
-    }
-
-    fn take_telemetry(&mut self, subfolder: String, payload: Bytes) -> Result<(), Refusal> {
-        let fits = subfolder.len() <= SUBFOLDER
-            && !subfolder.starts_with('/')
-            && !subfolder.ends_with('/')
-            && subfolder.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_.-".contains(&byte));
-        if !fits {
-            let why = format!(
-                "a subfolder has at most {SUBFOLDER} of the characters A-Z a-z 0-9 _ . - / and no / at its ends"
-            );
-            return Err(Refusal::CannotNow { why });
-        }
-        self.outbox.push_telemetry(Message { subfolder, payload });
         Ok(())
     }
 

@@ -22,6 +22,10 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 /// A planned DISCONNECT that has not ended the connection by then never will.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
+/// A fleet is given a new configuration or new roots at one moment; its devices take at most this long to act on it, each
+/// its own time, so that they do not all come at once.
+const SPREAD: Duration = Duration::from_secs(5);
+
 /// What the operator and the cloud allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
@@ -178,14 +182,15 @@ impl Connection {
 
 impl Connection {
     /// The terms have changed, and with `anew` so has what a login says: an old session is renewed and a new one is
-    /// tried at once, whatever failed before.
+    /// tried within [`SPREAD`], whatever failed before.
     pub fn set_terms(&mut self, terms: Terms, anew: bool, now: BootInstant) {
         self.terms = terms;
         if anew {
             self.failures = 0;
+            let soon = now + self.dice.up_to(SPREAD);
             match &mut self.state {
-                State::Waiting { until } => *until = now,
-                State::Online { renew, .. } => *renew = Some(now),
+                State::Waiting { until } => *until = soon.min(*until),
+                State::Online { renew, .. } => *renew = Some(renew.map_or(soon, |renew| soon.min(renew))),
                 // It began with what is no longer true.
                 State::Connecting => self.state = State::Closing { until: now },
                 State::Off | State::Settling { .. } | State::Closing { .. } => {}
@@ -193,11 +198,12 @@ impl Connection {
         }
     }
 
-    /// What made a login impossible may be gone: there is no reason to wait any longer.
+    /// What made a login impossible may be gone: there is no reason to wait longer than [`SPREAD`].
     pub fn hurry(&mut self, now: BootInstant) {
+        let soon = now + self.dice.up_to(SPREAD);
         if let State::Waiting { until } = &mut self.state {
             // What failed before still counts: should this change be none, or one of many, the waits go on growing.
-            *until = now;
+            *until = soon.min(*until);
         }
     }
 
@@ -319,6 +325,38 @@ mod tests {
         assert_eq!(connection.failures, 20);
         connection.offline(&Reason::Closed, at(19 + 60));
         assert_eq!(connection.failures, 1);
+    }
+
+    #[test]
+    fn a_fleet_that_is_given_one_configuration_does_not_come_back_at_one_moment() {
+        let mut moments: Vec<Duration> = (0..1_000)
+            .map(|seed| {
+                let (mut standing, mut waiting) = (online(seed), online(seed));
+                for _ in 0..20 {
+                    waiting.offline(&Reason::Refused { code: 5 }, at(100));
+                }
+                standing.set_terms(terms(), true, at(100));
+                waiting.set_terms(terms(), true, at(100));
+                let mut hurried = waiting.clone();
+                hurried.hurry(at(100));
+                for connection in [&standing, &waiting, &hurried] {
+                    assert!(connection.deadline().is_some_and(|due| due <= at(105)), "{connection:?}");
+                }
+                standing.deadline().expect("a renewal").since(at(100))
+            })
+            .collect();
+        moments.sort();
+        for (tenth, most) in (1..=10).zip((500..).step_by(500)) {
+            let come = moments.partition_point(|moment| *moment <= Duration::from_millis(most));
+            assert!((tenth * 70..=tenth * 130).contains(&come), "after {most} ms: {come} of 1000");
+        }
+    }
+
+    #[test]
+    fn a_renewal_that_is_due_is_not_put_off_by_a_new_configuration() {
+        let mut connection = online(3);
+        connection.set_terms(terms(), true, at(2_880));
+        assert_eq!(connection.deadline(), Some(at(2_880)));
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+/// The longest subfolder, in bytes (Cloud IoT Core: 256).
+const LONGEST_SUBFOLDER: usize = 256;
+
 /// Messages that may wait.
 pub const MESSAGES: usize = 256;
 
@@ -14,11 +17,40 @@ const BYTES: usize = 1_024 * 1_024;
 /// event topic closes on each message, and telemetry must not cost the device its commands.
 const CLOSED_ON: u32 = 3;
 
+/// Where the cloud files a message: levels of a topic, or nothing. No wildcard can be in it (MQTT 3.1.1, 4.7).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subfolder(String);
+
+/// The text is no [`Subfolder`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a subfolder: expected are words of A-Z a-z 0-9 _ . - with a / between two, at most {LONGEST_SUBFOLDER} characters"
+)]
+pub struct NotASubfolder;
+
+impl Subfolder {
+    /// Checks the text; the only way to make one that is not empty.
+    pub fn parse(text: &str) -> Result<Self, NotASubfolder> {
+        let is_word = |word: &str| {
+            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        };
+        let fits = text.is_empty() || text.len() <= LONGEST_SUBFOLDER && text.split('/').all(is_word);
+        if fits { Ok(Self(text.to_owned())) } else { Err(NotASubfolder) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// A part of the topic, without a slash at its ends; may be empty.
-    pub subfolder: String,
+    pub subfolder: Subfolder,
     pub payload: Bytes,
 }
 
@@ -93,7 +125,7 @@ mod tests {
     use super::*;
 
     fn message(n: usize, bytes: usize) -> Message {
-        Message { subfolder: n.to_string(), payload: vec![0; bytes].into() }
+        Message { subfolder: Subfolder(n.to_string()), payload: vec![0; bytes].into() }
     }
 
     #[test]
@@ -103,9 +135,20 @@ mod tests {
             telemetry.push(message(n, 1));
         }
         assert_eq!((telemetry.waiting(), telemetry.dropped()), (MESSAGES, 10));
-        assert_eq!(telemetry.pop().map(|message| message.subfolder), Some("10".to_owned()));
+        assert_eq!(telemetry.pop().map(|message| message.subfolder.0), Some("10".to_owned()));
         telemetry.push(message(0, BYTES));
         assert_eq!(telemetry.waiting(), 1, "bytes are bounded too, and the newest stays");
+    }
+
+    #[test]
+    fn a_subfolder_is_words_and_slashes_between_them() {
+        for right in ["", "alerts", "alerts/hot", "a.b-c_d/0", &"x".repeat(LONGEST_SUBFOLDER)] {
+            assert_eq!(Subfolder::parse(right).as_ref().map(Subfolder::as_str), Ok(right));
+        }
+        for wrong in ["/", "/a", "a/", "a//b", "a b", "a+", "#", "a/#", "ä", "a\0", &"x".repeat(LONGEST_SUBFOLDER + 1)]
+        {
+            assert_eq!(Subfolder::parse(wrong), Err(NotASubfolder), "{wrong:?}");
+        }
     }
 
     #[test]
@@ -113,7 +156,7 @@ mod tests {
         let mut telemetry = Telemetry::default();
         telemetry.push(message(3, 1));
         telemetry.put_back([message(1, 1), message(2, 1)].into_iter());
-        let order: Vec<String> = std::iter::from_fn(|| telemetry.pop()).map(|message| message.subfolder).collect();
+        let order: Vec<String> = std::iter::from_fn(|| telemetry.pop()).map(|message| message.subfolder.0).collect();
         assert_eq!(order, ["1", "2", "3"]);
         assert_eq!(telemetry.bytes, 0);
     }

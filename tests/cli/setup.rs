@@ -116,10 +116,37 @@ fn what_would_not_work_is_refused_and_nothing_is_written() {
 }
 
 #[test]
+fn roots_that_nobody_could_connect_with_are_refused_and_nothing_is_written() {
+    let device = Device::new();
+    fs::write(device.path("rubbish.pem"), "rubbish").expect("a file");
+    let rubbish = device.path("rubbish.pem");
+    for (file, words) in
+        [("/no/ca.pem", "No such file or directory"), (rubbish.to_str().expect("UTF-8"), "no certificate in it")]
+    {
+        let told = device.run(&[&WHOLE[..], &["--ca-file", file]].concat());
+        assert_eq!((told.code, told.out.as_str()), (2, ""));
+        assert!(told.err.starts_with("twinagent: ca_file ") && told.err.contains(words), "{}", told.err);
+        assert!(
+            told.err
+                .ends_with("\nhint: --ca-file wants the certificates (PEM) of the bridge's CA; nothing was changed\n")
+        );
+        assert_eq!(entries(device.0.path()), ["rubbish.pem"]);
+    }
+
+    // One that was configured before is not of this line, and told as `check` tells it.
+    let device = Device::configured("[cloud.iotcore]\nca_file = \"/no/ca.pem\"\n");
+    let told = device.run(&WHOLE);
+    assert!(told.code == 1 && told.err.contains("\ntwinagent.toml:2: ca_file /no/ca.pem: No such file"), "{told:?}");
+}
+
+#[test]
 fn what_stands_elsewhere_completes_it_or_is_in_its_way() {
     let device = Device::configured(&GOOD.replace("id = \"gw-1\"", ""));
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bridge/fixtures/ca.cert.pem"), device.path("ca.pem"))
+        .expect("a file");
     let short = ["setup", "--kind", "iotcore", "--device", "gw-9", "--ca-file", "ca.pem"];
-    let told = device.run(&short);
+    let run = device.command(&short).current_dir(device.0.path()).output().expect("the program runs");
+    let told = Told::from(run, device.0.path());
     assert_eq!(told.code, 0, "{}", told.err);
     assert!(told.err.contains("device gw-9 of registry my-registry"), "{}", told.err);
     let written = fs::read_to_string(device.path("conf.d/50-setup.toml")).expect("the file");

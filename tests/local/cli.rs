@@ -58,6 +58,7 @@ fn status_is_for_people_and_for_pipes() {
     );
     assert_eq!(lines[4], "  commands   1 running, 2 waiting, 3 untold");
     assert!(told.out.contains("  telemetry  7 dropped\n"), "{}", told.out);
+    assert!(told.out.contains(", 1 restart in this boot\n"), "{}", told.out);
     let end = told.out.split_once("problems\n").expect("problems").1;
     assert!(end.starts_with("  disk  no space  since 2026-11-21 03:00:00Z ("), "{end}");
     assert!(!told.out.contains('\x1b'), "no colour in a pipe");
@@ -99,7 +100,23 @@ fn methods_and_history_are_tables() {
     assert_eq!(rows[0], "ID              METHOD        STATUS  TOLD     TOOK   ACCEPTED");
     assert!(rows[1].starts_with("42              count         200     yes      1m 2s  2026-11-21 04:00:20Z ("));
     assert!(rows[2].starts_with("rather-long-id  rebootDevice  202     not yet  -      2026-11-21 04:02:00Z ("));
-    assert!(rows[4].starts_with("this boot  b2, 2026-11-21 04:00:07Z ("), "{history}");
+    let story: Vec<String> = rows[4..].iter().map(|row| row.split(" (").next().expect("a part").to_owned()).collect();
+    assert_eq!(
+        story,
+        [
+            "this boot    b2, 2026-11-21 04:00:07Z",
+            "before       b1",
+            "rebooted     2026-11-21 04:00:07Z",
+            "last reboot  completed",
+            "  asked for  2026-11-21 03:59:30Z",
+            "  reason     new kernel\u{fffd}[2J",
+            "  began      2026-11-21 03:59:36Z",
+            "  over       2026-11-21 04:00:07Z",
+            "  proof      boot b2 followed boot b1",
+        ]
+    );
+    assert!(rows[8].ends_with(" ago), by command 9 from the cloud"), "{}", rows[8]);
+    assert!(rows[11].ends_with(" ago), 31.2 s after it began"), "{}", rows[11]);
 
     let one = run(&daemon, &["history", "42"]);
     assert!(one.out.starts_with("id        42\n") && one.out.contains("{\n  \"n\": 1\n}\n"), "{}", one.out);
@@ -134,6 +151,7 @@ fn what_is_typed_wrong_is_found_before_the_daemon_is_asked() {
         (&["invoke", "echo", "{reason: x}"], "the payload is not JSON"),
         (&["invoke", "echo", "1", "--id", "a/b"], "not a command id"),
         (&["history", "a b"], "not a command id"),
+        (&["telemetry", "/alerts"], "not a subfolder: expected are words of A-Z a-z 0-9 _ . - with a / between two"),
         (&["twin", "report", "[1]"], "the patch is no JSON object"),
         (&["twin", "report", "x"], "the patch is not JSON"),
     ] {

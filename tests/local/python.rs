@@ -40,7 +40,7 @@ fn the_example_reports_sends_telemetry_and_follows_desired() {
     });
     assert!(matches!(asked.next(), Some(Question::Report { patch }) if patch["door"] == "open"));
     assert!(matches!(asked.next(), Some(Question::Telemetry { subfolder, payload })
-        if subfolder == "alerts" && payload == "the door is open"));
+        if subfolder.as_str() == "alerts" && payload == "the door is open"));
     assert!(matches!(asked.next(), Some(Question::Desired { follow: true })));
 
     // The example's own report was the first.

@@ -42,6 +42,34 @@ fn the_sentence_says_what_is_the_matter_and_is_said_once() {
 }
 
 #[test]
+fn the_last_end_is_that_of_a_session_whatever_fails_until_the_next_one() {
+    let mut desk = Desk::new(Road::Reported, SIMULATED);
+    let last = |desk: &Desk| desk.twin["agent"].get("lastDisconnect").cloned();
+    assert_eq!(last(&desk), None);
+    desk.take([Input::Offline(Reason::DeadLink { seconds: 15 })]);
+    let ended = desk.now().wall;
+    for reason in [Reason::Dns("no such host".to_owned()), Reason::Refused { code: 5 }] {
+        desk.wait(6);
+        desk.take([Input::Offline(reason)]);
+    }
+    desk.wait(6);
+    desk.online();
+    desk.wait(2);
+    let told = last(&desk).expect("an end");
+    assert_eq!(told["reason"], "dead link: no answer to a ping within 15 s");
+    assert_eq!(told["time"], json!(ended));
+
+    // What the broker makes of a planned end is none.
+    desk.take([Input::Reloaded { settings: Box::new(desk.settings.clone()), anew: true }]);
+    assert!(desk.wait(5).contains(&Effect::Disconnect));
+    desk.take([Input::Offline(Reason::Lost("reset by peer".to_owned()))]);
+    desk.wait(6);
+    desk.online();
+    desk.wait(2);
+    assert_eq!(last(&desk), Some(told));
+}
+
+#[test]
 fn without_a_configuration_nothing_connects_and_the_sentence_says_what_to_do() {
     let mut settings = settings(Road::Own, SIMULATED);
     settings.cloud = Err("set `kind` under [cloud]".to_owned());

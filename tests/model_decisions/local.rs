@@ -6,6 +6,7 @@ use twinagent::model::ask::{CallerId, Question, Refusal, Reply};
 use twinagent::model::cloud::{Inbound, Outbound, Road};
 use twinagent::model::command::{CommandId, Method};
 use twinagent::model::record::Record;
+use twinagent::model::telemetry::Subfolder;
 
 use twinagent::model::wire::Reason;
 
@@ -158,7 +159,10 @@ fn members_are_merged_and_the_agents_own_are_refused() {
 }
 
 fn telemetry(subfolder: &str, text: &str) -> Question {
-    Question::Telemetry { subfolder: subfolder.to_owned(), payload: text.to_owned().into() }
+    Question::Telemetry {
+        subfolder: Subfolder::parse(subfolder).expect("a subfolder"),
+        payload: text.to_owned().into(),
+    }
 }
 
 fn sent(effects: &[Effect]) -> Vec<String> {
@@ -180,9 +184,6 @@ fn telemetry_waits_for_a_connection_and_survives_the_loss_of_one() {
     desk.acknowledges = true;
     desk.wait(10);
     assert_eq!(sent(&desk.online()), ["2", "3"]);
-    for subfolder in ["/a", "a/", "a b", "a+", "#", "ä"] {
-        assert!(matches!(refusal(&ask(&mut desk, 1, telemetry(subfolder, ""))), Refusal::CannotNow { .. }));
-    }
 }
 
 #[test]
@@ -286,7 +287,8 @@ fn a_new_configuration_holds_at_once_and_reconnects_only_if_a_login_says_somethi
     assert_eq!(answers(&desk.hear(request("count", Some("a"), json!(null))))[0].status.0, 404);
     assert_eq!(starts(&desk.hear(request("e", Some("b"), json!(null)))).len(), 1);
     desk.wait(2);
-    assert!(desk.take([reloaded(true)]).contains(&Effect::Disconnect));
+    desk.take([reloaded(true)]);
+    assert!(desk.wait(5).contains(&Effect::Disconnect), "in its own time, but within seconds");
 }
 
 #[test]

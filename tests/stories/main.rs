@@ -16,6 +16,7 @@ mod ends;
 mod kill;
 mod living;
 mod local;
+mod mended;
 mod order;
 mod outage;
 mod reboot;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dialect::token::generate;
+use crate::model::telemetry::Subfolder;
 
 fn dialect(answers: Answers) -> IotCore {
     let settings = Settings {
@@ -103,11 +104,12 @@ fn a_bare_payload_is_for_the_default_method_if_there_is_one() {
 #[test]
 fn telemetry_goes_to_its_subfolder() {
     for (subfolder, topic) in [("", "/devices/gw-1/events"), ("a/b", "/devices/gw-1/events/a/b")] {
-        let message = Message { subfolder: subfolder.to_owned(), payload: Bytes::from_static(b"x") };
+        let message =
+            Message { subfolder: Subfolder::parse(subfolder).expect("one"), payload: Bytes::from_static(b"x") };
         let packet = dialect(Answers::State).encode(&Outbound::Telemetry(message)).expect("a packet");
         assert_eq!((packet.topic.as_str(), &packet.payload[..], packet.qos), (topic, &b"x"[..], Qos::AtLeastOnce));
     }
-    let large = Message { subfolder: String::new(), payload: vec![0; COMMAND + 1].into() };
+    let large = Message { subfolder: Subfolder::default(), payload: vec![0; COMMAND + 1].into() };
     assert!(dialect(Answers::State).encode(&Outbound::Telemetry(large)).is_err());
 }
 

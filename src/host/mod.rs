@@ -8,4 +8,5 @@ pub mod clock;
 pub mod names;
 pub mod system;
 pub mod systemd;
+pub mod volatile;
 pub mod watch;

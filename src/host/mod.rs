@@ -5,6 +5,7 @@
 
 pub mod boot;
 pub mod clock;
+pub mod logind;
 pub mod names;
 pub mod system;
 pub mod systemd;

@@ -85,6 +85,7 @@ debian_packages() {
     has cc || missing+=(gcc libc6-dev)
     has c++ || missing+=(g++)
     has curl || missing+=(curl)
+    has dbus-daemon || missing+=(dbus-daemon)
     has mkfs.ext4 || missing+=(e2fsprogs)
     has mosquitto || missing+=(mosquitto)
     has openssl || missing+=(openssl)

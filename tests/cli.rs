@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 #[path = "cli/setup.rs"]
 mod setup;
+#[path = "cli/veto.rs"]
+mod veto;
 
 const GOOD: &str = r#"
 [device]

@@ -23,6 +23,7 @@ mod status;
 mod telemetry;
 mod token;
 mod twin;
+mod veto;
 
 use std::path::{Path, PathBuf};
 
@@ -77,6 +78,8 @@ pub enum Command {
     Twin(twin::Arguments),
     /// Send telemetry from stdin, at most 256 KiB
     Telemetry(telemetry::Arguments),
+    /// Hold reboots back from this machine
+    Veto(veto::Arguments),
     /// Print a shell's completions
     Completions(completions::Arguments),
     /// Do the reboot that the daemon has asked for; what twinagent-reboot.service starts
@@ -104,6 +107,7 @@ impl Cli {
             Command::History(arguments) => history::run(&folders, &arguments),
             Command::Twin(arguments) => twin::run(&folders, arguments),
             Command::Telemetry(arguments) => telemetry::run(&folders, &arguments),
+            Command::Veto(arguments) => veto::run(&folders, arguments),
             Command::Completions(arguments) => completions::run(arguments),
             Command::RunReboot => run_reboot::run(),
         }

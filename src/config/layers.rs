@@ -49,6 +49,8 @@ pub struct Folders {
     pub configuration: PathBuf,
     /// Drop-ins that last until the next boot.
     pub volatile: PathBuf,
+    /// Vetoes that last until the next boot.
+    pub vetoes: PathBuf,
     /// What must outlive a reboot.
     pub state: PathBuf,
     /// Sockets.
@@ -67,6 +69,7 @@ impl Folders {
             vendor: "/usr/lib/twinagent/conf.d".into(),
             configuration: folder("CONFIGURATION_DIRECTORY").unwrap_or_else(|| "/etc/twinagent".into()),
             volatile: "/run/twinagent-config".into(),
+            vetoes: "/run/twinagent-veto.d".into(),
             state: folder("STATE_DIRECTORY").unwrap_or_else(|| "/var/lib/twinagent".into()),
             runtime: folder("RUNTIME_DIRECTORY").unwrap_or_else(|| "/run/twinagent".into()),
             credentials: folder("CREDENTIALS_DIRECTORY"),
@@ -89,6 +92,11 @@ impl Folders {
     /// The drop-in that `twinagent setup` writes.
     pub fn set_up(&self) -> PathBuf {
         self.drop_ins().join("50-setup.toml")
+    }
+
+    /// Vetoes that outlive a reboot.
+    pub fn kept_vetoes(&self) -> PathBuf {
+        self.configuration.join("veto.d")
     }
 
     /// Where private keys are kept.

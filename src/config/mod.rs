@@ -15,6 +15,7 @@ mod reader;
 mod rules;
 mod setting;
 mod specifier;
+pub mod veto;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

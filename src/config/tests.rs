@@ -50,6 +50,7 @@ impl Machine {
             vendor: at("usr"),
             configuration: at("etc"),
             volatile: at("run"),
+            vetoes: at("veto"),
             state: at("state"),
             runtime: at("runtime"),
             credentials: None,

@@ -5,8 +5,10 @@
 
 pub mod boot;
 pub mod clock;
+pub mod logind;
 pub mod names;
 pub mod power;
 pub mod system;
 pub mod systemd;
+pub mod volatile;
 pub mod watch;

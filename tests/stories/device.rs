@@ -145,6 +145,7 @@ impl Device {
             vendor: self.path("usr"),
             configuration: self.path("etc"),
             volatile: self.path("volatile"),
+            vetoes: self.path("veto"),
             state: self.path("state"),
             runtime: self.path("run"),
             credentials: None,

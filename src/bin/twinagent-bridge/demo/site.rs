@@ -58,6 +58,7 @@ impl Site {
             vendor: agent.join("vendor"),
             configuration: agent.join("etc"),
             volatile: agent.join("volatile"),
+            vetoes: agent.join("veto"),
             state: agent.join("state"),
             runtime: agent.join("run"),
             credentials: None,

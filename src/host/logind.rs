@@ -1,0 +1,124 @@
+//! logind over D-Bus (org.freedesktop.login1(5)): may we reboot, who objects, reboot, and word of every shutdown.
+//!
+//! Asks and hands on. What an answer means, the model decides; that the reply to `Reboot` proves nothing, whatever it
+//! says, it knows too. Every call has an end: a bus that hangs is one that cannot be reached.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, Proxy, connection};
+
+/// The longest wait for any answer. logind answers within milliseconds; while it starts, within a second or two.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Signals that wait to be read. There is one a shutdown.
+const QUEUE: usize = 8;
+
+const NAME: &str = "org.freedesktop.login1";
+const PATH: &str = "/org/freedesktop/login1";
+const MANAGER: &str = "org.freedesktop.login1.Manager";
+const WHO: &str = "twinagent";
+
+/// logind, as long as the bus is there.
+#[derive(Clone, Debug)]
+pub struct Logind {
+    manager: Proxy<'static>,
+}
+
+/// What logind says of our right to reboot the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Without being asked anything.
+    Yes,
+    /// Somebody would have to give a password, or a block inhibitor is held: both read the same.
+    Challenge,
+    No,
+    /// This machine cannot be rebooted.
+    Impossible,
+}
+
+/// Somebody who wants no shutdown now. Their words come from any program of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inhibitor {
+    pub who: String,
+    pub why: String,
+}
+
+/// A lock by which every shutdown waits for us, `InhibitDelayMaxSec` at most (logind.conf(5): 5 s unless told otherwise).
+/// Dropping it lets the shutdown go on.
+#[derive(Debug)]
+pub struct DelayLock {
+    _held: OwnedFd,
+}
+
+/// logind did not answer, or not as it is documented to.
+#[derive(Debug, thiserror::Error)]
+#[error("logind: {0}")]
+pub struct BusError(#[from] zbus::Error);
+
+impl Logind {
+    /// Connects to the system bus. That nobody there is called logind shows at the first call.
+    pub async fn connect() -> Result<Self, BusError> {
+        let connecting = connection::Builder::system()?.max_queued(QUEUE).method_timeout(PATIENCE).build();
+        let connection = within(connecting).await?;
+        Self::on(&connection).await
+    }
+
+    async fn on(connection: &Connection) -> Result<Self, BusError> {
+        let building = zbus::proxy::Builder::new(connection)
+            .destination(NAME)?
+            .path(PATH)?
+            .interface(MANAGER)?
+            .cache_properties(CacheProperties::No)
+            .build();
+        Ok(Self { manager: within(building).await? })
+    }
+
+    /// Whether we may reboot the machine, as polkit and the inhibitors stand now.
+    pub async fn can_reboot(&self) -> Result<Right, BusError> {
+        let answer: String = self.manager.call("CanReboot", &()).await?;
+        Ok(match answer.as_str() {
+            "yes" => Right::Yes,
+            "challenge" => Right::Challenge,
+            "na" => Right::Impossible,
+            // Also what a later logind may say: what is not understood is no right.
+            _ => Right::No,
+        })
+    }
+
+    /// Asks for the reboot, without a dialogue. Neither `Ok` nor an error says whether it comes.
+    pub async fn reboot(&self) -> Result<(), BusError> {
+        Ok(self.manager.call("Reboot", &(false,)).await?)
+    }
+
+    /// Who holds a block inhibitor on shutdowns.
+    pub async fn inhibitors(&self) -> Result<Vec<Inhibitor>, BusError> {
+        type Entry = (String, String, String, String, u32, u32);
+        let all: Vec<Entry> = self.manager.call("ListInhibitors", &()).await?;
+        let objects =
+            |(what, _, _, mode, _, _): &Entry| mode.starts_with("block") && what.split(':').any(|of| of == "shutdown");
+        Ok(all.into_iter().filter(objects).map(|(_, who, why, ..)| Inhibitor { who, why }).collect())
+    }
+
+    /// From now on shutdowns wait until we drop this.
+    pub async fn delay(&self) -> Result<DelayLock, BusError> {
+        let why = "tells the cloud that this machine goes down";
+        let held: zbus::zvariant::OwnedFd = self.manager.call("Inhibit", &("shutdown", WHO, why, "delay")).await?;
+        Ok(DelayLock { _held: held.into() })
+    }
+
+    /// `true` when a shutdown begins, `false` if it was given up. Ends with the connection to the bus.
+    pub async fn shutdowns(&self) -> Result<impl Stream<Item = bool> + Unpin + Send + use<>, BusError> {
+        let signals = within(self.manager.receive_signal("PrepareForShutdown")).await?;
+        Ok(signals.filter_map(|signal| std::future::ready(signal.body().deserialize().ok())))
+    }
+}
+
+async fn within<T>(work: impl Future<Output = zbus::Result<T>>) -> zbus::Result<T> {
+    let late = || zbus::Error::Failure(format!("no answer within {} s", PATIENCE.as_secs()));
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late()))
+}
+
+#[cfg(test)]
+mod tests;

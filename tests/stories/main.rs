@@ -18,6 +18,7 @@ mod living;
 mod local;
 mod order;
 mod outage;
+mod power;
 mod reboot;
 mod secrets;
 mod siege;

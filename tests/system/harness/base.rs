@@ -55,7 +55,7 @@ impl Suite {
     pub(super) fn base(self) -> PathBuf {
         let recipe = format!("{FORMAT} {} {}", self.name(), self.packages());
         let digest = ring::digest::digest(&ring::digest::SHA256, recipe.as_bytes());
-        let key: String = digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let key: String = digest.as_ref().iter().take(6).fold(String::new(), |key, byte| key + &format!("{byte:02x}"));
         let cache = places::cache();
         let base = cache.join(format!("{}-{key}", self.name()));
         let _hold = Hold::of(&cache.join(format!("{}.lock", self.name())));

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::base::{Suite, remove};
-use super::command::{Told, host, run};
+use super::command::{host, run};
 use super::network::Network;
 use super::order::Order;
 use super::package::Package;
@@ -192,7 +192,7 @@ impl Machine {
         let script = "mount -t cgroup2 cgroup2 \"$1\" && find \"$1/$2\" -depth -type d -exec rmdir {} +";
         let gone = || {
             let mut command = Command::new("unshare");
-            command.args(["--mount", "--propagation", "private", "sh", "-uc", &script, "sh"]);
+            command.args(["--mount", "--propagation", "private", "sh", "-uc", script, "sh"]);
             let told = run(command.arg(&mounted).arg(&self.network.name), b"");
             (told.code == 0 || told.err.contains("No such file")).then_some(())
         };
@@ -327,11 +327,12 @@ fn sweep() {
     for entry in fs::read_dir(places::machines()).expect("a folder of ours").flatten() {
         let folder = entry.path();
         let lock = folder.with_extension("lock");
-        if lock.exists() && folder.is_dir() && !folder.join("keep").exists() {
-            if let Some(_hold) = Hold::try_of(&lock) {
-                remove(&folder);
-                let _ = fs::remove_file(&lock);
-            }
+        if !lock.exists() || !folder.is_dir() || folder.join("keep").exists() {
+            continue;
+        }
+        if let Some(_hold) = Hold::try_of(&lock) {
+            remove(&folder);
+            let _ = fs::remove_file(&lock);
         }
     }
 }

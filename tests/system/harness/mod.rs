@@ -15,7 +15,7 @@ mod places;
 mod rest;
 
 pub(crate) use self::base::Suite;
-pub(crate) use self::cloud::Cloud;
+pub(crate) use self::cloud::{Cloud, TOKEN};
 pub(crate) use self::device::Device;
 pub(crate) use self::machine::Machine;
 pub(crate) use self::package::Package;

@@ -85,12 +85,15 @@ debian_packages() {
     has cc || missing+=(gcc libc6-dev)
     has c++ || missing+=(g++)
     has curl || missing+=(curl)
+    has ip || missing+=(iproute2)
     has mkfs.ext4 || missing+=(e2fsprogs)
+    has mmdebstrap || missing+=(mmdebstrap)
     has mosquitto || missing+=(mosquitto)
     has openssl || missing+=(openssl)
     has perl || missing+=(perl)
     has shellcheck || missing+=(shellcheck)
     has strace || missing+=(strace)
+    has systemd-nspawn || missing+=(systemd-container)
     has_venv || missing+=(python3-venv)
     if [ ${#missing[@]} -eq 0 ]; then
         echo "all are there"
@@ -176,6 +179,16 @@ fuzz_targets() {
         bounded 15m cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 }
 
+# system_stories [TITLE]: those of tests/system, or the one with this title.
+system_stories() {
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "tests/system boots machines, which only root may do: run \`sudo tests/check.sh\`" >&2
+        return 1
+    fi
+    # Machines wait for the disk more than for a processor.
+    bounded 15m cargo test --locked --features bridge --test system -- --test-threads=3 "$@"
+}
+
 long_runs() {
     TWINAGENT_TEST_LONG=1 PROPTEST_CASES=10000 cargo test --locked --all-features --no-fail-fast
 }
@@ -192,6 +205,8 @@ if [ "$mode" = tools ]; then finish; fi
 clippy=(cargo clippy --locked --all-targets)
 step "format" cargo fmt --check
 step "clippy, all features" bounded 20m "${clippy[@]}" --all-features -- -D warnings
+# Not among all targets, since plain `cargo test` leaves it out.
+step "clippy, system tests" bounded 20m cargo clippy --locked --features bridge --test system -- -D warnings
 if [ "$mode" != quick ]; then
     step "clippy, the device's features" bounded 20m "${clippy[@]}" -- -D warnings
     step "documentation" docs
@@ -204,6 +219,8 @@ step "tests, all features" bounded 25m cargo test --locked --all-features --no-f
 if [ "$mode" != quick ]; then
     step "tests, the device's features" bounded 15m cargo test --locked --no-fail-fast
     step "demo" bounded 3m cargo demo
+    step "Debians for the system tests" system_stories the_debians_that_machines_are_copied_from_are_in_the_cache
+    step "system tests" system_stories
 fi
 if [ "$mode" = full ]; then
     step "tests, long runs" long_runs

@@ -1,5 +1,7 @@
 //! What a device must outlive by itself: no network, a frozen agent, an agent that crashes again and again.
 
+use serde_json::Value;
+
 use crate::harness::{Device, Machine, PATIENCE, Suite, eventually};
 
 const UNIT: &str = "twinagent.service";
@@ -29,6 +31,20 @@ fn a_device_that_boots_without_network_is_up_and_connects_when_there_is_one() {
         assert_eq!(machine.property(UNIT, "MainPID"), process, "it was started anew");
         assert_eq!(machine.property(UNIT, "NRestarts"), "0");
     }
+}
+
+#[test]
+fn a_device_that_loses_power_in_the_middle_of_a_command_answers_it_afterwards() {
+    let mut device = Device::online(Suite::Bookworm, &SIMULATED.replace("\"1s\"", "\"4s\""));
+    let Device { machine, cloud } = &mut device;
+    cloud.send("rebootDevice/r-1", "");
+    eventually("the reboot begins", || (!cloud.is_connected()).then_some(()));
+    machine.cut_power();
+    let boot = machine.boot();
+    // Whatever brought it down: it was asked to reboot, and it has.
+    let answer = cloud.wait_for_answer("r-1", 200);
+    assert_eq!(answer["payload"]["bootId"], Value::from(boot), "{answer}");
+    assert_eq!(machine.boots(), 2);
 }
 
 #[test]
@@ -93,8 +109,7 @@ fn reboot_and_return(device: &Device, id: &str) {
     device.cloud.wait_for_answer(id, 200);
     assert!(device.cloud.logins() > logins, "within {} s", PATIENCE.as_secs());
     eventually("the outcome is told", || {
-        let history: serde_json::Value =
-            serde_json::from_str(&device.machine.sh("twinagent history --json")).expect("JSON");
+        let history: Value = serde_json::from_str(&device.machine.sh("twinagent history --json")).expect("JSON");
         (history["commands"][0]["told"] == true).then_some(())
     });
 }

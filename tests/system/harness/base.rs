@@ -94,6 +94,14 @@ impl Suite {
     }
 }
 
+#[test]
+fn the_debians_that_machines_are_copied_from_are_in_the_cache() {
+    for suite in Suite::ALL {
+        let release = fs::read_to_string(suite.base().join("etc/os-release")).expect("every Debian has it");
+        assert!(release.contains(suite.name()), "{release}");
+    }
+}
+
 /// Where apt on this host gets Debian from, or `TWINAGENT_TEST_MIRROR`.
 fn mirror() -> String {
     if let Ok(mirror) = std::env::var("TWINAGENT_TEST_MIRROR") {

@@ -6,12 +6,14 @@ mod base;
 mod cloud;
 mod command;
 mod device;
+mod installed;
 mod machine;
 mod network;
 mod order;
 mod package;
 mod patience;
 mod places;
+mod power;
 mod rest;
 
 pub(crate) use self::base::Suite;

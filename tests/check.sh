@@ -94,8 +94,10 @@ debian_packages() {
     has strace || missing+=(strace)
     has_venv || missing+=(python3-venv)
     if [ "$mode" != quick ]; then
+        has ip || missing+=(iproute2)
         has lintian || missing+=(lintian)
         has systemd-analyze || missing+=(systemd)
+        has systemd-nspawn || missing+=(systemd-container)
         has piuparts || missing+=(piuparts)
         has mmdebstrap || missing+=(mmdebstrap)
     fi
@@ -200,6 +202,16 @@ packages() {
     python3 -m doctest packaging/copyright.py && bounded 30m packaging/build.sh
 }
 
+# system_stories [TITLE]: those of tests/system, or the one with this title.
+system_stories() {
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "tests/system boots machines, which only root may do: run \`sudo tests/check.sh\`" >&2
+        return 1
+    fi
+    # Machines wait for the disk more than for a processor.
+    bounded 15m cargo test --locked --features bridge --test system -- --test-threads=3 "$@"
+}
+
 long_runs() {
     TWINAGENT_TEST_LONG=1 PROPTEST_CASES=10000 cargo test --locked --all-features --no-fail-fast
 }
@@ -216,6 +228,8 @@ if [ "$mode" = tools ]; then finish; fi
 clippy=(cargo clippy --locked --all-targets)
 step "format" cargo fmt --check
 step "clippy, all features" bounded 20m "${clippy[@]}" --all-features -- -D warnings
+# Not among all targets, since plain `cargo test` leaves it out.
+step "clippy, system tests" bounded 20m cargo clippy --locked --features bridge --test system -- -D warnings
 if [ "$mode" != quick ]; then
     step "clippy, the device's features" bounded 20m "${clippy[@]}" -- -D warnings
     step "documentation" docs
@@ -232,6 +246,8 @@ if [ "$mode" != quick ]; then
     step "packages: lintian" bounded 5m tests/packages.sh lintian
     step "packages: units" bounded 1m tests/packages.sh units
     step "packages: piuparts" bounded 10m tests/packages.sh piuparts
+    step "Debians for the system tests" system_stories the_debians_that_machines_are_copied_from_are_in_the_cache
+    step "system tests" system_stories
 fi
 if [ "$mode" = full ]; then
     step "packages: reproducible" bounded 40m tests/packages.sh reproducible

@@ -40,4 +40,6 @@ fn untouched(suite: Suite) {
     let warnings = machine.journal(&["--identifier=systemd", "--priority=warning", "--grep=twinagent"]);
     assert_eq!(warnings, "", "what systemd thinks of our units");
     assert_eq!(machine.packets(), 0, "packets were sent");
+    machine.order(["bash", "-c", &format!("echo >/dev/tcp/{}/9", machine.host_address())]).run();
+    assert_ne!(machine.packets(), 0, "packets are not counted");
 }

@@ -6,4 +6,9 @@
 
 mod harness;
 
+mod configuration;
+mod day_one;
+mod endurance;
 mod install;
+mod removal;
+mod upgrade;

@@ -55,7 +55,7 @@ impl Suite {
     pub(super) fn base(self) -> PathBuf {
         let recipe = format!("{FORMAT} {} {}", self.name(), self.packages());
         let digest = ring::digest::digest(&ring::digest::SHA256, recipe.as_bytes());
-        let key: String = digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let key: String = digest.as_ref().iter().take(6).fold(String::new(), |key, byte| key + &format!("{byte:02x}"));
         let cache = places::cache();
         let base = cache.join(format!("{}-{key}", self.name()));
         let _hold = Hold::of(&cache.join(format!("{}.lock", self.name())));
@@ -91,6 +91,14 @@ impl Suite {
         for unit in ["apt-daily.timer", "apt-daily-upgrade.timer", "console-getty.service"] {
             symlink("/dev/null", root.join("etc/systemd/system").join(unit)).expect("a new file system");
         }
+    }
+}
+
+#[test]
+fn the_debians_that_machines_are_copied_from_are_in_the_cache() {
+    for suite in Suite::ALL {
+        let release = fs::read_to_string(suite.base().join("etc/os-release")).expect("every Debian has it");
+        assert!(release.contains(suite.name()), "{release}");
     }
 }
 

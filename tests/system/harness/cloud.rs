@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
-use twinagent::bridge::{Addresses, Bridge, DeviceName, Faults, Options, RegistryName, Telemetry};
+use twinagent::bridge::{Addresses, Bridge, DeviceName, Options, RegistryName, Telemetry};
 
 use super::machine::Machine;
 use super::patience::{PATIENCE, eventually, look_for};
@@ -29,7 +29,6 @@ pub(crate) const DEVICE: &str = "gateway-7";
 
 pub(crate) struct Cloud {
     bridge: twinagent::bridge::Cloud,
-    faults: Faults,
     addresses: Addresses,
     /// The certificate, in PEM, behind which the listeners are.
     ca: String,
@@ -75,7 +74,7 @@ impl Cloud {
                 let telemetry = cloud.telemetry().await.expect("a tap");
                 let ca = std::fs::read_to_string(bridge.ca_file()).expect("the bridge has written it");
                 let device = registry.device(DEVICE).expect("a name");
-                let parts = (cloud, bridge.faults(), bridge.addresses(), ca, device, telemetry, Handle::current());
+                let parts = (cloud, bridge.addresses(), ca, device, telemetry, Handle::current());
                 up.send(parts).expect("it is waited for");
                 // Dropped: the story is over.
                 let _ = stopped.await;
@@ -83,9 +82,9 @@ impl Cloud {
             });
         });
         let parts = started.recv().expect("the thread of the cloud says what went wrong");
-        let (bridge, faults, addresses, ca, device, telemetry, handle) = parts;
+        let (bridge, addresses, ca, device, telemetry, handle) = parts;
         let (stop, thread) = (Some(stop), Some(thread));
-        let cloud = Self { bridge, faults, addresses, ca, device, telemetry, handle, stop, thread, _folder: folder };
+        let cloud = Self { bridge, addresses, ca, device, telemetry, handle, stop, thread, _folder: folder };
         cloud.introduce(machine);
         cloud
     }
@@ -195,11 +194,6 @@ impl Cloud {
             }
         }
         answers
-    }
-
-    /// Makes the cloud do something wrong.
-    pub(crate) fn faults<T>(&self, ask: impl AsyncFnOnce(&Faults, &DeviceName) -> T) -> T {
-        self.handle.block_on(ask(&self.faults, &self.device))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -34,7 +35,6 @@ pub(super) fn run(command: &mut Command, input: &[u8]) -> Told {
         scope.spawn(move || pipe.write_all(input));
         child.wait_with_output().expect("a child can be waited for")
     });
-    use std::os::unix::process::ExitStatusExt as _;
     let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Told { code, out: text(&output.stdout), err: text(&output.stderr) }

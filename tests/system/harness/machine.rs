@@ -3,20 +3,22 @@
 //! A machine is a folder under target/system: `root`, its file system; `console`, what it printed; `boots`, when it began
 //! and ended. It is removed with the value, unless `TWINAGENT_TEST_KEEP` is set.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use super::base::{Suite, remove};
-use super::command::{Told, host, run};
+use super::command::{host, run};
+use super::installed::installed;
 use super::network::Network;
 use super::order::Order;
 use super::package::Package;
-use super::patience::{PATIENCE, look_for, within};
+use super::patience::{PATIENCE, within};
 use super::places::{self, Hold};
+use super::power::{Power, sweep};
 
 /// Processes in a machine are in all of its namespaces.
 pub(super) const NAMESPACES: [&str; 8] =
@@ -29,8 +31,8 @@ const HARDENED: [&str; 2] = ["twinagent.service", "twinagent-reboot.service"];
 pub(crate) struct Machine {
     folder: PathBuf,
     network: Network,
-    /// The process that keeps it running, if it is switched on.
-    power: Option<Child>,
+    /// Unless it is switched off.
+    power: Option<Power>,
     /// How long a machine that boots has been up already.
     age: Duration,
     _folder_in_use: Hold,
@@ -45,7 +47,7 @@ impl Machine {
 
     /// A Debian where the package under test was installed and nothing else was done, switched off.
     pub(crate) fn installed(suite: Suite) -> Self {
-        Self::copy_of(suite, &golden(suite))
+        Self::copy_of(suite, &installed(suite).root)
     }
 
     fn copy_of(suite: Suite, root: &Path) -> Self {
@@ -123,29 +125,9 @@ impl Machine {
     /// Switches it on and waits until it is up. Its boot id.
     #[track_caller]
     pub(crate) fn boot(&mut self) -> String {
-        self.switch_on();
-        self.wait_until_up("")
-    }
-
-    fn switch_on(&mut self) {
         assert!(self.power.is_none(), "it is on");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/harness/power_supply.sh");
-        let console = File::options().create(true).append(true).open(self.folder.join("console")).expect("a new file");
-        let [nsenter, network] = self.network.enter();
-        // Process 1 of the PID namespace ends with unshare, and unshare with the thread of the test.
-        let power = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", &nsenter, &network])
-            .args(["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
-            .arg("sh")
-            .arg(script)
-            .arg(&self.network.name)
-            .arg(&self.folder)
-            .arg(self.age.as_secs().to_string())
-            .stdin(Stdio::null())
-            .stdout(console.try_clone().expect("an open file"))
-            .stderr(console)
-            .spawn();
-        self.power = Some(power.expect("setpriv is a part of every Debian"));
+        self.power = Some(Power::on(&self.folder, &self.network, self.age));
+        self.wait_until_up("")
     }
 
     /// Waits until it is up with another boot id than this one, whose reboot it asked for itself.
@@ -159,7 +141,7 @@ impl Machine {
         let id = within(PATIENCE, "the machine boots", || self.boot_id().filter(|id| id != old));
         within(PATIENCE, "the machine is up", || {
             // It says why it waits, or that it cannot be asked yet.
-            let told = self.order(["systemctl", "is-system-running", "--wait"]).run();
+            let told = self.order(["systemctl", "is-system-running", "--wait"]).within(PATIENCE).run();
             ["running", "degraded"].contains(&told.out.trim()).then_some(())
         });
         id
@@ -170,33 +152,13 @@ impl Machine {
     pub(crate) fn shut_down(&mut self) {
         self.order(["systemctl", "poweroff"]).run();
         let power = self.power.as_mut().expect("it is on");
-        within(PATIENCE, "the machine goes off", || power.try_wait().expect("a child"));
-        self.cut_power();
+        within(PATIENCE, "the machine goes off", || power.is_off().then_some(()));
+        self.power = None;
     }
 
     /// Pulls the plug. What it had not written to its disk is there all the same: the disk is the host's.
     pub(crate) fn cut_power(&mut self) {
-        if let Some(mut power) = self.power.take() {
-            // It may have ended by itself.
-            let _ = power.kill();
-            let _ = power.wait();
-            let gone = self.remove_cgroup();
-            assert!(gone || std::thread::panicking(), "the processes of {} do not end", self.network.name);
-        }
-    }
-
-    /// Whether it went: it does when all processes in it are gone, which takes the kernel a moment.
-    fn remove_cgroup(&self) -> bool {
-        let mounted = self.folder.join("cgroup");
-        let _ = fs::create_dir(&mounted);
-        let script = "mount -t cgroup2 cgroup2 \"$1\" && find \"$1/$2\" -depth -type d -exec rmdir {} +";
-        let gone = || {
-            let mut command = Command::new("unshare");
-            command.args(["--mount", "--propagation", "private", "sh", "-uc", &script, "sh"]);
-            let told = run(command.arg(&mounted).arg(&self.network.name), b"");
-            (told.code == 0 || told.err.contains("No such file")).then_some(())
-        };
-        look_for(PATIENCE, gone).is_some()
+        self.power = None;
     }
 
     /// How many times it has booted.
@@ -213,9 +175,7 @@ impl Machine {
 
     /// The number, on the host, of its process 1.
     pub(super) fn leader(&self) -> Option<u32> {
-        let supply = only_child(self.power.as_ref()?.id())?;
-        let nspawn = children(supply).into_iter().find(|pid| name_of(*pid) == "systemd-nspawn")?;
-        children(nspawn).into_iter().find(|pid| name_of(*pid) == "systemd")
+        self.power.as_ref()?.leader()
     }
 
     // === Network
@@ -272,7 +232,7 @@ impl Drop for Machine {
         if std::thread::panicking() {
             self.tell();
         }
-        self.cut_power();
+        self.power = None;
         if std::env::var_os("TWINAGENT_TEST_KEEP").is_some() {
             fs::write(self.folder.join("keep"), "").expect("a folder of ours");
         } else {
@@ -292,59 +252,4 @@ impl Machine {
         let lines = self.journal(&["--unit=twinagent*", "--lines=80"]);
         eprintln!("--- its journal of our units\n{lines}");
     }
-}
-
-/// A base where the package under test was installed. Made once for each package and kept for the next run.
-fn golden(suite: Suite) -> PathBuf {
-    let package = Package::under_test();
-    let base = suite.base();
-    let folder = places::machines();
-    let prefix = format!("installed-{}-", suite.name());
-    let base_name = base.file_name().and_then(|name| name.to_str()).expect("a name of ours");
-    let golden = folder.join(format!("{prefix}{}-{base_name}", package.digest()));
-    let _hold = Hold::of(&folder.join(format!("{prefix}lock")));
-    if !golden.exists() {
-        for old in fs::read_dir(&folder).expect("a folder of ours").flatten() {
-            if old.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) && old.path().is_dir() {
-                remove(&old.path());
-            }
-        }
-        let mut machine = Machine::plain(suite);
-        let file = machine.bring(&package);
-        machine.boot();
-        machine.order(["apt-get", "install", "--yes", &file]).done();
-        machine.shut_down();
-        fs::remove_file(machine.path(&file)).expect("it was there");
-        remove(&machine.path("/var/log/journal"));
-        fs::create_dir(machine.path("/var/log/journal")).expect("a folder");
-        fs::rename(machine.path(""), &golden).expect("the same file system");
-    }
-    golden
-}
-
-/// Removes what was left by runs that were killed.
-fn sweep() {
-    for entry in fs::read_dir(places::machines()).expect("a folder of ours").flatten() {
-        let folder = entry.path();
-        let lock = folder.with_extension("lock");
-        if lock.exists() && folder.is_dir() && !folder.join("keep").exists() {
-            if let Some(_hold) = Hold::try_of(&lock) {
-                remove(&folder);
-                let _ = fs::remove_file(&lock);
-            }
-        }
-    }
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn only_child(pid: u32) -> Option<u32> {
-    children(pid).first().copied()
-}
-
-fn name_of(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }

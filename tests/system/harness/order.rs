@@ -15,14 +15,13 @@ pub(crate) struct Order<'m> {
     words: Vec<String>,
     user: Option<&'m str>,
     is_unit: bool,
-    input: Vec<u8>,
     limit: Duration,
 }
 
 impl<'m> Order<'m> {
     pub(super) fn new(machine: &'m Machine, words: impl IntoIterator<Item = &'m str>) -> Self {
         let words = words.into_iter().map(str::to_owned).collect();
-        Self { machine, words, user: None, is_unit: false, input: Vec::new(), limit: LIMIT }
+        Self { machine, words, user: None, is_unit: false, limit: LIMIT }
     }
 
     /// As this user, with its groups.
@@ -31,14 +30,9 @@ impl<'m> Order<'m> {
         self
     }
 
-    /// As a unit of its own, in the machine's cgroups. It must not end the system: its end is waited for.
-    pub(crate) fn as_unit(mut self) -> Self {
+    /// In a unit of its own, in the machine's cgroups. It must not end the system: its end is waited for.
+    pub(crate) fn in_a_unit(mut self) -> Self {
         self.is_unit = true;
-        self
-    }
-
-    pub(crate) fn with_input(mut self, input: &str) -> Self {
-        self.input = input.as_bytes().to_owned();
         self
     }
 
@@ -66,7 +60,7 @@ impl<'m> Order<'m> {
             command.args(self.user.into_iter().flat_map(|user| ["runuser", "-u", user, "--"]));
             command.args(&self.words);
         }
-        run(&mut command, &self.input)
+        run(&mut command, b"")
     }
 
     /// What it prints, without the last line's end. It must succeed.

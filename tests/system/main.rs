@@ -10,5 +10,6 @@ mod configuration;
 mod day_one;
 mod endurance;
 mod install;
+mod reboot;
 mod removal;
 mod upgrade;

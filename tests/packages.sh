@@ -69,7 +69,7 @@ check_piuparts() {
         mv "$scratch/base.tar.gz" "$base"
     fi
     piuparts --basetgz "$base" --no-eatmydata --distribution $suite --mirror "$mirror main" --warn-on-others \
-        --skip-logrotatefiles-test "${packages[@]}" >"$scratch/log" 2>&1 || {
+        --skip-logrotatefiles-test --scriptsdir tests/piuparts "${packages[@]}" >"$scratch/log" 2>&1 || {
         cat "$scratch/log" >&2
         return 1
     }

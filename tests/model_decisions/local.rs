@@ -1,5 +1,7 @@
 //! Decisions about callers on this machine: what they are told, and what the cloud is not.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use twinagent::model::agent::{Effect, Input};
 use twinagent::model::ask::{CallerId, Question, Refusal, Reply};
@@ -11,7 +13,7 @@ use twinagent::model::telemetry::Subfolder;
 use twinagent::model::wire::Reason;
 
 use crate::desk::{Desk, SIMULATED, answers, documents, done, starts};
-use crate::given::request;
+use crate::given::{request, settings};
 
 fn desk() -> Desk {
     Desk::new(Road::Own, SIMULATED)
@@ -292,13 +294,22 @@ fn a_new_configuration_holds_at_once_and_reconnects_only_if_a_login_says_somethi
 }
 
 #[test]
-fn who_asks_for_a_reload_wants_the_next_try_now() {
-    for ask in [Input::Hurry, Input::Asked(Question::Reload, CallerId(1))] {
-        let mut desk = desk();
-        let refused = desk.take([Input::Offline(Reason::Refused { code: 5 })]);
-        assert!(!refused.contains(&Effect::Connect), "a refused login waits");
-        assert!(desk.take([ask]).contains(&Effect::Connect));
-    }
+fn who_asks_for_a_reload_wants_the_next_try_soon() {
+    let tries_within_seconds = |asked: Vec<Input>| {
+        let mut settings = settings(Road::Own, SIMULATED);
+        settings.terms.backoff_max_refused = Duration::from_secs(900);
+        let mut desk = Desk::with(settings);
+        for _ in 0..12 {
+            desk.take([Input::Offline(Reason::Refused { code: 5 })]);
+            desk.wait(900);
+        }
+        desk.take([Input::Offline(Reason::Refused { code: 5 })]);
+        desk.take(asked);
+        desk.wait(5).contains(&Effect::Connect)
+    };
+    assert!(!tries_within_seconds(Vec::new()), "a login that was refused for hours waits");
+    assert!(tries_within_seconds(vec![Input::Hurry]));
+    assert!(tries_within_seconds(vec![Input::Asked(Question::Reload, CallerId(1))]));
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod local;
 mod mended;
 mod order;
 mod outage;
+mod power;
 mod reboot;
 mod secrets;
 mod siege;

@@ -122,7 +122,8 @@ impl Performer {
         if !blocks.is_empty() {
             return Err(Refusal::Held(blocks));
         }
-        tracing::info!("no lock blocks a shutdown, so logged-in users are not waited for: {}", checked.complaint());
+        let first = checked.stderr.lines().next().unwrap_or_default();
+        tracing::info!("no lock blocks a shutdown, and logged-in users are not waited for: {first}");
         let asked = run(systemctl, &["reboot"], LIMIT)?;
         if asked.status.success() {
             return Ok(());

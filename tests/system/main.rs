@@ -10,6 +10,8 @@ mod configuration;
 mod day_one;
 mod endurance;
 mod install;
+mod journal;
 mod reboot;
 mod removal;
+mod sandbox;
 mod upgrade;

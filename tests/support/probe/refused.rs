@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 use rustix::time::{ClockId, Timespec};
 
 use crate::attempt::{Attempt, Given, Unmade, folder, system_call, tool, write_in};
@@ -48,7 +48,7 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     Attempt { name: "socket-packet-cooked", make: |_| open_socket(AddressFamily::PACKET, SocketType::DGRAM) },
     // The protocol 0 is NETLINK_ROUTE.
     Attempt { name: "socket-netlink", make: |_| open_socket(AddressFamily::NETLINK, SocketType::RAW) },
-    Attempt { name: "socket-raw-ip", make: |_| open_socket(AddressFamily::INET, SocketType::RAW) },
+    Attempt { name: "socket-raw-ip", make: socket_raw_ip },
     Attempt { name: "socket-bluetooth", make: |_| open_socket(AddressFamily::BLUETOOTH, SocketType::RAW) },
     Attempt { name: "socket-vsock", make: |_| open_socket(AddressFamily::VSOCK, SocketType::STREAM) },
     Attempt { name: "socket-alg", make: |_| open_socket(ALG, SocketType::SEQPACKET) },
@@ -87,8 +87,9 @@ fn open_to_write(path: &str) -> anyhow::Result<String> {
 }
 
 fn write_cgroup(_: &Given) -> anyhow::Result<String> {
-    let own = fs::read_to_string("/proc/self/cgroup")?;
-    let own = own.trim().strip_prefix("0::/").context("no unified hierarchy")?;
+    let all = fs::read_to_string("/proc/self/cgroup").map_err(|error| Unmade(error.to_string()))?;
+    let own = all.lines().find_map(|line| line.strip_prefix("0::/"));
+    let own = own.ok_or_else(|| Unmade("no unified hierarchy".to_owned()))?;
     let below = Path::new("/sys/fs/cgroup").join(own).join("probe");
     fs::create_dir(&below).with_context(|| below.display().to_string())?;
     fs::remove_dir(&below)?;
@@ -136,6 +137,11 @@ fn read_memory_of_init(_: &Given) -> anyhow::Result<String> {
 
 fn open_socket(family: AddressFamily, kind: SocketType) -> anyhow::Result<String> {
     socket(family, kind, None)?;
+    Ok("it was opened".to_owned())
+}
+
+fn socket_raw_ip(_: &Given) -> anyhow::Result<String> {
+    socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP))?;
     Ok("it was opened".to_owned())
 }
 

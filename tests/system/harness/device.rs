@@ -5,8 +5,9 @@ use super::cloud::{Cloud, DEVICE};
 use super::machine::Machine;
 
 pub(crate) struct Device {
-    pub(crate) machine: Machine,
+    // Its files are in the machine's folder, so it goes first.
     pub(crate) cloud: Cloud,
+    pub(crate) machine: Machine,
 }
 
 impl Device {
@@ -16,22 +17,23 @@ impl Device {
         let cloud = Cloud::at(&machine);
         machine.write("/etc/twinagent/conf.d/40-story.toml", config);
         machine.boot();
-        let device = Self { machine, cloud };
+        let device = Self { cloud, machine };
         device.set_up();
         device
     }
 
     /// Gives the agent its key and its cloud, by its own commands.
     fn set_up(&self) {
-        let Self { machine, cloud } = self;
+        let Self { cloud, machine } = self;
         let host = machine.host_address();
+        machine.sh("twinagent keygen");
+        cloud.register(&machine.sh("twinagent pubkey"));
         machine.sh(&format!(
             "twinagent setup --kind iotcore --device {DEVICE} --host {host} --port {} --project my-project \
              --region us-central1 --registry my-registry",
             cloud.port()
         ));
-        cloud.register(&machine.sh("twinagent pubkey"));
-        machine.sh("systemctl reload-or-restart twinagent");
+        // The agent sees that the file was written.
         cloud.wait_for_login(0);
     }
 

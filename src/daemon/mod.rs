@@ -41,7 +41,7 @@ use callers::Callers;
 use configuration::Configuration;
 use keeper::Keeper;
 use narrator::Narrator;
-use power::Power;
+use power::{News, Power};
 use session::{Look, Session};
 use settings::{rights, settings};
 use watchdog::Watchdog;
@@ -312,9 +312,11 @@ impl Daemon {
             }
             () = self.configuration.changed() => is_changed = true,
             () = self.power.changed() => {
-                inputs.extend(self.power.news());
-                // The way to the helper may have opened or closed.
-                inputs.push(self.reloaded(false));
+                let News { inputs: news, is_way_changed } = self.power.news();
+                inputs.extend(news);
+                if is_way_changed {
+                    inputs.push(self.reloaded(false));
+                }
             }
             input = self.workers.next() => inputs.push(input),
             input = self.callers.next() => inputs.push(input),

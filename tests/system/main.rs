@@ -16,6 +16,7 @@ mod day_one;
 mod endurance;
 mod install;
 mod journal;
+mod loops;
 mod reboot;
 mod removal;
 mod sandbox;

@@ -1,5 +1,7 @@
 //! A machine whose agent is a device of its cloud.
 
+use twinagent::bridge::Options;
+
 use super::base::Suite;
 use super::cloud::{Cloud, DEVICE};
 use super::machine::Machine;
@@ -13,9 +15,20 @@ pub(crate) struct Device {
 impl Device {
     /// An installed machine that was set up and registered, and is connected. `config`: lines for twinagent.toml.
     pub(crate) fn online(suite: Suite, config: &str) -> Self {
+        Self::prepared(suite, config, |_| {}, |_| {})
+    }
+
+    /// The same, with a cloud that is not the usual one, on a machine that is changed before it boots.
+    pub(crate) fn prepared(
+        suite: Suite,
+        config: &str,
+        cloud: impl FnOnce(&mut Options),
+        prepare: impl FnOnce(&Machine),
+    ) -> Self {
         let mut machine = Machine::installed(suite);
-        let cloud = Cloud::at(&machine);
+        let cloud = Cloud::with(&machine, cloud);
         machine.write("/etc/twinagent/conf.d/40-story.toml", config);
+        prepare(&machine);
         machine.boot();
         let device = Self { cloud, machine };
         device.set_up();

@@ -118,7 +118,7 @@ impl Machine {
 
     // === Power
 
-    /// From the next boot on a machine that boots has been up so long already.
+    /// Whenever it is switched on from now on, it has been up so long already.
     pub(crate) fn age(&mut self, age: Duration) {
         self.age = age;
     }

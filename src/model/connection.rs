@@ -182,7 +182,7 @@ impl Connection {
 
 impl Connection {
     /// The terms have changed, and with `anew` so has what a login says: an old session is renewed and a new one is
-    /// tried within [`SPREAD`], whatever failed before.
+    /// tried within `SPREAD`, whatever failed before.
     pub fn set_terms(&mut self, terms: Terms, anew: bool, now: BootInstant) {
         self.terms = terms;
         if anew {
@@ -198,7 +198,7 @@ impl Connection {
         }
     }
 
-    /// What made a login impossible may be gone: there is no reason to wait longer than [`SPREAD`].
+    /// What made a login impossible may be gone: there is no reason to wait longer than `SPREAD`.
     pub fn hurry(&mut self, now: BootInstant) {
         let soon = now + self.dice.up_to(SPREAD);
         if let State::Waiting { until } = &mut self.state {

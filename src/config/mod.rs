@@ -3,7 +3,6 @@
 //! Plain data. What is configured by it knows this module; this module knows nothing of that. `raw.rs` has the keys,
 //! `layers.rs` the places.
 
-pub mod duration;
 mod effective;
 mod fault;
 mod file;
@@ -28,6 +27,7 @@ pub use setting::Setting;
 pub use specifier::Specifiers;
 
 use crate::model::command::{DeviceId, Method};
+pub use crate::model::duration;
 use file::Tree;
 use reader::{Findings, Reader};
 

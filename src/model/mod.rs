@@ -12,6 +12,7 @@ pub mod command;
 pub mod connection;
 pub mod digest;
 pub mod durable;
+pub mod duration;
 pub mod intake;
 pub mod json;
 pub mod ledger;

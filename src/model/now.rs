@@ -128,6 +128,21 @@ impl Timestamp {
         Self(jiff::Timestamp::new(jiff::Timestamp::MAX.as_second(), 999_999_000).unwrap_or(jiff::Timestamp::MAX))
     }
 
+    /// As the calendar takes it.
+    pub(super) fn instant(self) -> jiff::Timestamp {
+        self.0
+    }
+
+    /// A moment of the calendar, to the microsecond.
+    pub(super) fn from_instant(exact: jiff::Timestamp) -> Self {
+        Self::to_the_microsecond(exact)
+    }
+
+    /// Microseconds since 1970.
+    pub fn unix_micros(self) -> i64 {
+        self.0.as_microsecond()
+    }
+
     /// Whole seconds since 1970, as in the claims of a JWT.
     pub fn unix_seconds(self) -> i64 {
         self.0.as_second()

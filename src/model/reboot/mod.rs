@@ -6,6 +6,7 @@
 
 pub mod boots;
 pub mod pending;
+pub mod window;
 
 use std::time::Duration;
 

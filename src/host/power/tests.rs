@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::model::now::BootInstant;
+use crate::model::reboot::facts::Way;
 
 const NOTHING_HELD: &str = r#"{"type":"a(ssssuu)","data":[[]]}"#;
 const HELD: &str = r#"{"type":"a(ssssuu)","data":[[["shutdown:sleep","apt","package upgrade","block",0,812],["sleep","x","y","block",0,1]]]}"#;
@@ -31,7 +32,7 @@ fn at(seconds: u64) -> BootInstant {
 
 fn plan() -> Plan {
     let id = CommandId::parse("r-1").expect("an id");
-    Plan { id, reason: Some("new kernel".to_owned()), boot: boot(), until: at(160) }
+    Plan { way: Way::Helper, id, reason: Some("new kernel".to_owned()), boot: boot(), until: at(160) }
 }
 
 impl Scene {

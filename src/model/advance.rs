@@ -62,7 +62,10 @@ impl Agent {
                 };
                 self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until, up, doubtful }, out);
                 self.outlook = None;
-                self.well_since = None;
+                if until.is_some() {
+                    // The machine is to be taken for down, and its health begins anew.
+                    self.well_since = None;
+                }
                 self.no_reboot = None;
                 out.extend(until.is_none().then(|| Effect::Reboot(plan)));
                 self.outbox.changed();

@@ -2,7 +2,6 @@
 //! a systemctl that reboots nothing.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use twinagent::host::power::{Performer, Places, Tools, perform};
 use twinagent::host::{boot, clock};
 
 use crate::device::{Device, PATIENCE, Setup};
+use crate::fake_logind::{Bus, HELD, Logind};
 use crate::living::{MAIN, NOTICED, read, write};
 use crate::process::Process;
 use crate::program::status;
@@ -108,18 +108,16 @@ async fn what_holds_the_machine_up_is_told_at_once_and_again_after_a_restart() {
         assert!(written.success(), "{written}");
         path
     };
-    let bus = tools.join("bus");
-    let _bus = UnixListener::bind(&bus).expect("a socket");
+    let bus = Bus::start();
+    let _logind = Logind::start(&bus.address(), HELD).await;
     let performer = Performer {
         places: places(&device),
-        tools: Tools {
-            systemctl: tool("systemctl", "exit 1"),
-            busctl: tool("busctl", r#"echo '{"data":[[["shutdown","apt","package upgrade","block",0,1]]]}'"#),
-            bus,
-        },
+        tools: Tools { systemctl: tool("systemctl", "exit 1"), bus: bus.socket() },
         owners: vec![rustix::process::geteuid().as_raw()],
     };
-    perform(&performer, boot::id().expect("this boot"), clock::boot()).expect("being held back is no error");
+    let this_boot = boot::id().expect("this boot");
+    let performed = tokio::task::spawn_blocking(move || perform(&performer, this_boot, clock::boot()));
+    performed.await.expect("no panic").expect("being held back is no error");
     sentence(&device, "no reboot so far: a shutdown is blocked by apt (package upgrade)").await;
     device.crash().await;
     device.start();

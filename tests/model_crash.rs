@@ -55,6 +55,17 @@ fn stories() -> Vec<(&'static str, Vec<Deed>)> {
             let reboot = || Deed::Send(vec![request("rebootDevice", Some("r1"), json!(null))]);
             vec![wait(30), reboot(), reboot(), wait(3), reboot(), wait(10), reboot(), wait(60), reboot()]
         }),
+        ("a shutdown between commands and before a reboot", {
+            let queue = |id: &str| request("queue", Some(id), json!(null));
+            let reboot = request("rebootDevice", Some("r1"), json!({ "delay": "60s" }));
+            vec![
+                wait(30),
+                Deed::Send(vec![queue("q1"), queue("q2"), reboot]),
+                Deed::ShutDown,
+                Deed::Send(vec![count("a")]),
+                wait(100),
+            ]
+        }),
         ("a stop between commands and before a reboot", {
             let queue = |id: &str| request("queue", Some(id), json!(null));
             let reboot = Deed::Send(vec![request("rebootDevice", Some("r1"), json!(null))]);

@@ -30,7 +30,7 @@ impl Agent {
 
     /// Whether what waits may be done. Without a journal nothing could be proved afterwards.
     pub(super) fn may_act(&self) -> bool {
-        self.journal.is_sound() && self.stopping.is_none()
+        self.journal.is_sound() && self.stopping.is_none() && !self.is_going_down()
     }
 
     pub(super) fn step_reboot(&mut self, now: &Now, out: &mut Vec<Effect>) {
@@ -58,7 +58,7 @@ impl Agent {
                 let (up, doubtful) = (Some(now.boot), now.clock == Clock::Doubtful);
                 let until = match self.policy.mode {
                     Mode::Simulated(time) => Some(now.wall.saturating_add(time)),
-                    Mode::Machine | Mode::Unavailable(_) => None,
+                    Mode::Machine => None,
                 };
                 self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until, up, doubtful }, out);
                 self.outlook = None;
@@ -126,8 +126,11 @@ impl Agent {
         // For good: what is heard while the connection is closed must not open it again.
         let may_leave = self.runs.is_empty() && !self.has_more_to_tell();
         self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || may_leave);
-        let wanted = self.unconfigured.is_none() && !self.leaving && !self.is_away();
-        match self.connection.next(wanted, self.outbox.is_idle(), now.boot) {
+        let is_over = self.leaving || self.is_away() || self.has_said_goodbye();
+        let wanted = self.unconfigured.is_none() && !is_over;
+        // A machine that goes down does not wait for what has not been acknowledged.
+        let is_idle = self.outbox.is_idle() || self.has_said_goodbye();
+        match self.connection.next(wanted, is_idle, now.boot) {
             Some(ConnectionStep::Connect) => out.push(Effect::Connect),
             Some(ConnectionStep::Disconnect) => out.push(Effect::Disconnect),
             None => {}
@@ -196,6 +199,8 @@ impl Agent {
             "not configured"
         } else if self.is_away() {
             "a simulated reboot is on"
+        } else if self.is_going_down() {
+            "the machine is shutting down"
         } else if !self.connection.is_online()
             && self.last_reason.as_ref().is_some_and(|reason| *reason != Reason::Planned)
         {

@@ -12,6 +12,7 @@ use super::cloud::{CloudLimits, Road};
 use super::command::{Method, MethodSpec, Outcome, Status};
 use super::connection::Connection;
 use super::durable::Durable;
+use super::goodbye::Goodbye;
 use super::intake::own_methods;
 use super::ledger::{Entry, Number, Run};
 use super::now::{BootInstant, Clock, Now, Timestamp};
@@ -70,6 +71,8 @@ pub struct Agent {
     /// Since when there is a session, renewals left aside.
     pub(super) well_since: Option<BootInstant>,
     pub(super) journal: Journal,
+    /// The machine shuts down.
+    pub(super) goodbye: Option<Goodbye>,
     /// When what still runs is left behind.
     pub(super) stopping: Option<BootInstant>,
     /// Nothing is waited for any more but the end of the connection.
@@ -110,6 +113,7 @@ impl Agent {
             probe: Probe::default(),
             well_since: None,
             journal: Journal::new(trouble),
+            goodbye: None,
             stopping: None,
             leaving: false,
             minted: 0,
@@ -139,7 +143,9 @@ impl Agent {
         self.start_waiting(now, &mut out);
         // Sent before a planned end begins, which waits for it to be acknowledged.
         self.send_what_is_due(now, &mut out);
+        self.say_goodbye(now);
         self.step_connection(now, &mut out);
+        self.let_go(now, &mut out);
         self.note_journal(now);
         self.note_reboots(now);
         self.say(&mut out);
@@ -166,8 +172,9 @@ impl Agent {
         let report = self.outbox.deadline().filter(|_| self.connection.may_send());
         let local = if self.owes_an_answer() { Some(now.boot) } else { self.followers_due(now) };
         let stop = self.stopping.filter(|_| !self.leaving);
+        let goodbye = self.goodbye.and_then(|goodbye| goodbye.deadline());
         let upkeep = self.upkeep_due(now);
-        [self.connection.deadline(), reboot, report, local, stop, upkeep, self.next_expiry(now)]
+        [self.connection.deadline(), reboot, report, local, stop, goodbye, upkeep, self.next_expiry(now)]
             .into_iter()
             .flatten()
             .min()
@@ -197,12 +204,13 @@ impl Agent {
             Input::Cloud(inbound, delivery) => self.hear(inbound, delivery, now, out),
             Input::Settled(id) => self.settled(id, now, out),
             Input::Finished(run, outcome) => self.run_ended(run, outcome, now, out),
-            Input::Probed(facts) => self.probe.answered(facts, now),
+            Input::Probed(facts) => self.machine_answered(facts, now),
             Input::JournalFailed { why, held } => self.journal_failed(&why, held, now, out),
             Input::JournalHealed => self.journal_healed(out),
             Input::Stop => {
                 self.stopping.get_or_insert(now.boot + STOP_WITHIN);
             }
+            Input::ShuttingDown(begins) => self.shutting_down(begins, now),
             Input::Asked(question, caller) => self.asked(question, caller, now, out),
             Input::Gone(caller) => self.caller_gone(caller),
             Input::Problem { code, text } => self.note(code, text.as_deref(), now),

@@ -132,6 +132,9 @@ impl Agent {
         if request.expires.is_some_and(|expires| now.wall > expires) {
             return Err(Outcome::failed(Status::EXPIRED, "expired before it arrived"));
         }
+        if self.is_going_down() {
+            return Err(Outcome::failed(Status::CANNOT_NOW, "the machine is shutting down"));
+        }
         if spec.harmless {
             return if self.runs.has_room_for(spec) { Ok(spec.clone()) } else { Err(too_many("of this method run")) };
         }

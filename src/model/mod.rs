@@ -13,6 +13,7 @@ pub mod connection;
 pub mod digest;
 pub mod durable;
 pub mod duration;
+pub mod goodbye;
 pub mod intake;
 pub mod json;
 pub mod ledger;

@@ -119,6 +119,7 @@ impl Agent {
                 | Effect::Refused { .. }
                 | Effect::Connect
                 | Effect::Disconnect
+                | Effect::LetGo
                 | Effect::Reply(..)
                 | Effect::Reload
                 | Effect::Status(_)

@@ -45,6 +45,8 @@ pub enum Input {
     JournalHealed,
     /// The daemon was told to stop.
     Stop,
+    /// The machine shuts down and waits for [`Effect::LetGo`], though not for long; false: it does not, after all.
+    ShuttingDown(bool),
     /// A local caller asks something.
     Asked(Question, CallerId),
     /// A local caller is gone.
@@ -97,6 +99,8 @@ pub enum Effect {
     },
     /// Reboot the machine.
     Reboot(Plan),
+    /// The shutdown that has begun may go on.
+    LetGo,
     /// Answer a local caller.
     Reply(CallerId, Reply),
     /// Read the configuration again.

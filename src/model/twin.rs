@@ -54,6 +54,8 @@ pub struct Picture<'a> {
     /// The last reboot, or the one that waits.
     pub reboot: Option<Value>,
     pub reboot_mode: &'static str,
+    /// The machine has begun to shut down.
+    pub shutting_down: bool,
     pub problems: &'a Problems,
     pub last_disconnect: Option<&'a (Reason, Timestamp)>,
     /// Answers travel in this document.
@@ -120,6 +122,9 @@ impl Picture<'_> {
             "health": self.problems.health(),
             "problems": self.problems.document(),
         });
+        if self.shutting_down {
+            agent["shuttingDown"] = json!(true);
+        }
         if let Some(hash) = &self.about.config_hash {
             agent["configHash"] = json!(hash);
         }

@@ -10,6 +10,7 @@ use super::command::{Outcome, Status};
 use super::now::{BootInstant, Clock, Now};
 use super::problems::Code;
 use super::reboot::Mode;
+use super::reboot::facts::Facts;
 use super::reboot::policy::Situation;
 use super::record::Record;
 
@@ -39,6 +40,15 @@ impl Agent {
 
     // === The machine
 
+    /// The machine has said how things stand.
+    pub(super) fn machine_answered(&mut self, facts: Facts, now: &Now) {
+        let known = self.reboot_mode();
+        self.probe.answered(facts, now);
+        if self.reboot_mode() != known {
+            self.outbox.changed();
+        }
+    }
+
     pub(super) fn ask_the_machine(&mut self, now: &Now, out: &mut Vec<Effect>) {
         self.probe.asked(now);
         out.push(Effect::Probe);
@@ -53,7 +63,7 @@ impl Agent {
 
     fn next_look(&self, now: &Now) -> Option<BootInstant> {
         let is_real = self.policy.mode == Mode::Machine;
-        self.probe.next_look(now).filter(|_| is_real && self.stopping.is_none())
+        self.probe.next_look(now).filter(|_| is_real && self.stopping.is_none() && !self.is_going_down())
     }
 
     /// Stops all recorded commands, for a reboot that does not wait for them.
@@ -138,8 +148,10 @@ impl Agent {
     /// How reboots are done here.
     pub(super) fn reboot_mode(&self) -> &'static str {
         match (&self.policy.mode, self.probe.way()) {
+            (Mode::Simulated(_), _) => "simulate",
             (Mode::Machine, Some(Ok(way))) => way.name(),
-            (mode, _) => mode.name(),
+            (Mode::Machine, Some(Err(_))) => "unavailable",
+            (Mode::Machine, None) => "unknown",
         }
     }
 }

@@ -7,6 +7,7 @@ mod breaker;
 mod commands;
 mod connection;
 mod desk;
+mod goodbye;
 mod local;
 mod machine;
 mod orders;

@@ -7,7 +7,7 @@ use twinagent::model::agent::{Effect, Input};
 use twinagent::model::cloud::{Outbound, Road};
 use twinagent::model::command::{CommandId, Outcome, Request, Status};
 use twinagent::model::now::BootInstant;
-use twinagent::model::reboot::facts::Way;
+use twinagent::model::reboot::facts::{Facts, Way};
 use twinagent::model::reboot::plan::Plan;
 use twinagent::model::reboot::{Mode, TooSoon};
 use twinagent::model::record::Record;
@@ -455,9 +455,9 @@ fn a_moment_that_passes_while_the_disk_is_slow_is_not_missed() {
 fn a_reboot_found_after_it_was_forbidden_is_not_done() {
     let mut desk = machine();
     desk.hear(reboot("r"));
-    desk.settings.reboot.mode = Mode::Unavailable("not any more".to_owned());
+    desk.facts = Some(Facts { way: Err("not any more".to_owned()), ..Facts::clear(Way::Helper) });
     let mut effects = desk.restarts();
-    effects.extend(desk.wait(30));
+    effects.extend(desk.wait(200));
     assert_eq!((status_of(&effects, "r"), reboots(&effects)), (Some(503), 0));
 
     let mut desk = machine();

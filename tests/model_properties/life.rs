@@ -31,6 +31,9 @@ pub(crate) struct Life {
     pub loses_outcomes: bool,
     broken: bool,
     stopped: bool,
+    /// The machine shuts down; it may go on once it was let go.
+    going_down: bool,
+    let_go: bool,
 
     wall: Duration,
     kernel_start: Duration,
@@ -71,6 +74,8 @@ impl Life {
             loses_outcomes: false,
             broken: false,
             stopped: false,
+            going_down: false,
+            let_go: false,
             wall,
             kernel_start: Duration::ZERO,
             up: Duration::from_secs(500),
@@ -196,6 +201,11 @@ impl Life {
                 self.asked = false;
                 vec![Input::Probed(Facts::clear(Way::Helper))]
             }
+            Deed::ShuttingDown(begins) => {
+                self.let_go &= *begins;
+                self.going_down = *begins;
+                vec![Input::ShuttingDown(*begins)]
+            }
             Deed::Online if self.ordered && !self.connected => {
                 self.connected = true;
                 vec![Input::Online { session_kept: false }]
@@ -245,6 +255,7 @@ impl Life {
     fn restart(&mut self) {
         (self.ordered, self.closing, self.connected) = (false, false, false);
         self.stopped = false;
+        (self.going_down, self.let_go) = (false, false);
         self.broken = false;
         self.settled = Some((self.up, Value::Null));
         self.in_flight.clear();
@@ -325,7 +336,11 @@ impl Life {
                 Effect::Exit => assert!(self.stopped, "nobody told it to end"),
                 Effect::Connect => {
                     assert!(!self.ordered, "a second connection beside the first");
+                    assert!(!self.going_down, "a new connection of a machine that goes down");
                     self.ordered = true;
+                }
+                Effect::LetGo => {
+                    assert!(self.going_down && !std::mem::replace(&mut self.let_go, true), "let go once a shutdown");
                 }
                 // Its end is reported when the story says so.
                 Effect::Disconnect => self.closing = true,
@@ -417,6 +432,8 @@ impl Life {
         if self.stopped {
             self.restart();
         }
+        let goes_on = self.inputs_of(&Deed::ShuttingDown(false));
+        self.handle(goes_on, false);
         for _ in 0..400 {
             if self.is_calm() && self.in_flight.is_empty() && self.running.is_empty() && self.connected {
                 break;

@@ -38,6 +38,8 @@ pub(crate) enum Deed {
     Offline,
     /// The machine answers, if it was asked.
     Probed,
+    /// A shutdown begins, or is given up.
+    ShuttingDown(bool),
     Tick,
 }
 
@@ -77,6 +79,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => Just(Deed::Online),
         1 => Just(Deed::Offline),
         3 => Just(Deed::Probed),
+        1 => any::<bool>().prop_map(Deed::ShuttingDown),
         2 => Just(Deed::Tick),
     ]
 }

@@ -65,6 +65,8 @@ pub(crate) struct Device {
     options: Options,
     folder: TempDir,
     daemon: Option<Daemon>,
+    /// The address of the system bus, where the story has one.
+    pub(crate) bus: Option<String>,
     /// Logins that were waited for.
     logins: u64,
     answers: mpsc::Receiver<Telemetry>,
@@ -125,7 +127,20 @@ impl Device {
         let answers = cloud.telemetry().await.expect("a tap");
         let states = cloud.state_changes().await.expect("a tap");
         let (heard, telemetry) = (HashMap::new(), Vec::new());
-        Self { bridge, cloud, name, options, folder, daemon: None, logins: 0, answers, states, heard, telemetry }
+        Self {
+            bridge,
+            cloud,
+            name,
+            options,
+            folder,
+            daemon: None,
+            bus: None,
+            logins: 0,
+            answers,
+            states,
+            heard,
+            telemetry,
+        }
     }
 
     /// A device whose daemon is connected.
@@ -140,6 +155,11 @@ impl Device {
         self.folder.path().join(rest)
     }
 
+    /// Where a story may have a system bus of its own. Never that of this machine, which would be rebooted.
+    pub(crate) fn bus(&self) -> String {
+        self.bus.clone().unwrap_or_else(|| format!("unix:path={}", self.path("bus").display()))
+    }
+
     pub(crate) fn folders(&self) -> Folders {
         Folders {
             vendor: self.path("usr"),
@@ -148,6 +168,7 @@ impl Device {
             vetoes: self.path("veto"),
             state: self.path("state"),
             runtime: self.path("run"),
+            bus: self.bus(),
             credentials: None,
             variables: BTreeMap::new(),
         }

@@ -116,8 +116,8 @@ async fn what_holds_the_machine_up_is_told_at_once_and_again_after_a_restart() {
         owners: vec![rustix::process::geteuid().as_raw()],
     };
     let this_boot = boot::id().expect("this boot");
-    let performed = tokio::task::spawn_blocking(move || perform(&performer, this_boot, clock::boot()));
-    performed.await.expect("no panic").expect("being held back is no error");
+    let judged = tokio::task::spawn_blocking(move || perform(&performer, this_boot, clock::boot()));
+    judged.await.expect("no panic").expect("being held back is no error");
     sentence(&device, "no reboot so far: a shutdown is blocked by apt (package upgrade)").await;
     device.crash().await;
     device.start();

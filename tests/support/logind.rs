@@ -52,6 +52,9 @@ pub(crate) struct Logind {
     pub(crate) locks: mpsc::Receiver<UnixStream>,
 }
 
+/// What, who, why, mode, user and process of a lock.
+type Entry = (String, String, String, String, u32, u32);
+
 struct Manager {
     says: watch::Receiver<Says>,
     reboots: mpsc::Sender<bool>,
@@ -140,7 +143,7 @@ impl Manager {
         if self.says.borrow().right == "yes" { Ok(()) } else { Err(fdo::Error::AccessDenied("not you".to_owned())) }
     }
 
-    fn list_inhibitors(&self) -> fdo::Result<Vec<(String, String, String, String, u32, u32)>> {
+    fn list_inhibitors(&self) -> fdo::Result<Vec<Entry>> {
         let entry = |[what, who, why, mode]: &[&str; 4]| {
             ((*what).to_owned(), (*who).to_owned(), (*why).to_owned(), (*mode).to_owned(), 0, 1)
         };

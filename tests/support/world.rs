@@ -73,6 +73,8 @@ pub(crate) enum Deed {
     Refuse,
     /// The machine loses power, and is back.
     PowerCut,
+    /// Somebody on the machine reboots it, in good order.
+    ShutDown,
     /// A program on the machine holds shutdowns back, or lets go.
     Inhibit(bool),
     /// An operator does, for so long.
@@ -100,6 +102,8 @@ pub(crate) struct World {
     kernel_start: Duration,
     boots: u128,
     refuses: bool,
+    /// It goes down when the daemon has ended.
+    shuts_down: bool,
     steps: usize,
     inhibitors: Vec<Inhibitor>,
     vetoes: Vec<Veto>,
@@ -171,6 +175,7 @@ impl World {
             kernel_start: Duration::ZERO,
             boots: 1,
             refuses: false,
+            shuts_down: false,
             steps: 0,
             inhibitors: Vec::new(),
             vetoes: Vec::new(),
@@ -218,6 +223,7 @@ impl World {
                     self.restart();
                     self.fault = fault;
                 }
+                Deed::ShutDown => self.inputs.push(Input::ShuttingDown(true)),
                 Deed::Inhibit(true) => {
                     self.inhibitors.push(Inhibitor { who: "apt".to_owned(), why: "an upgrade".to_owned() });
                 }
@@ -401,7 +407,8 @@ impl World {
                 Went::Exited => {
                     // Its faults are still to come.
                     let fault = self.fault;
-                    self.fault = Fault { crash_at: None, power: false, forgets_unsynced: false, ..fault };
+                    let power = std::mem::take(&mut self.shuts_down);
+                    self.fault = Fault { crash_at: None, power, forgets_unsynced: false, ..fault };
                     self.restart();
                     self.fault = fault;
                 }
@@ -578,6 +585,14 @@ impl World {
                 self.fault.power = true;
                 return Went::Down;
             }
+            Effect::LetGo => {
+                if self.connected {
+                    self.violations.push("the machine was let go before the connection was closed".to_owned());
+                }
+                // Services are stopped now, each in its time.
+                self.shuts_down = true;
+                self.inputs.push(Input::Stop);
+            }
             Effect::Reply(caller, reply) => self.reply(*caller, reply),
             Effect::Exit => return Went::Exited,
             // Whoever ran has ended before, so there is nothing to cancel.
@@ -635,6 +650,7 @@ impl World {
             self.wall += Duration::from_secs(30);
         }
         self.connected = false;
+        self.shuts_down = false;
         self.on_the_wire.clear();
         self.invokers.clear();
         if self.sabotage == Sabotage::Amnesia {

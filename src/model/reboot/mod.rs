@@ -37,20 +37,6 @@ pub enum Mode {
     Machine,
     /// Nothing reboots: the agent disconnects and is back after this time.
     Simulated(Duration),
-    /// It cannot be done, and why.
-    Unavailable(String),
-}
-
-impl Mode {
-    /// As the reported document calls it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            // The one road that there is to a reboot.
-            Self::Machine => "helper",
-            Self::Simulated(_) => "simulate",
-            Self::Unavailable(_) => "unavailable",
-        }
-    }
 }
 
 pub fn is_reboot(method: &Method) -> bool {

@@ -141,10 +141,6 @@ impl Pending {
             let outcome = Outcome::failed(Status::EXPIRED, "expired before the reboot could start");
             return (Step::End(outcome), None);
         }
-        // It was taken on under another configuration.
-        if let Mode::Unavailable(why) = &policy.mode {
-            return (Step::End(Outcome::failed(Status::CANNOT_NOW, why.clone())), None);
-        }
         let request = Request::accepted(&entry.payload);
         let waits = self.waits(entry, &request, situation);
         let (held_by, at) = match waits {

@@ -114,7 +114,7 @@ impl Situation<'_> {
     /// Why it cannot be done at all, whatever the policy.
     fn cannot(&self) -> Option<String> {
         match (&self.policy.mode, self.probe.way()) {
-            (Mode::Unavailable(why), _) | (Mode::Machine, Some(Err(why))) => Some(why.clone()),
+            (Mode::Machine, Some(Err(why))) => Some(why.clone()),
             (Mode::Machine | Mode::Simulated(_), _) => None,
         }
     }
@@ -146,7 +146,7 @@ impl Situation<'_> {
     pub(super) fn spacing(&self, request: &Request) -> Vec<(HeldBy, Duration)> {
         let min_uptime = match self.policy.mode {
             Mode::Machine => self.policy.min_uptime.saturating_sub(self.now.boot.0),
-            Mode::Simulated(_) | Mode::Unavailable(_) => Duration::ZERO,
+            Mode::Simulated(_) => Duration::ZERO,
         };
         // Once more for what nobody may skip: this is what stops a loop when everything else was forgotten.
         let min_interval = if self.is_forced(request) { Duration::ZERO } else { self.since_the_last() };

@@ -1,9 +1,7 @@
-//! The way to the machine's reboot: asks the helper, hears its answer, and takes back what nobody took.
+//! The helper's road to a reboot: asks it, hears its answer, and takes back what nobody took.
 //!
 //! It decides nothing. Whether the machine reboots is the model's to order, and the next boot id's to prove.
 
-use std::future::pending;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::host::clock;
@@ -17,28 +15,21 @@ use crate::model::reboot::plan::Plan;
 /// Root's side takes a request within moments.
 const NOT_TAKEN: &str = "nobody took the request for it; hint: `sudo systemctl enable --now twinagent-reboot.path`";
 
-pub(super) struct Power {
+pub(super) struct Helper {
     places: Places,
     boot_id: BootId,
-    /// Missing, where nothing can be watched: then no answer is heard, and the way to the helper is looked at only when
-    /// the configuration is read.
+    /// Missing, where nothing can be watched: then no answer is heard.
     watcher: Option<Watcher>,
     /// A request that lies there, or has been taken, and when it is too old for anybody.
     asked: Option<(CommandId, BootInstant)>,
 }
 
-impl Power {
-    pub(super) fn new(runtime: &Path, boot_id: BootId) -> Self {
-        let places = Places::beside(runtime);
+impl Helper {
+    pub(super) fn new(places: Places, boot_id: BootId) -> Self {
         let watcher = Watcher::new(places.watched())
             .inspect_err(|error| tracing::warn!("the reboot helper is not heard: {error}"))
             .ok();
         Self { places, boot_id, watcher, asked: None }
-    }
-
-    /// Whether the helper could be asked for a reboot; if not, why.
-    pub(super) fn reach(&self) -> Result<(), String> {
-        self.places.reach()
     }
 
     /// What is known at the start. A request of an earlier life is taken back: root's side takes one within moments, so
@@ -68,7 +59,7 @@ impl Power {
     pub(super) async fn changed(&mut self) {
         let wait = self.asked.as_ref().map_or(Duration::MAX, |(_, until)| until.since(clock::boot()));
         tokio::select! {
-            () = changed(&mut self.watcher) => {}
+            () = super::changed(&mut self.watcher) => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -97,12 +88,5 @@ impl Power {
     fn answer(&self) -> Option<Input> {
         let (id, answer) = self.places.answer(self.boot_id)?;
         Some(Input::RebootAnswered { id, answer })
-    }
-}
-
-async fn changed(watcher: &mut Option<Watcher>) {
-    match watcher {
-        Some(watcher) => watcher.changed().await,
-        None => pending().await,
     }
 }

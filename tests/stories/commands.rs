@@ -76,7 +76,7 @@ async fn a_command_without_an_id_runs_once_though_it_is_delivered_twice() {
 #[tokio::test]
 async fn bad_input_has_a_clear_answer_and_the_next_command_works() {
     for answers in ROADS {
-        let mut device = Device::online(Setup { answers, ..Setup::default() }).await;
+        let mut device = Device::online(Setup { answers, helper: false, ..Setup::default() }).await;
         let nested = "[".repeat(100_000);
         let cases = [
             ("count/b-1", "{", 400, "not JSON"),

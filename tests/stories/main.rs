@@ -18,6 +18,7 @@ mod ends;
 mod kill;
 mod living;
 mod local;
+mod logind;
 mod mended;
 mod order;
 mod outage;

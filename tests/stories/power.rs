@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use twinagent::host::power::{Performer, Places, Tools, perform};
 use twinagent::host::{boot, clock};
 
-use crate::device::{Device, PATIENCE, Setup};
+use crate::device::{Device, PATIENCE, Setup, make_helper};
 use crate::fake_logind::{Bus, HELD, Logind};
-use crate::living::{MAIN, NOTICED, read, write};
+use crate::living::NOTICED;
 use crate::process::Process;
 use crate::program::status;
 
@@ -21,17 +21,9 @@ fn places(device: &Device) -> Places {
     Places::beside(&device.folders().runtime)
 }
 
-/// As the package makes them.
-fn make_folders(device: &Device) {
-    for place in [places(device).requests, places(device).answers] {
-        fs::create_dir(place).expect("a folder");
-    }
-}
-
 /// A device that could ask the helper for a reboot.
 async fn with_helper() -> Device {
     let mut device = Device::new(Setup { config: HELPER, ..Setup::default() }).await;
-    make_folders(&device);
     device.start();
     device.wait_until_ready().await;
     device
@@ -142,7 +134,6 @@ async fn a_request_that_nobody_took_is_taken_back_at_the_next_start() {
 #[tokio::test]
 async fn a_stop_while_a_reboot_is_under_way_is_quick_and_changes_nothing() {
     let mut device = Device::new(Setup { config: HELPER, ..Setup::default() }).await;
-    make_folders(&device);
     let process = Process::online(&mut device).await;
     device.send("rebootDevice/r-1", "").await;
     request(&device).await;
@@ -160,12 +151,12 @@ async fn a_stop_while_a_reboot_is_under_way_is_quick_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_way_to_the_helper_that_opens_or_closes_is_seen() {
-    let mut device = Device::online(Setup { config: HELPER, ..Setup::default() }).await;
+    let mut device = Device::online(Setup { config: HELPER, helper: false, ..Setup::default() }).await;
+    device.twin(|twin| twin["agent"]["rebootMode"] == "unavailable").await;
     device.send("rebootDevice/r-1", "").await;
     let error = device.answer("r-1", 503).await["payload"]["error"].as_str().expect("a text").to_owned();
     assert!(error.contains(&*places(&device).requests.to_string_lossy()) && error.contains("hint: "), "{error}");
-    device.twin(|twin| twin["agent"]["rebootMode"] == "unavailable").await;
-    make_folders(&device);
+    make_helper(&device.folders().runtime);
     device.twin(|twin| twin["agent"]["rebootMode"] == "helper").await;
     fs::remove_dir(places(&device).requests).expect("an empty folder");
     device.twin(|twin| twin["agent"]["rebootMode"] == "unavailable").await;
@@ -174,17 +165,5 @@ async fn a_way_to_the_helper_that_opens_or_closes_is_seen() {
     device.send("rebootDevice/r-2", "").await;
     assert_eq!(request(&device).await["command"], "r-2");
 
-    // What this version cannot do is said, and not done another way.
-    let logind = read(&device, MAIN).replace("\"helper\"", "\"logind\"");
-    device.stop().await;
-    write(&device, MAIN, logind);
-    fs::remove_dir_all(device.path("state")).expect("a fresh start");
-    fs::create_dir(device.path("state")).expect("a folder");
-    device.start();
-    device.wait_until_ready().await;
-    device.send("rebootDevice/r-3", "").await;
-    let error = device.answer("r-3", 503).await["payload"]["error"].as_str().expect("a text").to_owned();
-    assert!(error.contains("logind") && error.contains("hint: "), "{error}");
-    assert!(!is_asked(&device));
     device.stop().await;
 }

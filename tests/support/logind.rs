@@ -21,7 +21,9 @@ const PATH: &str = "/org/freedesktop/login1";
 /// A bus, for as long as the test runs.
 pub(crate) struct Bus {
     daemon: Child,
-    folder: tempfile::TempDir,
+    socket: PathBuf,
+    /// Of a bus that has one of its own.
+    folder: Option<tempfile::TempDir>,
 }
 
 /// What logind is to say.
@@ -64,19 +66,27 @@ struct Manager {
 impl Bus {
     pub(crate) fn start() -> Self {
         let folder = tempfile::TempDir::new().expect("a folder");
+        let socket = folder.path().join("bus");
+        let mut bus = Self::at(socket);
+        bus.folder = Some(folder);
+        bus
+    }
+
+    /// A bus that listens here.
+    pub(crate) fn at(socket: PathBuf) -> Self {
         let mut daemon = Command::new("dbus-daemon")
             .args(["--session", "--nofork", "--print-address", "--address"])
-            .arg(format!("unix:path={}", folder.path().join("bus").display()))
+            .arg(format!("unix:path={}", socket.display()))
             .stdout(Stdio::piped())
             .spawn()
             .expect("dbus-daemon runs; hint: apt install dbus-daemon");
         let mut line = String::new();
         BufReader::new(daemon.stdout.take().expect("piped")).read_line(&mut line).expect("it listens now");
-        Self { daemon, folder }
+        Self { daemon, socket, folder: None }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.folder.path().join("bus")
+        self.socket.clone()
     }
 
     pub(crate) fn address(&self) -> String {

@@ -12,6 +12,7 @@ mod endurance;
 mod install;
 mod journal;
 mod reboot;
+mod reboot_logind;
 mod removal;
 mod sandbox;
 mod upgrade;

@@ -1,12 +1,12 @@
 //! The machine's power as the loop sees it: who can reboot it and who holds that back, the reboot itself, and word of a
 //! shutdown that somebody else has begun.
 //!
-//! Two roads lead to a reboot: logind over the bus (`bus.rs`), and the helper that root runs (`helper.rs`). `look.rs` says
+//! Two roads lead to a reboot: logind over the bus (`bus.rs`), and the helper that root runs (`requests.rs`). `look.rs` says
 //! which of them is open. Nothing here decides whether the machine reboots: that is the model's, and the next boot's proof.
 
 mod bus;
-mod helper;
 mod look;
+mod requests;
 
 use std::future::pending;
 use std::path::PathBuf;
@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use tokio::task::JoinSet;
 
 use self::bus::{Bus, News};
-use self::helper::Helper;
 use self::look::Look;
+use self::requests::Helper;
 use crate::config::{Folders, Mode};
 use crate::host::power::Places;
 use crate::host::watch::Watcher;

@@ -34,6 +34,7 @@ use crate::model::agent::{Agent, Effect, Input};
 use crate::model::durable::Durable;
 use crate::model::now::{BootId, Now};
 use crate::model::problems::Code;
+use crate::model::reboot::facts::{Facts, Way};
 use crate::store::StateDir;
 use configuration::Configuration;
 use keeper::Keeper;
@@ -143,7 +144,7 @@ impl Daemon {
     }
 
     async fn live(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<End> {
-        let mut inputs = vec![Input::Begin, self.config_problem()];
+        let mut inputs = vec![Input::Begin { left_clean: false }, self.config_problem()];
         let mut is_ready = false;
         loop {
             let now = clock::now(self.boot_id);
@@ -195,6 +196,9 @@ impl Daemon {
             Effect::Ack(delivery) => self.session.acknowledge(delivery),
             Effect::Start(run, command) => inputs.extend(self.workers.start(run, command)),
             Effect::Resume(run, command) => inputs.extend(self.workers.resume(run, command)),
+            Effect::Cancel(run) => self.workers.cancel(run),
+            // Reboots are simulated only, and nobody holds back what does not happen.
+            Effect::Probe => inputs.push(Input::Probed(Facts::clear(Way::Helper))),
             Effect::Send(id, message) => self.session.send(id, &message),
             Effect::Connect => {
                 let begun = self.session.connect(now);

@@ -5,7 +5,9 @@ use crate::host::system;
 use crate::local::{Rights, group_id};
 use crate::model::agent::Settings;
 use crate::model::connection::Terms;
+use crate::model::digest::Digest;
 use crate::model::now::Now;
+use crate::model::reboot::window::Windows;
 use crate::model::reboot::{Mode, Policy};
 use crate::model::twin::{About, CloudName};
 
@@ -39,6 +41,7 @@ pub(super) fn settings(config: &Config, session: &Session, workers: &Workers, st
             backoff_max_refused: timing.backoff_max_refused,
         },
         reboot: reboot_policy(config),
+        volatile: None,
         methods: workers.methods(),
         disabled: methods.disable.iter().cloned().collect(),
         aliases: commands.alias.clone(),
@@ -68,7 +71,18 @@ fn reboot_policy(config: &Config) -> Policy {
         },
         min_interval: reboot.min_interval,
         min_uptime: reboot.min_uptime,
+        max_reboots: reboot.max_reboots,
+        per: reboot.per,
+        healthy: reboot.healthy,
+        too_soon: reboot.too_soon,
         grace: reboot.grace,
         drain: reboot.drain,
+        inhibitor_wait: reboot.inhibitor_wait,
+        windows: Windows {
+            list: reboot.windows.clone(),
+            spread: reboot.spread,
+            seed: config.device.as_ref().map_or(0, |id| Digest::of(id.as_str().as_bytes()).number()),
+        },
+        allow_force: reboot.allow_force,
     }
 }

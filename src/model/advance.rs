@@ -5,7 +5,7 @@ use super::agent::{Agent, Effect, newest};
 use super::command::{Outcome, Status};
 use super::connection::Step as ConnectionStep;
 use super::ledger::{Number, Run};
-use super::now::Now;
+use super::now::{Clock, Now};
 use super::reboot::Mode;
 use super::reboot::pending::Step as RebootStep;
 use super::record::Record;
@@ -13,9 +13,17 @@ use super::wire::Reason;
 
 impl Agent {
     pub(super) fn pending_step(&mut self, now: &Now) -> Option<RebootStep> {
-        let (number, pending) = self.pending.as_mut()?;
-        let entry = self.durable.ledger.get(*number)?;
-        Some(pending.next(entry, &self.policy, self.runs.recorded(), &self.durable.rest.boots, now))
+        let (number, mut pending) = self.pending?;
+        let entry = self.durable.ledger.get(number)?;
+        let (step, outlook) = pending.next(entry, &self.situation(now));
+        self.pending = Some((number, pending));
+        if let Some(outlook) = outlook
+            && self.outlook.as_ref().is_none_or(|known| outlook.differs_from(known))
+        {
+            self.outlook = Some(outlook);
+            self.outbox.changed();
+        }
+        Some(step)
     }
 
     /// Whether what waits may be done. Without a journal nothing could be proved afterwards.
@@ -27,41 +35,49 @@ impl Agent {
         let step = self.pending_step(now);
         let Some((number, _)) = self.pending else { return };
         let Some(entry) = self.durable.ledger.get(number) else {
-            self.pending = None;
+            self.no_reboot_waits();
             return;
         };
         let key = entry.key.clone();
         match step {
             Some(RebootStep::End(outcome)) => {
                 self.finish(number, outcome, now, out);
-                self.pending = None;
+                self.no_reboot_waits();
             }
-            Some(RebootStep::Act) if self.may_act() => {
+            Some(RebootStep::Probe) if self.may_act() => self.ask_the_machine(now, out),
+            Some(RebootStep::Act { forced }) if self.may_act() => {
+                if forced {
+                    self.stop_what_runs(now, out);
+                }
+                let (up, doubtful) = (Some(now.boot), now.clock == Clock::Doubtful);
                 let until = match self.policy.mode {
                     Mode::Simulated(time) => Some(now.wall.saturating_add(time)),
                     Mode::Machine | Mode::Unavailable(_) => None,
                 };
-                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until }, out);
+                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until, up, doubtful }, out);
+                self.outlook = None;
+                self.well_since = None;
                 if until.is_none() {
                     out.push(Effect::Reboot);
                 }
                 self.outbox.changed();
             }
-            Some(RebootStep::Act | RebootStep::Wait(_)) | None => {}
+            Some(RebootStep::Act { .. } | RebootStep::Probe | RebootStep::Wait(_)) | None => {}
         }
     }
 
-    /// Whether waiting commands may start now. None does while a reboot is pending.
+    /// Whether waiting commands may start now. None does while a reboot is about to be done.
     pub(super) fn may_start(&self) -> bool {
-        self.may_act() && self.pending.is_none()
+        self.may_act() && !self.pending.is_some_and(|(_, pending)| pending.is_exclusive())
     }
 
     pub(super) fn start_waiting(&mut self, now: &Now, out: &mut Vec<Effect>) {
         if !self.may_start() {
             return;
         }
-        let waiting: Vec<Number> =
-            self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting()).map(|(number, _)| number).collect();
+        let reboot = self.pending.map(|(number, _)| number);
+        let waiting = self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting()).map(|(number, _)| number);
+        let waiting: Vec<Number> = waiting.filter(|number| Some(*number) != reboot).collect();
         for number in waiting {
             let Some(entry) = self.durable.ledger.get(number) else { continue };
             let key = entry.key.clone();
@@ -81,7 +97,8 @@ impl Agent {
             if self.runs.has_room_for(spec) {
                 let command = entry.command();
                 let run = self.runs.begin_recorded(number, entry.method.clone(), Some(spec.class));
-                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until: None }, out);
+                let (boot, at) = (now.boot_id, now.wall);
+                self.record(Record::Started { key, boot, at, until: None, up: None, doubtful: false }, out);
                 out.push(Effect::Start(run, command));
             }
         }
@@ -117,8 +134,8 @@ impl Agent {
         if !self.connection.may_send() {
             return;
         }
-        let policy = &self.policy;
-        let answers = self.outbox.answers(&self.durable.ledger, |entry| newest(policy, entry));
+        let (policy, outlook) = (&self.policy, self.outlook.as_ref());
+        let answers = self.outbox.answers(&self.durable.ledger, |entry| newest(policy, outlook, entry));
         out.extend(answers.into_iter().map(|(id, message)| Effect::Send(id, message)));
         if self.outbox.may_report(now.boot) {
             let report = self.picture().report();

@@ -30,4 +30,5 @@ pub mod status;
 pub mod telemetry;
 pub mod turn;
 pub mod twin;
+pub mod upkeep;
 pub mod wire;

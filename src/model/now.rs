@@ -37,7 +37,8 @@ pub enum Clock {
 }
 
 /// A moment on the boot clock: the time since the kernel started, suspend included (`CLOCK_BOOTTIME`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct BootInstant(pub Duration);
 
 impl BootInstant {

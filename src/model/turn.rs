@@ -9,6 +9,7 @@ use super::command::{Command, CommandId, Method, MethodSpec, Outcome, Status};
 use super::connection::Terms;
 use super::problems::Code;
 use super::reboot::Policy;
+use super::reboot::facts::Facts;
 use super::record::Record;
 use super::runs::RunId;
 use super::twin::About;
@@ -17,8 +18,11 @@ use super::wire::{Delivery, MessageId, Reason};
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// The daemon has started; the first input of all.
-    Begin,
+    /// The daemon has started; the first input of all. `left_clean`: the machine had said that it would shut down when
+    /// the daemon was last heard of.
+    Begin {
+        left_clean: bool,
+    },
     /// The session stands. Whether the broker had kept it makes no difference: what is due is sent in either case.
     Online {
         session_kept: bool,
@@ -29,6 +33,8 @@ pub enum Input {
     Settled(MessageId),
     /// A handler has ended.
     Finished(RunId, Outcome),
+    /// What the machine says to [`Effect::Probe`].
+    Probed(Facts),
     /// A batch could not be written; none of its effects was performed. `why` is for people.
     JournalFailed {
         why: String,
@@ -69,9 +75,13 @@ pub enum Effect {
     Start(RunId, Command),
     /// The daemon stopped while this ran: ask the handler what became of it.
     Resume(RunId, Command),
+    /// Stop the handler; nobody waits for its end.
+    Cancel(RunId),
     Send(MessageId, Outbound),
     Connect,
     Disconnect,
+    /// Ask the machine whether it may be rebooted, and by whom; the answer is [`Input::Probed`].
+    Probe,
     /// Nothing to be done, but somebody may want to know: a command was not taken on.
     Refused {
         id: CommandId,
@@ -98,6 +108,8 @@ pub struct Settings {
     pub cloud: Result<CloudLimits, String>,
     pub terms: Terms,
     pub reboot: Policy,
+    /// The state folder forgets at a reboot, and where it lies; for people.
+    pub volatile: Option<String>,
     /// The methods of the handlers; the model adds its own two.
     pub methods: Vec<MethodSpec>,
     /// Methods that are not to be had.

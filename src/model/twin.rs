@@ -51,6 +51,8 @@ pub struct Picture<'a> {
     pub about: &'a About,
     pub durable: &'a Durable,
     pub methods: Vec<&'a Method>,
+    /// The last reboot, or the one that waits.
+    pub reboot: Option<Value>,
     pub reboot_mode: &'static str,
     pub problems: &'a Problems,
     pub last_disconnect: Option<&'a (Reason, Timestamp)>,
@@ -88,10 +90,10 @@ impl Picture<'_> {
             document["rebootTime"] = json!(time);
         }
         if let Some(boot) = boots.current {
-            document["boot"] = json!({ "id": boot.id, "time": boot.time });
+            document["boot"] = boot.document();
         }
-        if let Some(story) = &boots.story {
-            document["reboot"] = story.document();
+        if let Some(reboot) = &self.reboot {
+            document["reboot"] = reboot.clone();
         }
         if let Some(desired) = &self.durable.rest.desired {
             document["desired"] = json!({ "digest": desired.digest, "status": desired.status });

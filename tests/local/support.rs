@@ -229,6 +229,7 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
                     followers.push(caller);
                 }
             }
+            Question::Guard { .. } => say(json!({ "tripped": false }), true),
             Question::Reload => {
                 server.reply(caller, Reply::Refused(Refusal::CannotNow { why: "it is stopping".to_owned() }));
             }

@@ -120,8 +120,10 @@ fn a_waiting_command_is_started_when_the_journal_heals() {
 fn a_reboot_waits_for_a_journal_that_can_prove_it() {
     let mut desk = desk();
     desk.hear(request("rebootDevice", Some("r"), json!(null)));
-    desk.wall += std::time::Duration::from_secs(5);
-    let effects = desk.fails([Input::Tick]);
+    let facts = desk.facts.take().expect("what the machine would say");
+    assert!(desk.wait(5).contains(&Effect::Probe));
+    let effects = desk.fails([Input::Probed(facts.clone())]);
+    desk.facts = Some(facts);
     assert!(!effects.contains(&Effect::Reboot));
     assert!(!desk.wait(600).contains(&Effect::Reboot));
     assert!(desk.heals().contains(&Effect::Reboot));
@@ -214,7 +216,7 @@ fn an_unusable_journal_refuses_and_says_why_until_it_is_written_anew() {
     let now = desk().now();
     let why = "journal: written by a newer version".to_owned();
     let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), Some(why.clone()), 1, &now);
-    agent.handle(&now, [Input::Begin]);
+    agent.handle(&now, [Input::Begin { left_clean: false }]);
     agent.stored();
     for input in [Input::Online { session_kept: false }, Input::Tick] {
         agent.handle(&now, [input]);

@@ -12,6 +12,7 @@ use twinagent::model::intake::UNTOLD;
 use twinagent::model::now::Now;
 use twinagent::model::outbox::WINDOW;
 use twinagent::model::reboot::Mode;
+use twinagent::model::reboot::facts::{Facts, Way};
 use twinagent::model::record::Record;
 use twinagent::model::runs::RunId;
 use twinagent::model::wire::{Delivery, MessageId, Reason};
@@ -43,6 +44,8 @@ pub(crate) struct Life {
     connected: bool,
     in_flight: BTreeMap<MessageId, Option<Value>>,
     running: Vec<(RunId, Command)>,
+    /// The machine was asked whether it may reboot.
+    asked: bool,
     deliveries: u64,
     open: BTreeSet<Delivery>,
 
@@ -77,13 +80,14 @@ impl Life {
             connected: false,
             in_flight: BTreeMap::new(),
             running: Vec::new(),
+            asked: false,
             deliveries: 0,
             open: BTreeSet::new(),
             started: BTreeSet::new(),
             outcomes: BTreeMap::new(),
             settled: None,
         };
-        life.handle(vec![Input::Begin], false);
+        life.handle(vec![Input::Begin { left_clean: false }], false);
         life
     }
 
@@ -188,6 +192,10 @@ impl Life {
                 // A run that nobody knows any more ends once again: it must not matter.
                 vec![Input::Finished(run, outcome.clone()), Input::Finished(run, outcome)]
             }
+            Deed::Probed if self.asked => {
+                self.asked = false;
+                vec![Input::Probed(Facts::clear(Way::Helper))]
+            }
             Deed::Online if self.ordered && !self.connected => {
                 self.connected = true;
                 vec![Input::Online { session_kept: false }]
@@ -197,7 +205,7 @@ impl Life {
                 self.went_offline();
                 vec![Input::Offline(reason)]
             }
-            Deed::Online | Deed::Offline | Deed::Tick => vec![Input::Tick],
+            Deed::Online | Deed::Offline | Deed::Probed | Deed::Tick => vec![Input::Tick],
         }
     }
 
@@ -241,10 +249,11 @@ impl Life {
         self.settled = Some((self.up, Value::Null));
         self.in_flight.clear();
         self.running.clear();
+        self.asked = false;
         self.open.clear();
         let now = self.now();
         self.agent = Agent::new(self.settings.clone(), self.disk.clone(), None, 2, &now);
-        self.handle(vec![Input::Begin], false);
+        self.handle(vec![Input::Begin { left_clean: false }], false);
     }
 
     // === One batch, as the loop does it
@@ -305,10 +314,13 @@ impl Life {
                     self.running.push((run, command));
                 }
                 Effect::Resume(run, command) => self.running.push((run, command)),
+                Effect::Cancel(run) => self.running.retain(|(other, _)| *other != run),
+                Effect::Probe => self.asked = true,
                 Effect::Send(id, message) => self.sent(id, message),
                 Effect::Reboot => {
                     let story = self.disk.rest.boots.story.as_ref().expect("its record is on disk");
-                    assert!(self.started.insert(story.key.clone()), "asked to reboot twice for {}", story.key);
+                    let key = story.key.clone().expect("a command asked for it");
+                    assert!(self.started.insert(key.clone()), "asked to reboot twice for {key}");
                 }
                 Effect::Exit => assert!(self.stopped, "nobody told it to end"),
                 Effect::Connect => {
@@ -410,7 +422,7 @@ impl Life {
                 break;
             }
             let end = if self.closing { Deed::Offline } else { Deed::Online };
-            let deeds = [end, Deed::SettleAll, Deed::Finish(0, 1)];
+            let deeds = [end, Deed::SettleAll, Deed::Probed, Deed::Finish(0, 1)];
             let inputs: Vec<Input> = deeds.iter().flat_map(|deed| self.inputs_of(deed)).collect();
             self.handle(inputs, false);
             let due = self.agent.deadline(&self.now()).map_or(Duration::ZERO, |due| due.0.saturating_sub(self.up));

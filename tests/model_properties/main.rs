@@ -35,6 +35,8 @@ pub(crate) enum Deed {
     Finish(usize, u16),
     Online,
     Offline,
+    /// The machine answers, if it was asked.
+    Probed,
     Tick,
 }
 
@@ -73,6 +75,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         6 => (0..6_usize, 0..3_u16).prop_map(|(run, size)| Deed::Finish(run, size * 3_000)),
         3 => Just(Deed::Online),
         1 => Just(Deed::Offline),
+        3 => Just(Deed::Probed),
         2 => Just(Deed::Tick),
     ]
 }

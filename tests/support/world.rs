@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use twinagent::model::agent::{Agent, Effect, Input};
+use twinagent::model::agent::{Agent, Effect, Input, Settings};
 use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::cloud::{Inbound, Outbound, Road};
 use twinagent::model::command::{CommandId, Identity, Outcome, Request, Status};
 use twinagent::model::durable::Durable;
 use twinagent::model::now::Now;
 use twinagent::model::reboot::Mode;
+use twinagent::model::reboot::facts::{Facts, Inhibitor, Veto, Way};
 use twinagent::model::record::Record;
 use twinagent::model::wire::{Delivery, Reason};
 
@@ -63,13 +64,23 @@ pub(crate) enum Deed {
     Invoke(&'static str),
     /// The daemon is stopped, and started again.
     Stop,
+    /// The machine loses power, and is back.
+    PowerCut,
+    /// A program on the machine holds shutdowns back, or lets go.
+    Inhibit(bool),
+    /// An operator does, for so long.
+    Veto(Option<Duration>),
 }
+
+/// What a story changes of the settings that are given.
+pub(crate) type Change = fn(&mut Settings);
 
 pub(crate) struct World {
     fault: Fault,
     sabotage: Sabotage,
     road: Road,
     reboot: Mode,
+    change: Change,
 
     // The disk.
     synced: Vec<Record>,
@@ -82,6 +93,8 @@ pub(crate) struct World {
     kernel_start: Duration,
     boots: u128,
     steps: usize,
+    inhibitors: Vec<Inhibitor>,
+    vetoes: Vec<Veto>,
 
     // The process.
     agent: Agent,
@@ -108,6 +121,8 @@ pub(crate) struct World {
     pub told: BTreeMap<String, Vec<(u16, Value, bool)>>,
     pub reported: Option<Value>,
     pub machine_reboots: usize,
+    /// When the machine was told to reboot, on the wall clock.
+    pub rebooted_at: Vec<Duration>,
     pub violations: Vec<String>,
 }
 
@@ -122,12 +137,20 @@ enum Went {
 
 impl World {
     pub(crate) fn new(road: Road, reboot: Mode, fault: Fault, sabotage: Sabotage) -> Self {
+        Self::with(road, reboot, |_| {}, fault, sabotage)
+    }
+
+    /// With other settings than those that are given.
+    pub(crate) fn with(road: Road, reboot: Mode, change: Change, fault: Fault, sabotage: Sabotage) -> Self {
         let now = moment(Duration::ZERO, Duration::ZERO, 1);
+        let mut given = settings(road, reboot.clone());
+        change(&mut given);
         let mut world = Self {
             fault,
             sabotage,
             road,
-            reboot: reboot.clone(),
+            reboot,
+            change,
             synced: Vec::new(),
             unsynced: Vec::new(),
             syncs: 0,
@@ -136,8 +159,10 @@ impl World {
             kernel_start: Duration::ZERO,
             boots: 1,
             steps: 0,
-            agent: Agent::new(settings(road, reboot), Durable::default(), None, 1, &now),
-            inputs: vec![Input::Begin],
+            inhibitors: Vec::new(),
+            vetoes: Vec::new(),
+            agent: Agent::new(given, Durable::default(), None, 1, &now),
+            inputs: vec![Input::Begin { left_clean: false }],
             connected: false,
             deliveries: 0,
             outstanding: Vec::new(),
@@ -150,6 +175,7 @@ impl World {
             told: BTreeMap::new(),
             reported: None,
             machine_reboots: 0,
+            rebooted_at: Vec::new(),
             violations: Vec::new(),
         };
         world.settle();
@@ -171,6 +197,22 @@ impl World {
                     self.ask_again();
                 }
                 Deed::Stop => self.inputs.push(Input::Stop),
+                Deed::PowerCut => {
+                    // Its faults are still to come.
+                    let fault = self.fault;
+                    self.fault = Fault { crash_at: None, power: true, forgets_unsynced: false, ..fault };
+                    self.restart();
+                    self.fault = fault;
+                }
+                Deed::Inhibit(true) => {
+                    self.inhibitors.push(Inhibitor { who: "apt".to_owned(), why: "an upgrade".to_owned() });
+                }
+                Deed::Inhibit(false) => self.inhibitors.clear(),
+                Deed::Veto(time) => {
+                    let expires = time.map(|time| self.now().wall.saturating_add(time));
+                    let (name, reason) = ("harvest".to_owned(), "not now".to_owned());
+                    self.vetoes = vec![Veto { name, reason, expires }];
+                }
             }
             self.settle();
         }
@@ -480,8 +522,19 @@ impl World {
                 }
                 self.inputs.push(Input::Offline(Reason::Planned));
             }
+            Effect::Probe => {
+                let (inhibitors, vetoes) = (self.inhibitors.clone(), self.vetoes.clone());
+                self.inputs.push(Input::Probed(Facts { way: Ok(Way::Logind), inhibitors, vetoes }));
+            }
             Effect::Reboot => {
                 self.machine_reboots += 1;
+                self.rebooted_at.push(self.wall);
+                let (now, vetoes) = (self.now(), self.vetoes.iter());
+                if !self.inhibitors.is_empty()
+                    || vetoes.clone().any(|veto| veto.expires.is_none_or(|end| end > now.wall))
+                {
+                    self.violations.push("the machine was rebooted though somebody held it back".to_owned());
+                }
                 if !self.told.values().flatten().any(|(status, ..)| *status == 202) && self.connected {
                     self.violations.push("the machine went down before the cloud had the 202".to_owned());
                 }
@@ -490,7 +543,8 @@ impl World {
             }
             Effect::Reply(caller, reply) => self.reply(*caller, reply),
             Effect::Exit => return Went::Exited,
-            Effect::Record(_) | Effect::Refused { .. } | Effect::Reload | Effect::Status(_) => {}
+            // Whoever ran has ended before, so there is nothing to cancel.
+            Effect::Record(_) | Effect::Cancel(_) | Effect::Refused { .. } | Effect::Reload | Effect::Status(_) => {}
         }
         Went::On
     }
@@ -538,6 +592,8 @@ impl World {
         self.wall += Duration::from_secs(2);
         if std::mem::take(&mut self.fault.power) {
             self.boots += 1;
+            // Programs that held the machine back are gone with it; what an operator has put down is still there.
+            self.inhibitors.clear();
             self.kernel_start = self.wall;
             self.wall += Duration::from_secs(30);
         }
@@ -548,8 +604,9 @@ impl World {
             self.synced.clear();
         }
         let durable = Durable::replay(&self.synced);
-        let settings = settings(self.road, self.reboot.clone());
-        self.agent = Agent::new(settings, durable, None, 2, &self.now());
-        self.inputs = vec![Input::Begin];
+        let mut given = settings(self.road, self.reboot.clone());
+        (self.change)(&mut given);
+        self.agent = Agent::new(given, durable, None, 2, &self.now());
+        self.inputs = vec![Input::Begin { left_clean: false }];
     }
 }

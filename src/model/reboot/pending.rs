@@ -1,20 +1,28 @@
-//! The reboot under way: told, then the grace, then the act, then the proof. Says what is next and performs nothing.
+//! The reboot under way: told, then what it waits for, then the act, then the proof. Says what is next and performs
+//! nothing.
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::boots::Boots;
-use super::{Mode, Policy};
+use super::breaker::refusal;
+use super::hold::{HeldBy, Outlook};
+use super::policy::Situation;
+use super::probe::Known;
+use super::request::{Request, Wish};
 use crate::model::command::{Outcome, Status};
+use crate::model::duration;
 use crate::model::ledger::{Entry, Run};
-use crate::model::now::{BootInstant, Now};
+use crate::model::now::{BootInstant, Clock, Now};
 
 /// The cloud gets this long to acknowledge the 202; then the reboot goes on without.
 pub const TELL_WITHIN: Duration = Duration::from_secs(10);
 
 /// A machine that still runs this long after it was asked to reboot will not do it any more.
 pub const REBOOT_WITHIN: Duration = Duration::from_secs(5 * 60);
+
+/// What is waited for on the wall clock is looked at this often at least, since that clock may step.
+const LOOK_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// The reboot under way, as far as this run of the daemon knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +33,16 @@ pub struct Pending {
     shown: bool,
     /// When the cloud had acknowledged that document and the 202.
     told: Option<BootInstant>,
+    /// `delay` is over; on the boot clock, which does not step.
+    delayed_until: BootInstant,
+    /// Since when nothing that can be foreseen is waited for any more.
+    due: Option<BootInstant>,
+    /// Since when it is due and held back all the same.
+    held_since: Option<BootInstant>,
+    /// How long it was so held before.
+    held: Duration,
+    /// Nothing else may begin.
+    is_exclusive: bool,
     /// When the simulation ends, or when it is too late for the machine to still do it.
     end: Option<BootInstant>,
 }
@@ -34,15 +52,35 @@ pub struct Pending {
 pub enum Step {
     /// Nothing before this moment, unless something happens.
     Wait(BootInstant),
+    /// The machine is to be asked whether it may.
+    Probe,
     /// Now.
-    Act,
+    Act {
+        /// What still runs is stopped.
+        forced: bool,
+    },
     /// It is over.
     End(Outcome),
 }
 
 impl Pending {
-    pub fn new(now: &Now) -> Self {
-        Self { since: now.boot, shown: false, told: None, end: None }
+    pub fn new(entry: &Entry, now: &Now) -> Self {
+        let delay = match Request::accepted(&entry.payload).wish {
+            // Found after a restart, what has passed of it counts, as far as the wall clock can be believed.
+            Some(Wish::After(delay)) => delay.saturating_sub(now.wall.since(entry.accepted)),
+            Some(Wish::At(_)) | None => Duration::ZERO,
+        };
+        Self {
+            since: now.boot,
+            shown: false,
+            told: None,
+            delayed_until: now.boot + delay,
+            due: None,
+            held_since: None,
+            held: Duration::ZERO,
+            is_exclusive: true,
+            end: None,
+        }
     }
 
     /// The cloud has acknowledged something. `answered`: it has the 202. `shown`: this was a document with the reboot.
@@ -53,59 +91,188 @@ impl Pending {
         }
     }
 
-    /// What is next, while `running` other commands run.
-    pub fn next(&mut self, entry: &Entry, policy: &Policy, running: usize, boots: &Boots, now: &Now) -> Step {
+    /// Whether nothing but what is harmless may begin beside it. Not while it waits for a moment to come or for somebody
+    /// to let go: that may take days.
+    pub fn is_exclusive(&self) -> bool {
+        self.is_exclusive
+    }
+
+    /// What is next, and what can be said of it while it waits; `None`: nothing else than before.
+    pub fn next(&mut self, entry: &Entry, situation: &Situation<'_>) -> (Step, Option<Outlook>) {
+        let Situation { boots, now, .. } = situation;
         match entry.run {
-            // It waited to be done without delay, and the machine has rebooted: that was it.
-            Run::Waiting if entry.boot != now.boot_id => Step::End(boots.proved(entry)),
-            Run::Waiting => self.before_the_act(entry, policy, running, now),
-            Run::Started { boot, .. } if boot != now.boot_id => Step::End(boots.proved(entry)),
+            Run::Waiting if is_done_by_this_boot(entry, now) => (Step::End(boots.proved(entry)), None),
+            Run::Waiting => self.before_the_act(entry, situation),
+            Run::Started { boot, .. } if boot != now.boot_id => (Step::End(boots.proved(entry)), None),
             Run::Started { at, until, .. } => {
+                self.is_exclusive = true;
                 let end = *self.end.get_or_insert_with(|| {
                     let whole = until.map_or(REBOOT_WITHIN, |until| until.since(at));
                     // Found after a restart, what has passed of it counts, as far as the wall clock can be believed.
                     now.boot + whole.saturating_sub(now.wall.since(at))
                 });
-                match until {
+                let step = match until {
                     _ if now.boot < end => Step::Wait(end),
                     Some(_) => Step::End(simulated(entry, now)),
                     None => Step::End(Outcome::failed(
                         Status::FAILED,
                         format!("the machine was asked to reboot and still runs {} s later", REBOOT_WITHIN.as_secs()),
                     )),
-                }
+                };
+                (step, None)
             }
-            Run::Finished { ref outcome, .. } => Step::End(outcome.clone()),
+            Run::Finished { ref outcome, .. } => (Step::End(outcome.clone()), None),
         }
     }
 
-    fn before_the_act(&mut self, entry: &Entry, policy: &Policy, running: usize, now: &Now) -> Step {
+    fn before_the_act(&mut self, entry: &Entry, situation: &Situation<'_>) -> (Step, Option<Outlook>) {
+        let Situation { policy, now, .. } = situation;
         if entry.expires.is_some_and(|expires| now.wall > expires) {
-            return Step::End(Outcome::failed(Status::EXPIRED, "expired before the reboot could start"));
+            let outcome = Outcome::failed(Status::EXPIRED, "expired before the reboot could start");
+            return (Step::End(outcome), None);
         }
-        // It was taken on under another configuration.
-        if let Mode::Unavailable(why) = &policy.mode {
-            return Step::End(Outcome::failed(Status::CANNOT_NOW, why.clone()));
+        // It was taken on under another configuration, or before anybody knew.
+        if let Some(why) = situation.cannot() {
+            return (Step::End(Outcome::failed(Status::CANNOT_NOW, why)), None);
         }
-        let told = match self.told {
-            Some(told) => told.min(self.since + TELL_WITHIN),
-            None if now.boot < self.since + TELL_WITHIN => return Step::Wait(self.since + TELL_WITHIN),
-            None => self.since + TELL_WITHIN,
+        let request = Request::accepted(&entry.payload);
+        let waits = self.waits(entry, &request, situation);
+        let (held_by, at) = match waits {
+            Ok((due, outlook)) if now.boot < due => {
+                self.is_exclusive = outlook.held_by.is_empty() && due <= self.since + TELL_WITHIN + policy.grace;
+                self.let_go(now);
+                self.due = None;
+                let due = due.min(now.boot + LOOK_AGAIN);
+                return (Step::Wait(due), Some(outlook));
+            }
+            Ok((_, outlook)) => (outlook.held_by, outlook.reboot_at),
+            Err(outlook) => return self.hold(outlook, None, "the clock of this device is not set", situation),
         };
-        let due = told + policy.grace;
-        if now.boot < due {
-            return Step::Wait(due);
+        if let Some(why) = policy.tripped(situation.boots) {
+            return (Step::End(refusal(&why, situation.healthy_in)), None);
         }
-        if running == 0 {
-            return Step::Act;
-        }
-        let drained = due + policy.drain;
-        if now.boot < drained {
-            return Step::Wait(drained);
-        }
-        let why = format!("{running} commands still run after `reboot.drain` ({} s)", policy.drain.as_secs());
-        Step::End(Outcome::new(Status::HELD_BACK, json!({ "error": why, "heldBy": ["drain"] })))
+        let due = *self.due.get_or_insert(now.boot);
+        let outlook = at.map(|at| Outlook::at(at, held_by));
+        self.once_due(due, situation.is_forced(&request), outlook, situation)
     }
+
+    /// Until when it waits for what can be foreseen. The error: that cannot be foreseen while the clock is not set.
+    fn waits(
+        &self,
+        entry: &Entry,
+        request: &Request,
+        situation: &Situation<'_>,
+    ) -> Result<(BootInstant, Outlook), Outlook> {
+        let Situation { policy, now, .. } = situation;
+        let told = self.told.map_or(self.since + TELL_WITHIN, |told| told.min(self.since + TELL_WITHIN));
+        let mut due = told + policy.grace;
+        let mut wished = now.wall;
+        match request.wish {
+            Some(Wish::After(_)) => {
+                due = due.max(self.delayed_until);
+                wished = now.wall.saturating_add(self.delayed_until.since(now.boot));
+            }
+            Some(Wish::At(_)) if now.clock == Clock::Doubtful => return Err(Outlook::held(HeldBy::Clock)),
+            Some(Wish::At(at)) => wished = wished.max(at),
+            None => {}
+        }
+        let (held_by, foreseen) = situation.foresee(request, entry.accepted, wished);
+        let Some(foreseen) = foreseen else { return Err(Outlook::held(HeldBy::Clock)) };
+        let due = due.max(now.boot + foreseen.since(now.wall));
+        // What was promised first stays what is told, as long as nothing has come in between.
+        let promised = request.earliest(entry.accepted).max(entry.accepted.saturating_add(policy.grace));
+        let reboot_at = if held_by.is_empty() { promised } else { foreseen.max(promised) };
+        Ok((due, Outlook::at(reboot_at, held_by)))
+    }
+
+    /// It is due: who runs is waited for, who holds it back is asked.
+    fn once_due(
+        &mut self,
+        due: BootInstant,
+        forced: bool,
+        outlook: Option<Outlook>,
+        situation: &Situation<'_>,
+    ) -> (Step, Option<Outlook>) {
+        let Situation { policy, probe, running, now, .. } = situation;
+        let is_idle = *running == 0 || forced;
+        match probe.known(due, is_idle, now) {
+            // Asked again because somebody held it back, it stays held until the answer is there.
+            Known::Nothing if self.held_since.is_some() => (Step::Probe, None),
+            Known::Asked(overdue) if self.held_since.is_some() && now.boot < overdue => (Step::Wait(overdue), None),
+            Known::Nothing => {
+                self.is_exclusive = true;
+                (Step::Probe, outlook)
+            }
+            Known::Asked(overdue) if now.boot < overdue => {
+                self.is_exclusive = true;
+                (Step::Wait(overdue), outlook)
+            }
+            Known::Asked(overdue) => {
+                let ask_again = (overdue + TELL_WITHIN).max(now.boot);
+                let (step, outlook) = self.hold(
+                    Outlook::held(HeldBy::NoAnswer),
+                    Some(ask_again),
+                    "the machine does not say whether it may reboot",
+                    situation,
+                );
+                let step = if matches!(step, Step::Wait(_)) && now.boot >= ask_again { Step::Probe } else { step };
+                (step, outlook)
+            }
+            Known::Held(facts, ask_again) => {
+                let outlook = Outlook::held_by(facts, now);
+                let (step, outlook) = self.hold(outlook, Some(ask_again), "somebody holds the reboot back", situation);
+                let step = if matches!(step, Step::Wait(_)) && now.boot >= ask_again { Step::Probe } else { step };
+                (step, outlook)
+            }
+            Known::Free(_) if is_idle => (Step::Act { forced }, outlook),
+            Known::Free(_) if now.boot < due + policy.drain => {
+                self.is_exclusive = true;
+                self.let_go(now);
+                (Step::Wait(due + policy.drain), outlook)
+            }
+            Known::Free(_) => {
+                let drain = duration::show(policy.drain);
+                let why = format!("{running} commands still run after `reboot.drain` ({drain})");
+                let next = self.hold(Outlook::held(HeldBy::Drain), None, &why, situation);
+                // Who runs is still waited for, so nobody else may begin.
+                self.is_exclusive = true;
+                next
+            }
+        }
+    }
+
+    /// It is due and held back; too long, and it is given up.
+    fn hold(
+        &mut self,
+        outlook: Outlook,
+        look_again: Option<BootInstant>,
+        why: &str,
+        situation: &Situation<'_>,
+    ) -> (Step, Option<Outlook>) {
+        let Situation { policy, now, .. } = situation;
+        self.is_exclusive = false;
+        let since = *self.held_since.get_or_insert(now.boot);
+        let end = since + policy.inhibitor_wait.saturating_sub(self.held);
+        if now.boot >= end {
+            let waited = duration::show(policy.inhibitor_wait);
+            let why = format!("{why}; given up after `reboot.inhibitor_wait` ({waited})");
+            return (Step::End(outlook.given_up(&why, now)), None);
+        }
+        let look_again = look_again.unwrap_or(now.boot + LOOK_AGAIN);
+        (Step::Wait(end.min(look_again).min(now.boot + LOOK_AGAIN)), Some(outlook))
+    }
+
+    /// Nothing holds it back at this moment.
+    fn let_go(&mut self, now: &Now) {
+        if let Some(since) = self.held_since.take() {
+            self.held += now.boot.since(since);
+        }
+    }
+}
+
+/// Whether the reboot of the machine has done what this one waits to do.
+pub fn is_done_by_this_boot(entry: &Entry, now: &Now) -> bool {
+    entry.boot != now.boot_id && !Request::accepted(&entry.payload).outlives_a_boot()
 }
 
 /// The outcome of a simulated reboot that is over.
@@ -115,7 +282,7 @@ fn simulated(entry: &Entry, now: &Now) -> Outcome {
         "state": "completed",
         "rebootTime": now.wall,
         "bootId": now.boot_id,
-        "previousBootId": entry.boot,
+        "previousBootId": now.boot_id,
         "simulated": true,
     });
     Outcome::new(Status::DONE, payload)

@@ -202,7 +202,7 @@ impl Windows {
     }
 }
 
-/// The finishing steps of SplitMix64: near seeds lead to numbers that are far apart.
+/// The finishing steps of `SplitMix64`: near seeds lead to numbers that are far apart.
 fn scatter(seed: u64) -> u64 {
     let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

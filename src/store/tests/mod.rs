@@ -34,7 +34,7 @@ fn key(number: u32) -> Key {
 }
 
 fn boot() -> Record {
-    Record::Boot { id: boot_id(), time: at(), at: at() }
+    Record::Boot { id: boot_id(), time: at(), at: at(), doubtful: false, clean: None }
 }
 
 fn accepted_with(number: u32, payload: Value) -> Record {

@@ -1,6 +1,8 @@
 //! What is looked after beside commands, for the sake of reboots: who can do them, how long the session has stood, when
 //! this boot began once the clock is set, and what is told of all that.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::agent::{Agent, Effect};
@@ -10,6 +12,9 @@ use super::problems::Code;
 use super::reboot::Mode;
 use super::reboot::policy::Situation;
 use super::record::Record;
+
+/// While the clock is doubtful, it is looked at this often at least.
+const CLOCK_LOOK: Duration = Duration::from_secs(60);
 
 impl Agent {
     /// All that a decision about a reboot is made from.
@@ -100,7 +105,9 @@ impl Agent {
 
     /// When any of this is due by itself.
     pub(super) fn upkeep_due(&self, now: &Now) -> Option<BootInstant> {
-        [self.next_look(now), self.healthy_at()].into_iter().flatten().min()
+        let is_wrong = self.durable.rest.boots.current.is_some_and(|boot| boot.doubtful);
+        let clock = is_wrong.then_some(now.boot + CLOCK_LOOK);
+        [self.next_look(now), self.healthy_at(), clock].into_iter().flatten().min()
     }
 
     // === What is told

@@ -234,6 +234,10 @@ pub(crate) fn told(effects: &[Effect]) -> Vec<(String, u16)> {
     answers(effects).into_iter().map(|answer| (answer.id.to_string(), answer.status.0)).collect()
 }
 
+pub(crate) fn status_of(effects: &[Effect], id: &str) -> Option<u16> {
+    told(effects).into_iter().rev().find(|(told, _)| told == id).map(|(_, status)| status)
+}
+
 /// The one answer among the effects.
 pub(crate) fn answer(effects: &[Effect]) -> Answer {
     let [answer] = &answers(effects)[..] else { panic!("not one answer: {:?}", told(effects)) };

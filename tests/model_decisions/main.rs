@@ -8,5 +8,7 @@ mod connection;
 mod desk;
 mod local;
 mod outage;
+mod policy;
+mod proof;
 mod reboot;
 mod reported;

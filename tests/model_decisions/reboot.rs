@@ -10,7 +10,7 @@ use twinagent::model::now::BootInstant;
 use twinagent::model::reboot::{Mode, TooSoon};
 use twinagent::model::record::Record;
 
-use crate::desk::{Desk, SIMULATED, acks, answer, answers, done, method, sends, starts, told};
+use crate::desk::{Desk, SIMULATED, acks, answer, answers, done, method, sends, starts, status_of, told};
 use crate::given::{request, settings};
 
 fn machine() -> Desk {
@@ -38,10 +38,6 @@ fn reboots(effects: &[Effect]) -> usize {
 
 fn is_started(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| matches!(effect, Effect::Record(Record::Started { .. })))
-}
-
-fn status_of(effects: &[Effect], id: &str) -> Option<u16> {
-    told(effects).into_iter().rev().find(|(told, _)| told == id).map(|(_, status)| status)
 }
 
 #[test]

@@ -12,9 +12,10 @@ use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::cloud::{Inbound, Outbound, Road};
 use twinagent::model::command::{CommandId, Identity, Outcome, Request, Status};
 use twinagent::model::durable::Durable;
-use twinagent::model::now::Now;
+use twinagent::model::now::{Now, Timestamp};
 use twinagent::model::reboot::Mode;
 use twinagent::model::reboot::facts::{Facts, Inhibitor, Veto, Way};
+use twinagent::model::reboot::window::Windows;
 use twinagent::model::record::Record;
 use twinagent::model::wire::{Delivery, Reason};
 
@@ -49,6 +50,10 @@ pub(crate) enum Sabotage {
     Amnesia,
     /// Batches that could not be written are performed all the same.
     IgnoresFailedSync,
+    /// The agent knows of no windows.
+    NoWindows,
+    /// The machine does not tell who holds it back.
+    TellsNoHolders,
 }
 
 /// What the caller in the cloud does.
@@ -145,6 +150,9 @@ impl World {
         let now = moment(Duration::ZERO, Duration::ZERO, 1);
         let mut given = settings(road, reboot.clone());
         change(&mut given);
+        if sabotage == Sabotage::NoWindows {
+            given.reboot.windows.list.clear();
+        }
         let mut world = Self {
             fault,
             sabotage,
@@ -282,6 +290,12 @@ impl World {
     }
 
     // === Time and network
+
+    fn given(&self) -> Settings {
+        let mut given = settings(self.road, self.reboot.clone());
+        (self.change)(&mut given);
+        given
+    }
 
     fn now(&self) -> Now {
         moment(self.wall, self.kernel_start, self.boots)
@@ -523,7 +537,10 @@ impl World {
                 self.inputs.push(Input::Offline(Reason::Planned));
             }
             Effect::Probe => {
-                let (inhibitors, vetoes) = (self.inhibitors.clone(), self.vetoes.clone());
+                let (mut inhibitors, vetoes) = (self.inhibitors.clone(), self.vetoes.clone());
+                if self.sabotage == Sabotage::TellsNoHolders {
+                    inhibitors.clear();
+                }
                 self.inputs.push(Input::Probed(Facts { way: Ok(Way::Logind), inhibitors, vetoes }));
             }
             Effect::Reboot => {
@@ -534,6 +551,15 @@ impl World {
                     || vetoes.clone().any(|veto| veto.expires.is_none_or(|end| end > now.wall))
                 {
                     self.violations.push("the machine was rebooted though somebody held it back".to_owned());
+                }
+                let windows = Windows { spread: Duration::ZERO, ..self.given().reboot.windows };
+                if windows.next(now.wall, now.wall) > now.wall {
+                    self.violations.push("the machine was rebooted outside its window".to_owned());
+                }
+                let asked = self.agent.durable().ledger.untold().find(|(_, entry)| entry.payload.get("at").is_some());
+                let at = asked.and_then(|(_, entry)| entry.payload["at"].as_str()?.parse().ok());
+                if at.is_some_and(|at: Timestamp| at > now.wall) {
+                    self.violations.push("the machine was rebooted before its moment".to_owned());
                 }
                 if !self.told.values().flatten().any(|(status, ..)| *status == 202) && self.connected {
                     self.violations.push("the machine went down before the cloud had the 202".to_owned());
@@ -604,8 +630,10 @@ impl World {
             self.synced.clear();
         }
         let durable = Durable::replay(&self.synced);
-        let mut given = settings(self.road, self.reboot.clone());
-        (self.change)(&mut given);
+        let mut given = self.given();
+        if self.sabotage == Sabotage::NoWindows {
+            given.reboot.windows.list.clear();
+        }
         self.agent = Agent::new(given, durable, None, 2, &self.now());
         self.inputs = vec![Input::Begin { left_clean: false }];
     }

@@ -5,6 +5,7 @@
 #[path = "../support/given.rs"]
 mod given;
 mod life;
+mod reboots;
 
 use std::time::Duration;
 

@@ -219,4 +219,21 @@ mod tests {
         }
         assert_eq!(workers.try_next(), None, "nothing ends twice");
     }
+
+    #[tokio::test]
+    async fn a_run_that_is_cancelled_ends_at_once() {
+        let handlers: Vec<Arc<dyn Handler>> = vec![Arc::new(Odd("endless"))];
+        let mut workers = Workers::new(&handlers);
+        let method = Method::parse("endless").expect("a method name");
+        let id = CommandId::parse("1").expect("an id");
+        let key = Key { target: DeviceId::parse("d").expect("an id"), id: id.clone() };
+        let received = crate::host::clock::wall();
+        let to = crate::model::runs::To::Cloud(None);
+        let run = Runs::default().begin(crate::model::runs::Run::Harmless { id, method: method.clone(), to, received });
+        assert_eq!(workers.start(run, Command { key, method, payload: json!(null) }), None);
+        workers.cancel(run);
+        workers.cancel(run);
+        let Input::Finished(ended, outcome) = workers.next().await else { panic!("something else ended") };
+        assert_eq!((ended, outcome.status), (run, Status::CANCELLED));
+    }
 }

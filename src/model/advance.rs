@@ -56,7 +56,10 @@ impl Agent {
                 };
                 self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until, up, doubtful }, out);
                 self.outlook = None;
-                self.well_since = None;
+                if until.is_some() {
+                    // The machine is to be taken for down, and its health begins anew.
+                    self.well_since = None;
+                }
                 if until.is_none() {
                     out.push(Effect::Reboot);
                 }

@@ -30,6 +30,8 @@ pub enum HeldBy {
     Drain,
     Inhibitor,
     Veto,
+    /// Nobody can reboot the machine.
+    NotPermitted,
     /// The machine does not say who holds it back.
     NoAnswer,
 }
@@ -88,7 +90,9 @@ impl Outlook {
 
     /// It was held back for too long, and is given up.
     pub fn given_up(&self, why: &str, now: &Now) -> Outcome {
-        let status = if self.held_by.contains(&HeldBy::Clock) { Status::CANNOT_NOW } else { Status::HELD_BACK };
+        let cannot = [HeldBy::Clock, HeldBy::NotPermitted, HeldBy::NoAnswer];
+        let is_unable = self.held_by.iter().any(|by| cannot.contains(by));
+        let status = if is_unable { Status::CANNOT_NOW } else { Status::HELD_BACK };
         let mut payload = json!({ "error": why });
         self.write_into(&mut payload);
         let wait = self.reboot_at.map_or(RETRY, |at| at.since(now.wall));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::Mode;
 use super::breaker::refusal;
 use super::hold::{HeldBy, Outlook};
 use super::policy::Situation;
@@ -24,6 +25,12 @@ pub const REBOOT_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// What is waited for on the wall clock is looked at this often at least, since that clock may step.
 const LOOK_AGAIN: Duration = Duration::from_secs(10 * 60);
 
+/// While the clock is not set, it is looked at this often.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
+
+/// A machine that has not answered in time is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
 /// The reboot under way, as far as this run of the daemon knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
@@ -37,6 +44,8 @@ pub struct Pending {
     delayed_until: BootInstant,
     /// Since when nothing that can be foreseen is waited for any more.
     due: Option<BootInstant>,
+    /// Since when only what still runs is waited for.
+    draining: Option<BootInstant>,
     /// Since when it is due and held back all the same.
     held_since: Option<BootInstant>,
     /// How long it was so held before.
@@ -76,6 +85,7 @@ impl Pending {
             told: None,
             delayed_until: now.boot + delay,
             due: None,
+            draining: None,
             held_since: None,
             held: Duration::ZERO,
             is_exclusive: true,
@@ -131,9 +141,9 @@ impl Pending {
             let outcome = Outcome::failed(Status::EXPIRED, "expired before the reboot could start");
             return (Step::End(outcome), None);
         }
-        // It was taken on under another configuration, or before anybody knew.
-        if let Some(why) = situation.cannot() {
-            return (Step::End(Outcome::failed(Status::CANNOT_NOW, why)), None);
+        // It was taken on under another configuration.
+        if let Mode::Unavailable(why) = &policy.mode {
+            return (Step::End(Outcome::failed(Status::CANNOT_NOW, why.clone())), None);
         }
         let request = Request::accepted(&entry.payload);
         let waits = self.waits(entry, &request, situation);
@@ -141,12 +151,15 @@ impl Pending {
             Ok((due, outlook)) if now.boot < due => {
                 self.is_exclusive = outlook.held_by.is_empty() && due <= self.since + TELL_WITHIN + policy.grace;
                 self.let_go(now);
-                self.due = None;
+                (self.due, self.draining) = (None, None);
                 let due = due.min(now.boot + LOOK_AGAIN);
                 return (Step::Wait(due), Some(outlook));
             }
             Ok((_, outlook)) => (outlook.held_by, outlook.reboot_at),
-            Err(outlook) => return self.hold(outlook, None, "the clock of this device is not set", situation),
+            Err(outlook) => {
+                let look_again = now.boot + CLOCK_LOOK;
+                return self.hold(outlook, look_again, "the clock of this device is not set", situation);
+            }
         };
         if let Some(why) = policy.tripped(situation.boots) {
             return (Step::End(refusal(&why, situation.healthy_in)), None);
@@ -193,8 +206,8 @@ impl Pending {
         outlook: Option<Outlook>,
         situation: &Situation<'_>,
     ) -> (Step, Option<Outlook>) {
-        let Situation { policy, probe, running, now, .. } = situation;
-        let is_idle = *running == 0 || forced;
+        let Situation { policy, probe, running, now, .. } = *situation;
+        let is_idle = running == 0 || forced;
         match probe.known(due, is_idle, now) {
             // Asked again because somebody held it back, it stays held until the answer is there.
             Known::Nothing if self.held_since.is_some() => (Step::Probe, None),
@@ -208,44 +221,53 @@ impl Pending {
                 (Step::Wait(overdue), outlook)
             }
             Known::Asked(overdue) => {
-                let ask_again = (overdue + TELL_WITHIN).max(now.boot);
-                let (step, outlook) = self.hold(
-                    Outlook::held(HeldBy::NoAnswer),
-                    Some(ask_again),
-                    "the machine does not say whether it may reboot",
-                    situation,
-                );
-                let step = if matches!(step, Step::Wait(_)) && now.boot >= ask_again { Step::Probe } else { step };
-                (step, outlook)
+                let why = "the machine does not say whether it may reboot";
+                self.hold_and_ask(Outlook::held(HeldBy::NoAnswer), overdue + ASK_AGAIN, why, situation)
+            }
+            Known::Nobody(why, ask_again) if policy.mode == Mode::Machine => {
+                self.hold_and_ask(Outlook::held(HeldBy::NotPermitted), ask_again, why, situation)
             }
             Known::Held(facts, ask_again) => {
-                let outlook = Outlook::held_by(facts, now);
-                let (step, outlook) = self.hold(outlook, Some(ask_again), "somebody holds the reboot back", situation);
-                let step = if matches!(step, Step::Wait(_)) && now.boot >= ask_again { Step::Probe } else { step };
-                (step, outlook)
+                let why = "somebody holds the reboot back";
+                self.hold_and_ask(Outlook::held_by(facts, now), ask_again, why, situation)
             }
-            Known::Free(_) if is_idle => (Step::Act { forced }, outlook),
-            Known::Free(_) if now.boot < due + policy.drain => {
-                self.is_exclusive = true;
-                self.let_go(now);
-                (Step::Wait(due + policy.drain), outlook)
-            }
-            Known::Free(_) => {
-                let drain = duration::show(policy.drain);
-                let why = format!("{running} commands still run after `reboot.drain` ({drain})");
-                let next = self.hold(Outlook::held(HeldBy::Drain), None, &why, situation);
-                // Who runs is still waited for, so nobody else may begin.
+            Known::Free | Known::Nobody(..) if is_idle => (Step::Act { forced }, outlook),
+            Known::Free | Known::Nobody(..) => {
+                let drained = *self.draining.get_or_insert(now.boot) + policy.drain;
+                let next = if now.boot < drained {
+                    self.let_go(now);
+                    (Step::Wait(drained), outlook)
+                } else {
+                    let drain = duration::show(policy.drain);
+                    let why = format!("{running} commands still run after `reboot.drain` ({drain})");
+                    self.hold(Outlook::held(HeldBy::Drain), now.boot + LOOK_AGAIN, &why, situation)
+                };
+                // Nobody else may begin, or it never ends.
                 self.is_exclusive = true;
                 next
             }
         }
     }
 
+    /// It is held back by what only the machine can say to be over.
+    fn hold_and_ask(
+        &mut self,
+        outlook: Outlook,
+        ask_again: BootInstant,
+        why: &str,
+        situation: &Situation<'_>,
+    ) -> (Step, Option<Outlook>) {
+        self.draining = None;
+        let (step, outlook) = self.hold(outlook, ask_again, why, situation);
+        let is_due = matches!(step, Step::Wait(_)) && situation.now.boot >= ask_again;
+        (if is_due { Step::Probe } else { step }, outlook)
+    }
+
     /// It is due and held back; too long, and it is given up.
     fn hold(
         &mut self,
         outlook: Outlook,
-        look_again: Option<BootInstant>,
+        look_again: BootInstant,
         why: &str,
         situation: &Situation<'_>,
     ) -> (Step, Option<Outlook>) {
@@ -258,8 +280,7 @@ impl Pending {
             let why = format!("{why}; given up after `reboot.inhibitor_wait` ({waited})");
             return (Step::End(outlook.given_up(&why, now)), None);
         }
-        let look_again = look_again.unwrap_or(now.boot + LOOK_AGAIN);
-        (Step::Wait(end.min(look_again).min(now.boot + LOOK_AGAIN)), Some(outlook))
+        (Step::Wait(end.min(look_again)), Some(outlook))
     }
 
     /// Nothing holds it back at this moment.

@@ -112,7 +112,7 @@ impl Situation<'_> {
     }
 
     /// Why it cannot be done at all, whatever the policy.
-    pub(super) fn cannot(&self) -> Option<String> {
+    fn cannot(&self) -> Option<String> {
         match (&self.policy.mode, self.probe.way()) {
             (Mode::Unavailable(why), _) | (Mode::Machine, Some(Err(why))) => Some(why.clone()),
             (Mode::Machine | Mode::Simulated(_), _) => None,

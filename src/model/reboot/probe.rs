@@ -17,8 +17,12 @@ const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// And the longest.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// While nobody can reboot the machine, it is asked this often whether that has changed.
-const LOOK_AGAIN: Duration = Duration::from_secs(5 * 60);
+/// While nobody can reboot the machine, it is asked after this whether that has changed; it doubles, since at the start
+/// of a machine the bus may only be late.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// And this often at least.
+const LONGEST_LOOK: Duration = Duration::from_secs(5 * 60);
 
 /// What the machine was asked and has said, in this run of the daemon.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +31,8 @@ pub struct Probe {
     answered: Option<(BootInstant, Facts)>,
     /// Answers in a row that held the reboot back.
     held: u32,
+    /// Answers in a row by which nobody can reboot the machine.
+    nobody: u32,
 }
 
 /// What is known of who holds a reboot back.
@@ -38,8 +44,10 @@ pub enum Known<'a> {
     Asked(BootInstant),
     /// Somebody; to be asked again from this moment on.
     Held(&'a Facts, BootInstant),
-    /// Nobody.
-    Free(&'a Facts),
+    /// Nobody holds it back, and nobody could do it, and why; likewise.
+    Nobody(&'a str, BootInstant),
+    /// Nobody holds it back.
+    Free,
 }
 
 impl Probe {
@@ -50,6 +58,7 @@ impl Probe {
     pub fn answered(&mut self, facts: Facts, now: &Now) {
         let is_held = !facts.inhibitors.is_empty() || facts.vetoes(now).next().is_some();
         self.held = if is_held { self.held.saturating_add(1) } else { 0 };
+        self.nobody = if facts.way.is_err() { self.nobody.saturating_add(1) } else { 0 };
         self.answered = Some((now.boot, facts));
         self.asked = None;
     }
@@ -71,12 +80,13 @@ impl Probe {
         match &self.answered {
             Some((at, facts)) if *at >= since => {
                 if !facts.inhibitors.is_empty() || facts.vetoes(now).next().is_some() {
-                    let doubled = FIRST_WAIT.saturating_mul(1 << self.held.saturating_sub(1).min(8));
-                    Known::Held(facts, *at + doubled.min(LONGEST_WAIT))
+                    Known::Held(facts, *at + doubled(FIRST_WAIT, self.held, LONGEST_WAIT))
+                } else if let Err(why) = &facts.way {
+                    Known::Nobody(why, *at + doubled(FIRST_LOOK, self.nobody, LONGEST_LOOK))
                 } else if exactly && now.boot.since(*at) > FRESH {
                     Known::Nothing
                 } else {
-                    Known::Free(facts)
+                    Known::Free
                 }
             }
             _ => Known::Nothing,
@@ -87,9 +97,14 @@ impl Probe {
     pub fn next_look(&self, now: &Now) -> Option<BootInstant> {
         match (&self.answered, self.asked) {
             (None, None) => Some(now.boot),
-            (Some((at, Facts { way: Err(_), .. })), None) => Some(*at + LOOK_AGAIN),
-            (_, Some(asked)) => Some(asked + LOOK_AGAIN),
+            (Some((at, Facts { way: Err(_), .. })), None) => Some(*at + doubled(FIRST_LOOK, self.nobody, LONGEST_LOOK)),
+            (_, Some(asked)) => Some(asked + LONGEST_LOOK),
             (Some(_), None) => None,
         }
     }
+}
+
+/// A wait that doubles with each time, up to `longest`.
+fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << times.saturating_sub(1).min(8)).min(longest)
 }

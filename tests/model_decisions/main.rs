@@ -3,10 +3,13 @@
 #[path = "../support/given.rs"]
 mod given;
 
+mod breaker;
 mod commands;
 mod connection;
 mod desk;
 mod local;
+mod machine;
+mod orders;
 mod outage;
 mod policy;
 mod proof;

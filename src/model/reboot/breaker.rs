@@ -25,8 +25,8 @@ impl Policy {
             [first, .., last] => is_near(first, last),
             one => !one.is_empty(),
         });
-        let (per, healthy) = (duration::show(self.per), duration::show(self.healthy));
         trips.then(|| {
+            let (per, healthy) = (duration::show(self.per), duration::show(self.healthy));
             format!(
                 "{} reboots within {per}, and no session of {healthy} between them; that long a session ends this, or \
                  `twinagent reboot-guard reset`",

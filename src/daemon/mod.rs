@@ -144,7 +144,7 @@ impl Daemon {
     }
 
     async fn live(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<End> {
-        let mut inputs = vec![Input::Begin { left_clean: false }, self.config_problem()];
+        let mut inputs = vec![Input::Begin { left_clean: None }, self.config_problem()];
         let mut is_ready = false;
         loop {
             let now = clock::now(self.boot_id);

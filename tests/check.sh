@@ -91,6 +91,7 @@ debian_packages() {
     has perl || missing+=(perl)
     has shellcheck || missing+=(shellcheck)
     has strace || missing+=(strace)
+    [ -e /usr/share/zoneinfo/Europe/Berlin ] || missing+=(tzdata)
     has_venv || missing+=(python3-venv)
     if [ ${#missing[@]} -eq 0 ]; then
         echo "all are there"

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::model::now::BootId;
-use crate::store::{StateDir, farewell};
+use crate::store::{StateDir, StoreError, farewell};
 
 /// The loop waits this long for the mark; a slower disk does it beside the loop.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -20,16 +20,25 @@ pub(super) struct Farewell {
     last: Option<JoinHandle<()>>,
 }
 
+/// What was found of the mark at the start.
+pub(super) struct Left(Result<Option<BootId>, StoreError>);
+
+impl Left {
+    pub(super) fn read(state: &StateDir) -> Self {
+        let left = farewell::read(state);
+        Self(left.inspect_err(|error| tracing::warn!("how the last boot ended is not known: {error}")))
+    }
+
+    /// Whether this boot has ended in good order, if that is known.
+    pub(super) fn is_of(&self, boot: Option<BootId>) -> Option<bool> {
+        let left = self.0.as_ref().ok()?;
+        Some(left.is_some() && *left == boot)
+    }
+}
+
 impl Farewell {
     pub(super) fn new(state: Arc<StateDir>, boot: BootId) -> Self {
         Self { state, boot, last: None }
-    }
-
-    /// Which boot ended in good order, by the mark that was left.
-    pub(super) fn read(state: &StateDir) -> Option<BootId> {
-        farewell::read(state)
-            .inspect_err(|error| tracing::warn!("how the last boot ended is not known: {error}"))
-            .ok()?
     }
 
     /// The daemon, or the machine, goes down.
@@ -43,7 +52,7 @@ impl Farewell {
         self.mark(farewell::remove).await;
     }
 
-    async fn mark(&mut self, work: impl FnOnce(&StateDir) -> Result<(), crate::store::StoreError> + Send + 'static) {
+    async fn mark(&mut self, work: impl FnOnce(&StateDir) -> Result<(), StoreError> + Send + 'static) {
         let (state, before) = (self.state.clone(), self.last.take());
         let mut task = tokio::spawn(async move {
             // In their order, however slow the disk is.

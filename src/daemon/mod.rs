@@ -40,7 +40,7 @@ use crate::model::problems::Code;
 use crate::store::StateDir;
 use callers::Callers;
 use configuration::Configuration;
-use farewell::Farewell;
+use farewell::{Farewell, Left};
 use keeper::Keeper;
 use narrator::Narrator;
 use power::Power;
@@ -80,12 +80,12 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Send) -> anyhow:
     token::install_provider();
     let boot_id = boot::id()?;
     let state = Arc::new(StateDir::lock(&parts.folders.state)?);
-    let left = Farewell::read(&state);
+    let left = Left::read(&state);
     let started = clock::now(boot_id);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), boot = %started.boot_id, "started");
     let mut stop = pin!(stop.fuse());
     loop {
-        let daemon = Daemon::new(&parts, state.clone(), left, &started).await?;
+        let daemon = Daemon::new(&parts, state.clone(), &left, &started).await?;
         match daemon.live(stop.as_mut()).await? {
             End::Stopped => break,
             End::JournalIsBack => tracing::info!("the journal can be read again; beginning anew"),
@@ -108,8 +108,8 @@ struct Daemon {
     hangups: Signal,
     power: Power,
     farewell: Farewell,
-    /// The boot that we last knew, if it is over, has ended in good order.
-    left_clean: bool,
+    /// Whether the boot that we last knew, if it is over, has ended in good order.
+    left_clean: Option<bool>,
     /// What is to be said of a state folder that forgets at a reboot. The folder is held open, so this stays true.
     volatile: Option<String>,
     callers: Callers,
@@ -122,14 +122,14 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// `left`: the boot that ended in good order, by the mark that was left.
-    async fn new(parts: &Parts, state: Arc<StateDir>, left: Option<BootId>, started: &Now) -> anyhow::Result<Self> {
+    /// `left`: the mark of an orderly end, as it was found.
+    async fn new(parts: &Parts, state: Arc<StateDir>, left: &Left, started: &Now) -> anyhow::Result<Self> {
         let (keeper, opened) = Keeper::open(state.clone()).await?;
         if let Some(trouble) = &opened.trouble {
             tracing::error!("{trouble}; commands that need the journal are refused until then");
         }
         let durable = Durable::replay(&opened.records);
-        let left_clean = left.is_some() && left == durable.rest.boots.current.map(|boot| boot.id);
+        let left_clean = left.is_of(durable.rest.boots.current.map(|boot| boot.id));
         let farewell = Farewell::new(state.clone(), started.boot_id);
         let configuration = Configuration::read(parts.folders.clone(), parts.file.as_deref(), state).await?;
         let session = Session::new(configuration.current(), parts.folders.clone());

@@ -17,6 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Signals that wait to be read. There is one a shutdown.
 const QUEUE: usize = 8;
 
+/// Locks that are told; one is enough to hold a shutdown back.
+const MOST_LOCKS: usize = 64;
+/// The longest name or reason of one, in characters.
+const LONGEST_WORD: usize = 200;
+
 const NAME: &str = "org.freedesktop.login1";
 const PATH: &str = "/org/freedesktop/login1";
 const MANAGER: &str = "org.freedesktop.login1.Manager";
@@ -95,13 +100,15 @@ impl Logind {
         Ok(self.manager.call("Reboot", &(false,)).await?)
     }
 
-    /// Who holds a block inhibitor on shutdowns. Their words come from any program of the machine.
+    /// Who holds a block inhibitor on shutdowns, 64 of them at most. Their words come from any program of the machine, and
+    /// are cut to 200 characters.
     pub async fn inhibitors(&self) -> Result<Vec<Inhibitor>, BusError> {
         type Entry = (String, String, String, String, u32, u32);
         let all: Vec<Entry> = self.manager.call("ListInhibitors", &()).await?;
         let objects =
             |(what, _, _, mode, _, _): &Entry| mode.starts_with("block") && what.split(':').any(|of| of == "shutdown");
-        Ok(all.into_iter().filter(objects).map(|(_, who, why, ..)| Inhibitor { who, why }).collect())
+        let blocks = all.into_iter().filter(objects).take(MOST_LOCKS);
+        Ok(blocks.map(|(_, who, why, ..)| Inhibitor { who: cut(who), why: cut(why) }).collect())
     }
 
     /// From now on shutdowns wait until we drop this.
@@ -115,6 +122,13 @@ impl Logind {
     pub async fn shutdowns(&self) -> Result<impl Stream<Item = bool> + Unpin + Send + use<>, BusError> {
         let signals = within(self.manager.receive_signal("PrepareForShutdown")).await?;
         Ok(signals.filter_map(|signal| std::future::ready(signal.body().deserialize().ok())))
+    }
+}
+
+fn cut(text: String) -> String {
+    match text.char_indices().nth(LONGEST_WORD) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text,
     }
 }
 

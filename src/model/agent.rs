@@ -269,11 +269,11 @@ impl Agent {
         self.note(Code::Journal, trouble.as_deref(), now);
     }
 
-    fn begin(&mut self, left_clean: bool, now: &Now, out: &mut Vec<Effect>) {
+    fn begin(&mut self, left_clean: Option<bool>, now: &Now, out: &mut Vec<Effect>) {
         if self.durable.rest.boots.current.is_none_or(|boot| boot.id != now.boot_id) {
             let (id, time, at) = (now.boot_id, now.kernel_start(), now.wall);
             let doubtful = now.clock == Clock::Doubtful;
-            self.record(Record::Boot { id, time, at, doubtful, clean: Some(left_clean) }, out);
+            self.record(Record::Boot { id, time, at, doubtful, clean: left_clean }, out);
         }
         self.record(Record::Began { boot: now.boot_id, at: now.wall }, out);
         let unfinished: Vec<(Number, Entry)> = self

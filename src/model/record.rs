@@ -29,7 +29,7 @@ pub enum Record {
         /// The clock was not set.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         doubtful: bool,
-        /// Whether the machine had said that it would shut down; not known to older agents.
+        /// Whether the machine had said that it would shut down, if that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         clean: Option<bool>,
     },

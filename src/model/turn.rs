@@ -19,10 +19,10 @@ use super::wire::{Delivery, MessageId, Reason};
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// The daemon has started; the first input of all. `left_clean`: the machine had said that it would shut down when
-    /// the daemon was last heard of.
+    /// The daemon has started; the first input of all. `left_clean`: whether the machine had said that it would shut down
+    /// when the daemon was last heard of, if that is known.
     Begin {
-        left_clean: bool,
+        left_clean: Option<bool>,
     },
     /// The session stands. Whether the broker had kept it makes no difference: what is due is sent in either case.
     Online {

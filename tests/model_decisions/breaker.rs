@@ -147,6 +147,7 @@ fn where_state_is_lost_nothing_is_put_off_and_the_uptime_is_the_spacing() {
     let volatile = |settings: &mut Settings| {
         settings.volatile = Some("/var/lib/twinagent is on a tmpfs".to_owned());
         settings.reboot.min_interval = Duration::from_secs(600);
+        settings.reboot.allow_force = true;
     };
     let mut desk = desk(volatile);
     assert_eq!(desk.twin["reboot"], json!({ "state": "unknown" }));
@@ -156,7 +157,7 @@ fn where_state_is_lost_nothing_is_put_off_and_the_uptime_is_the_spacing() {
     for _ in 0..10 {
         desk.records.clear();
         desk.boots();
-        for payload in [json!(null), json!({ "delay": "20m" })] {
+        for payload in [json!(null), json!({ "delay": "20m" }), json!({ "force": true })] {
             let effects = desk.hear(reboot(payload));
             let refused = answers(&effects).into_iter().next_back().expect("an answer");
             assert_eq!((refused.status, &refused.payload["heldBy"]), (Status::TOO_MANY, &json!(["minInterval"])));

@@ -67,7 +67,7 @@ impl Desk {
             boot: 1,
             deliveries: 0,
         };
-        desk.take([Input::Begin { left_clean: false }]);
+        desk.take([Input::Begin { left_clean: Some(false) }]);
         desk.online();
         desk.wait(2);
         desk
@@ -186,7 +186,7 @@ impl Desk {
     pub(crate) fn restarts(&mut self) -> Vec<Effect> {
         let now = self.now();
         self.agent = Agent::new(self.settings.clone(), Durable::replay(&self.records), None, 2, &now);
-        let mut effects = self.take([Input::Begin { left_clean: self.is_orderly }]);
+        let mut effects = self.take([Input::Begin { left_clean: Some(self.is_orderly) }]);
         if effects.contains(&Effect::Connect) {
             effects.extend(self.online());
         }

@@ -216,7 +216,7 @@ fn an_unusable_journal_refuses_and_says_why_until_it_is_written_anew() {
     let now = desk().now();
     let why = "journal: written by a newer version".to_owned();
     let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), Some(why.clone()), 1, &now);
-    agent.handle(&now, [Input::Begin { left_clean: false }]);
+    agent.handle(&now, [Input::Begin { left_clean: Some(false) }]);
     agent.stored();
     for input in [Input::Online { session_kept: false }, Input::Tick] {
         agent.handle(&now, [input]);

@@ -214,3 +214,30 @@ fn a_window_needs_a_clock_and_waits_for_it_only_so_long() {
     desk.clock = Clock::Trusted;
     assert_eq!(reboots(&desk.wait(6)), 1);
 }
+
+#[test]
+fn a_command_that_was_accepted_on_a_clock_far_ahead_waits_for_no_such_time() {
+    let mut desk = desk(|settings| {
+        settings.reboot.windows.list = vec![window("02:00-04:00 UTC")];
+        settings.reboot.windows.spread = Duration::from_secs(600);
+    });
+    desk.steps(400_000_000);
+    desk.clock = Clock::Doubtful;
+    desk.hear(reboot(json!(null)));
+    desk.wait(10);
+    desk.steps(-400_000_000);
+    desk.clock = Clock::Trusted;
+    desk.wait(40);
+    let told = outlook(&mut desk)["rebootAt"].clone();
+    assert!(told.as_str().is_some_and(|at| at.starts_with("2026-11-22T02:0")), "{told}");
+    assert_eq!(reboots(&desk.wait(2 * HOUR - 1_000 + 600)), 1);
+}
+
+#[test]
+fn a_plain_reboot_that_was_accepted_on_a_clock_far_ahead_is_done_at_once() {
+    let mut desk = desk(|_| {});
+    desk.steps(400_000_000);
+    desk.hear(reboot(json!(null)));
+    desk.steps(-400_000_000);
+    assert_eq!(reboots(&desk.wait(5)), 1);
+}

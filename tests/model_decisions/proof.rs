@@ -109,8 +109,15 @@ fn a_reboot_with_a_time_of_its_own_goes_on_waiting() {
         assert!(is_rebooting(&desk.wait(1)));
         let effects = desk.boots();
         assert_eq!(answer(&effects).payload["cause"], "command");
-        let boots: Vec<String> =
-            desk.agent.durable().rest.boots.past.iter().map(|past| format!("{:?}", past.cause)).collect();
+        let boots: Vec<String> = desk
+            .agent
+            .durable()
+            .rest
+            .boots
+            .past
+            .iter()
+            .map(|past| format!("{:?}", past.cause.expect("known")))
+            .collect();
         assert_eq!(boots, ["Unexpected", "Unexpected", "Command"], "none is forgotten");
     }
 }

@@ -92,7 +92,7 @@ impl Life {
             outcomes: BTreeMap::new(),
             settled: None,
         };
-        life.handle(vec![Input::Begin { left_clean: false }], false);
+        life.handle(vec![Input::Begin { left_clean: None }], false);
         life
     }
 
@@ -264,7 +264,7 @@ impl Life {
         self.open.clear();
         let now = self.now();
         self.agent = Agent::new(self.settings.clone(), self.disk.clone(), None, 2, &now);
-        self.handle(vec![Input::Begin { left_clean: false }], false);
+        self.handle(vec![Input::Begin { left_clean: None }], false);
     }
 
     // === One batch, as the loop does it

@@ -136,7 +136,7 @@ impl Life {
             done: BTreeSet::new(),
             astray: false,
         };
-        life.turn(vec![Input::Begin { left_clean: false }]);
+        life.turn(vec![Input::Begin { left_clean: Some(false) }]);
         life
     }
 
@@ -208,7 +208,7 @@ impl Life {
         self.online_since = None;
         self.time += Duration::from_secs(1);
         self.agent = Agent::new(self.given.clone(), self.disk.clone(), None, 2, &self.now());
-        self.turn(vec![Input::Begin { left_clean }]);
+        self.turn(vec![Input::Begin { left_clean: Some(left_clean) }]);
     }
 
     fn boots(&mut self, clean: bool) {

@@ -180,7 +180,7 @@ impl World {
             inhibitors: Vec::new(),
             vetoes: Vec::new(),
             agent: Agent::new(given, Durable::default(), None, 1, &now),
-            inputs: vec![Input::Begin { left_clean: false }],
+            inputs: vec![Input::Begin { left_clean: Some(false) }],
             connected: false,
             deliveries: 0,
             outstanding: Vec::new(),
@@ -662,6 +662,6 @@ impl World {
             given.reboot.windows.list.clear();
         }
         self.agent = Agent::new(given, durable, None, 2, &self.now());
-        self.inputs = vec![Input::Begin { left_clean: false }];
+        self.inputs = vec![Input::Begin { left_clean: Some(false) }];
     }
 }

@@ -65,7 +65,8 @@ pub struct Past {
     /// The boot that it led to; in a simulation the one that went on.
     pub boot: BootId,
     pub time: Timestamp,
-    pub cause: Cause,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub simulated: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -161,8 +162,7 @@ impl Boots {
                     cause: Some(cause),
                 });
             }
-            let cause = boot.cause.unwrap_or(Cause::Unexpected);
-            let Boot { id, time, doubtful, .. } = boot;
+            let Boot { id, time, doubtful, cause } = boot;
             self.remember(Past { boot: id, time, cause, simulated: false, doubtful, forgiven: false });
         }
         self.current = Some(boot);
@@ -209,7 +209,7 @@ impl Boots {
             self.remember(Past {
                 boot: id,
                 time: at,
-                cause: Cause::Command,
+                cause: Some(Cause::Command),
                 simulated: true,
                 doubtful,
                 forgiven: false,
@@ -268,7 +268,11 @@ impl Boot {
 
 impl Past {
     pub fn document(&self) -> Value {
-        json!({ "bootId": self.boot, "time": self.time, "cause": self.cause, "simulated": self.simulated })
+        let mut document = json!({ "bootId": self.boot, "time": self.time, "simulated": self.simulated });
+        if let Some(cause) = self.cause {
+            document["cause"] = json!(cause);
+        }
+        document
     }
 }
 

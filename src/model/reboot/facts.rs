@@ -12,7 +12,8 @@ const NAMED: usize = 8;
 /// The longest text of a holder in an answer, in characters.
 const TEXT: usize = 200;
 
-/// The answer of the machine.
+/// The answer of the machine, gathered after it was asked. Whoever gathers it bounds how many holders there are and how
+/// long their texts may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Who can reboot the machine, or why nobody can.

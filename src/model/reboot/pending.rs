@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Mode;
 use super::breaker::refusal;
 use super::hold::{HeldBy, Outlook};
-use super::policy::Situation;
+use super::policy::{STEPPED, Situation};
 use super::probe::Known;
 use super::request::{Request, Wish};
 use crate::model::command::{Outcome, Status};
@@ -188,9 +188,14 @@ impl Pending {
         let (held_by, foreseen) = situation.foresee(request, entry.accepted, wished);
         let Some(foreseen) = foreseen else { return Err(Outlook::held(HeldBy::Clock)) };
         let due = due.max(now.boot + foreseen.since(now.wall));
-        // What was promised first stays what is told, as long as nothing has come in between.
+        // What was promised first stays what is told, as long as nothing has come in between, nor the clock was stepped.
         let promised = request.earliest(entry.accepted).max(entry.accepted.saturating_add(policy.grace));
-        let reboot_at = if held_by.is_empty() { promised } else { foreseen.max(promised) };
+        let is_kept = entry.accepted <= now.wall.saturating_add(STEPPED);
+        let reboot_at = match (is_kept, held_by.is_empty()) {
+            (true, true) => promised,
+            (true, false) => foreseen.max(promised),
+            (false, _) => foreseen,
+        };
         Ok((due, Outlook::at(reboot_at, held_by)))
     }
 

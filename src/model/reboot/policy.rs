@@ -16,6 +16,9 @@ use crate::model::duration;
 use crate::model::ledger::Entry;
 use crate::model::now::{Clock, Now, Timestamp};
 
+/// A moment in the past that lies further ahead than this was noted on a clock that was stepped since. Less is slewing.
+pub(super) const STEPPED: Duration = Duration::from_secs(60);
+
 /// What the operator allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -148,8 +151,10 @@ impl Situation<'_> {
             Mode::Machine => self.policy.min_uptime.saturating_sub(self.now.boot.0),
             Mode::Simulated(_) => Duration::ZERO,
         };
-        // Once more for what nobody may skip: this is what stops a loop when everything else was forgotten.
-        let min_interval = if self.is_forced(request) { Duration::ZERO } else { self.since_the_last() };
+        // The age of the machine is for everybody: it stops a loop when all else was forgotten. So does the interval where
+        // nothing is ever remembered.
+        let is_skipped = self.is_forced(request) && !self.volatile;
+        let min_interval = if is_skipped { Duration::ZERO } else { self.since_the_last() };
         let holds = [(HeldBy::MinUptime, min_uptime), (HeldBy::MinInterval, min_interval)];
         holds.into_iter().filter(|(_, wait)| !wait.is_zero()).collect()
     }
@@ -196,7 +201,9 @@ impl Situation<'_> {
         if !is_windowed {
             return (held_by, Some(from));
         }
-        let opens = self.policy.windows.next(request.earliest(accepted), from);
+        let earliest = Some(request.earliest(accepted)).filter(|earliest| *earliest <= from.saturating_add(STEPPED));
+        // Without a moment to go by, each device takes its place in the window as a whole.
+        let opens = self.policy.windows.next(earliest.unwrap_or(Timestamp::from_micros(i64::MIN)), from);
         if opens > from {
             held_by.push(HeldBy::Window);
         }

@@ -58,7 +58,10 @@ if [ -z "${SOURCE_DATE_EPOCH-}" ]; then
     SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) ||
         SOURCE_DATE_EPOCH=$(date -d "$(sed -n 's/^ -- .*>  //p' packaging/debian/changelog | head -n 1)" +%s)
 fi
-export SOURCE_DATE_EPOCH LC_ALL=C.UTF-8 TZ=UTC
+readonly epoch=$SOURCE_DATE_EPOCH
+# Only the packages bear it. In cargo's sight it would change with each commit, and the C code be compiled anew.
+unset SOURCE_DATE_EPOCH
+export LC_ALL=C.UTF-8 TZ=UTC
 # Whatever the builder has set for other work would be seen in the program.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CFLAGS CARGO_TARGET_DIR CARGO_BUILD_TARGET
 cargo_home=${CARGO_HOME:-${HOME:-/root}/.cargo}
@@ -114,7 +117,7 @@ package() {
     python3 packaging/copyright.py "$triple" ${features:+"$features"} >"$MADE/$name.copyright"
     # cargo-deb removes the package's other versions from target/debian, wherever it then writes to.
     if [ -n "$version" ]; then find $OUT -maxdepth 1 -name '*.deb' -exec ln -f -t "$MADE" {} +; fi
-    file=$(cargo-deb --quiet --no-build --locked --target "$triple" ${version:+--deb-version "$version"} "$@" \
+    file=$(SOURCE_DATE_EPOCH=$epoch cargo-deb --quiet --no-build --locked --target "$triple" ${version:+--deb-version "$version"} "$@" \
         --output "$OUT/${version:+$version/}")
     if [ -n "$version" ]; then find $MADE -maxdepth 1 -name '*.deb' -exec mv -f -t "$OUT" {} +; fi
     [ "$(dpkg-deb --field "$file" Architecture)" = "$arch" ] || die "$file is not for $arch"
@@ -129,7 +132,7 @@ package() {
 
 mkdir -p "$OUT" "$MADE"
 # The feature is the one that the tests build with, so in the gate this is built already.
-cargo run --quiet --locked --features bridge --bin twinagent-pages -- "$MADE" "$(date -d "@$SOURCE_DATE_EPOCH" +%F)"
+cargo run --quiet --locked --features bridge --bin twinagent-pages -- "$MADE" "$(date -d "@$epoch" +%F)"
 
 for arch in "${archs[@]}"; do
     architecture "$arch"

@@ -71,7 +71,7 @@ def chosen(expression):
 def linked(metadata):
     """The packages that are linked into our program: what it needs when it runs, without macros.
 
-    >>> def package(name, kind): return {"id": name, "name": name, "targets": [{"kind": [kind]}]}
+    >>> def package(name, kind): return {"id": name, "name": name, "version": "1", "targets": [{"kind": [kind]}]}
     >>> def need(name, kind): return {"pkg": name, "dep_kinds": [{"kind": kind}]}
     >>> packages = [package("us", "bin"), package("lib", "lib"), package("macro", "proc-macro"), package("inner", "lib")]
     >>> nodes = [{"id": "us", "deps": [need("lib", None), need("macro", None), need("inner", "dev")]},
@@ -88,7 +88,7 @@ def linked(metadata):
             if dep["pkg"] not in seen and not is_macro and any(kind["kind"] is None for kind in dep["dep_kinds"]):
                 seen.add(dep["pkg"])
                 open_ends.append(dep["pkg"])
-    return [packages[one] for one in sorted(seen, key=lambda one: packages[one]["name"])]
+    return sorted((packages[one] for one in seen), key=lambda package: (package["name"], package["version"]))
 
 
 def is_holder(line):

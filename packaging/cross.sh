@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+#!/usr/bin/env bash
 # The toolchain for a foreign architecture, on a Debian 12: read by packaging/build.sh.
 #
 # rustup's standard libraries are on no mirror of Debian's, and adding an architecture to the machine would be felt by all

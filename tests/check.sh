@@ -210,7 +210,7 @@ system_stories() {
         return 1
     fi
     # Machines wait for the disk more than for a processor.
-    bounded 15m cargo test --locked --features bridge --test system -- --test-threads=3 "$@"
+    bounded 15m cargo test --locked --all-features --test system -- --test-threads=3 "$@"
 }
 
 long_runs() {
@@ -230,7 +230,7 @@ clippy=(cargo clippy --locked --all-targets)
 step "format" cargo fmt --check
 step "clippy, all features" bounded 20m "${clippy[@]}" --all-features -- -D warnings
 # Not among all targets, since plain `cargo test` leaves it out.
-step "clippy, system tests" bounded 20m cargo clippy --locked --features bridge --test system -- -D warnings
+step "clippy, system tests" bounded 20m cargo clippy --locked --all-features --test system -- -D warnings
 if [ "$mode" != quick ]; then
     step "clippy, the device's features" bounded 20m "${clippy[@]}" -- -D warnings
     step "documentation" docs

@@ -96,6 +96,11 @@ check_emulated() {
 
 check_reproducible() {
     local other=$PWD/target/another/folder name here there
+    # Both are to be of the same commit.
+    packaging/build.sh >"$scratch/log" 2>&1 || {
+        tail -n 40 "$scratch/log" >&2
+        return 1
+    }
     rm -rf "$other"
     mkdir -p "$other/target"
     git ls-files --cached --others --exclude-standard -z | tar --create --null --files-from=- | tar --extract --directory "$other"

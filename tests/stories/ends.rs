@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rumqttc::mqttbytes::v4::Packet;
+use twinagent::host::clock;
 
 use crate::device::{Device, Setup};
 use crate::process::{Process, log, logged};
@@ -60,4 +61,24 @@ async fn a_daemon_that_is_told_to_stop_waits_for_what_runs_and_tells_how_it_ende
         assert_eq!(device.counted(), [("slow".to_owned(), 1)].into());
         assert_eq!(device.cloud.logins(&device.name).await.expect("the device"), 1, "{answers}");
     }
+}
+
+/// The unit's `TimeoutStopSec=` leaves room for this bound and for the goodbye.
+#[tokio::test]
+async fn what_still_runs_at_the_end_of_the_patience_is_told_as_interrupted_after_the_next_start() {
+    let mut device = Device::new(Setup { answers: "events", ..Setup::default() }).await;
+    let process = Process::online(&mut device).await;
+    device.send("count/endless", r#"{"sleepMillis":600000}"#).await;
+    let begun = clock::boot();
+    process.terminate();
+    let status =
+        tokio::time::timeout(Duration::from_secs(25), process.end()).await.expect("before systemd loses patience");
+    assert_eq!(status.code(), Some(0));
+    let took = clock::boot().since(begun);
+    assert!(took >= Duration::from_secs(10), "{took:?}");
+    assert!(device.answers_to("endless").iter().all(|answer| answer["status"] == 202));
+    let process = Process::online(&mut device).await;
+    let outcome = device.answer("endless", 500).await;
+    assert_eq!(outcome["payload"]["interrupted"], true, "{outcome}");
+    process.stop().await;
 }

@@ -22,7 +22,8 @@ impl Handler for Count {
             name: Method::parse("count").expect("`count` is a method name"),
             harmless: false,
             class: Class::Parallel(64),
-            time_limit: Duration::from_secs(10),
+            // Longer than a daemon that stops waits for it.
+            time_limit: Duration::from_secs(60),
             output_limit: 1_024,
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Device, Machine, PATIENCE, Suite, eventually};
+use crate::harness::{Device, Machine, Suite, eventually};
 
 const UNIT: &str = "twinagent.service";
 
@@ -35,7 +35,7 @@ fn a_device_that_boots_without_network_is_up_and_connects_when_there_is_one() {
 
 #[test]
 fn a_device_that_loses_power_in_the_middle_of_a_command_answers_it_afterwards() {
-    let mut device = Device::online(Suite::Bookworm, &SIMULATED.replace("\"1s\"", "\"4s\""));
+    let mut device = Device::online(Suite::Bookworm, &SIMULATED.replace("\"1s\"", "\"30s\""));
     let Device { machine, cloud } = &mut device;
     cloud.send("rebootDevice/r-1", "");
     eventually("the reboot begins", || (!cloud.is_connected()).then_some(()));
@@ -56,7 +56,7 @@ fn an_agent_that_freezes_is_ended_by_the_watchdog_and_goes_on_with_what_it_knew(
          org.freedesktop.systemd1.Service WatchdogUSec");
     let limit: u64 = watchdog.trim_start_matches("t ").parse().expect("microseconds");
     assert!((1..=120_000_000).contains(&limit), "the watchdog of the unit waits {limit} us");
-    with_drop_in(machine, "WatchdogSec=2\n");
+    with_drop_in(machine, "WatchdogSec=8\n");
     machine.sh("systemctl restart twinagent");
     cloud.wait_for_login(1);
     reboot_and_return(&device, "r-1");
@@ -107,7 +107,7 @@ fn reboot_and_return(device: &Device, id: &str) {
     let logins = device.cloud.logins();
     device.cloud.send(&format!("rebootDevice/{id}"), "");
     device.cloud.wait_for_answer(id, 200);
-    assert!(device.cloud.logins() > logins, "within {} s", PATIENCE.as_secs());
+    assert!(device.cloud.logins() > logins, "it was away");
     eventually("the outcome is told", || {
         let history: Value = serde_json::from_str(&device.machine.sh("twinagent history --json")).expect("JSON");
         (history["commands"][0]["told"] == true).then_some(())

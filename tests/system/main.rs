@@ -1,7 +1,12 @@
 //! Stories of the installed package: a real Debian with systemd as process 1, a real cloud beside it, real reboots.
 //!
-//! Root is needed, and the package (`TWINAGENT_DEB_DIR`, or target/debian). One module a theme, one test a story; how a
-//! machine is made and handled is the business of `harness`.
+//! One module a theme, one test a story; how a machine is made and handled is the business of `harness`. Root is needed,
+//! and from the environment may come
+//!
+//! * `TWINAGENT_DEB_DIR`: the folder of the package, if not target/debian, where packaging/build.sh leaves it;
+//! * `TWINAGENT_TEST_CACHE`: the folder of the plain Debians, if not /var/cache/twinagent-tests;
+//! * `TWINAGENT_TEST_MIRROR`: where they come from, if not from where apt on this host gets its packages;
+//! * `TWINAGENT_TEST_KEEP`: anything, to keep the machines' folders in target/system.
 #![allow(clippy::disallowed_methods, reason = "these tests read the environment, and bound their waits by the clock")]
 
 mod harness;
@@ -11,6 +16,7 @@ mod day_one;
 mod endurance;
 mod install;
 mod journal;
+mod loops;
 mod reboot;
 mod reboot_logind;
 mod removal;

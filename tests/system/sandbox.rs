@@ -221,8 +221,8 @@ fn can(probed: &Probed, name: &str) -> bool {
     probed[name]["ok"] == true
 }
 
-fn holds(suite: Suite) {
-    let site = Site::of(suite);
+fn holds(debian: Suite) {
+    let site = Site::of(debian);
     let inside = site.inside();
     let named: BTreeSet<&str> = REFUSED.iter().chain(ALLOWED).copied().collect();
     assert_eq!(inside.keys().map(String::as_str).collect::<BTreeSet<_>>(), named, "each attempt is judged");

@@ -154,10 +154,11 @@ impl Power {
             }
             Some(Ok(answer)) = calls.join_next() => vec![answer],
             () = self.helper.changed() => {
-                // The way to the helper may have opened or closed.
-                let news = self.helper.news();
-                self.look();
-                news
+                let requests::News { inputs, is_way_changed } = self.helper.news();
+                if is_way_changed {
+                    self.look();
+                }
+                inputs
             }
             () = changed(&mut self.watcher) => {
                 self.look();

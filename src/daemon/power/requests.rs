@@ -22,6 +22,16 @@ pub(super) struct Helper {
     watcher: Option<Watcher>,
     /// A request that lies there, or has been taken, and when it is too old for anybody.
     asked: Option<(CommandId, BootInstant)>,
+    /// Whether the helper could be asked when that was last looked at because something had changed.
+    could_ask: bool,
+}
+
+/// What there is to tell of the helper.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) inputs: Vec<Input>,
+    /// The way to it has opened or closed.
+    pub(super) is_way_changed: bool,
 }
 
 impl Helper {
@@ -29,7 +39,8 @@ impl Helper {
         let watcher = Watcher::new(places.watched())
             .inspect_err(|error| tracing::warn!("the reboot helper is not heard: {error}"))
             .ok();
-        Self { places, boot_id, watcher, asked: None }
+        let could_ask = places.reach().is_ok();
+        Self { places, boot_id, watcher, asked: None, could_ask }
     }
 
     /// What is known at the start. A request of an earlier life is taken back: root's side takes one within moments, so
@@ -64,11 +75,13 @@ impl Helper {
         }
     }
 
-    /// The news.
-    pub(super) fn news(&mut self) -> Vec<Input> {
+    pub(super) fn news(&mut self) -> News {
         let overdue = self.asked.take_if(|(_, until)| clock::boot() >= *until).map(|(id, _)| id);
         let withdrawn = overdue.and_then(|id| self.withdrawn(Some(id)));
-        withdrawn.into_iter().chain(self.answer()).collect()
+        let inputs = withdrawn.into_iter().chain(self.answer()).collect();
+        let can_ask = self.places.reach().is_ok();
+        let could_ask = std::mem::replace(&mut self.could_ask, can_ask);
+        News { inputs, is_way_changed: could_ask != can_ask }
     }
 
     /// Takes a request back, if one lies there, and tells whom that concerns.
@@ -88,5 +101,52 @@ impl Helper {
     fn answer(&self) -> Option<Input> {
         let (id, answer) = self.places.answer(self.boot_id)?;
         Some(Input::RebootAnswered { id, answer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::model::reboot::facts::Way;
+
+    #[tokio::test]
+    async fn a_request_that_nobody_takes_is_taken_back_when_its_time_is_over() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let runtime = folder.path().join("agent");
+        let boot = "7c1a0f0e-3c5b-4d0a-9c41-2f4f5b8e8a10".parse().expect("a UUID");
+        let places = Places::beside(&runtime);
+        let requests = places.requests.clone();
+        let mut helper = Helper::new(places, boot);
+        fs::create_dir(&requests).expect("a folder");
+        helper.changed().await;
+        let News { inputs, is_way_changed } = helper.news();
+        assert_eq!((inputs, is_way_changed), (Vec::new(), true));
+
+        let id = CommandId::parse("r-1").expect("an id");
+        let until = clock::boot() + Duration::from_secs(1);
+        assert_eq!(helper.ask(Plan { way: Way::Helper, id: id.clone(), reason: None, boot, until }), None);
+        let request = requests.join("request");
+        assert!(request.exists());
+        let inputs = loop {
+            assert!(request.exists(), "somebody may still take it");
+            helper.changed().await;
+            let News { inputs, is_way_changed } = helper.news();
+            assert!(!is_way_changed);
+            if !inputs.is_empty() {
+                break inputs;
+            }
+        };
+        assert!(clock::boot() >= until);
+        assert_eq!(inputs, [Input::RebootAnswered { id: id.clone(), answer: Err(NOT_TAKEN.to_owned()) }]);
+        assert!(!request.exists());
+        // And a way that has closed is an answer at once.
+        fs::remove_dir(&requests).expect("an empty folder");
+        let answer =
+            helper.ask(Plan { way: Way::Helper, id, reason: None, boot, until: until + Duration::from_secs(60) });
+        assert!(
+            matches!(answer, Some(Input::RebootAnswered { answer: Err(why), .. }) if why.contains("cannot be written"))
+        );
     }
 }

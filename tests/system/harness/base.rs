@@ -21,6 +21,7 @@ pub(crate) enum Suite {
 }
 
 impl Suite {
+    /// The package must do in each what it does in the others.
     pub(crate) const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
 
     pub(crate) fn name(self) -> &'static str {
@@ -71,15 +72,17 @@ impl Suite {
     fn make(self, root: &Path) {
         let source = format!("deb {} {} main", mirror(), self.name());
         let told = run(
-            Command::new("mmdebstrap")
-                .args(["--quiet", "--variant=apt", &format!("--include={}", self.packages())])
+            // What it mounts and starts goes with it, however it ends.
+            Command::new("setpriv")
+                .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
+                .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+                .args(["mmdebstrap", "--quiet", "--variant=apt", &format!("--include={}", self.packages())])
                 .arg("--dpkgopt=force-unsafe-io")
                 // What nobody reads in a test is a third of it.
                 .args(["man", "locale", "doc"].map(|part| format!("--dpkgopt=path-exclude=/usr/share/{part}/*")))
                 .arg(self.name())
                 .arg(root)
                 .arg(source),
-            b"",
         );
         told.good("mmdebstrap");
         // Our own package is unpacked whole.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
-use twinagent::bridge::{Addresses, Bridge, DeviceName, Options, RegistryName, Telemetry};
+use twinagent::bridge::{Addresses, Bridge, DeviceName, Faults, Options, RawPublish, RegistryName, Telemetry};
 
 use super::machine::Machine;
 use super::patience::{PATIENCE, eventually, look_for};
@@ -29,6 +29,7 @@ pub(crate) const DEVICE: &str = "gateway-7";
 
 pub(crate) struct Cloud {
     bridge: twinagent::bridge::Cloud,
+    faults: Faults,
     addresses: Addresses,
     /// The certificate, in PEM, behind which the listeners are.
     ca: String,
@@ -74,7 +75,7 @@ impl Cloud {
                 let telemetry = cloud.telemetry().await.expect("a tap");
                 let ca = std::fs::read_to_string(bridge.ca_file()).expect("the bridge has written it");
                 let device = registry.device(DEVICE).expect("a name");
-                let parts = (cloud, bridge.addresses(), ca, device, telemetry, Handle::current());
+                let parts = (cloud, bridge.faults(), bridge.addresses(), ca, device, telemetry, Handle::current());
                 up.send(parts).expect("it is waited for");
                 // Dropped: the story is over.
                 let _ = stopped.await;
@@ -82,9 +83,9 @@ impl Cloud {
             });
         });
         let parts = started.recv().expect("the thread of the cloud says what went wrong");
-        let (bridge, addresses, ca, device, telemetry, handle) = parts;
+        let (bridge, faults, addresses, ca, device, telemetry, handle) = parts;
         let (stop, thread) = (Some(stop), Some(thread));
-        let cloud = Self { bridge, addresses, ca, device, telemetry, handle, stop, thread, _folder: folder };
+        let cloud = Self { bridge, faults, addresses, ca, device, telemetry, handle, stop, thread, _folder: folder };
         cloud.introduce(machine);
         cloud
     }
@@ -183,6 +184,15 @@ impl Cloud {
     pub(crate) fn wait_for_login(&self, before: u64) {
         let takes = || self.handle.block_on(self.bridge.takes_commands(&self.device)).unwrap_or_default();
         eventually("the device logs in and subscribes", || (self.logins() > before && takes()).then_some(()));
+    }
+
+    /// Writes a command to the device as a broker may that retains messages or delivers them once more.
+    #[track_caller]
+    pub(crate) fn push(&self, subfolder: &str, change: impl FnOnce(RawPublish) -> RawPublish) {
+        let topic = format!("/devices/{DEVICE}/commands/{subfolder}");
+        let message = change(RawPublish::new(topic, "", 60_000));
+        let pushed = self.handle.block_on(self.faults.publish(&self.device, &[message]));
+        pushed.expect("the device is connected");
     }
 
     /// The answers that came as telemetry since this was last asked.

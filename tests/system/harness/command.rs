@@ -1,10 +1,8 @@
 //! Programs of the host that are run to their end.
 
 use std::ffi::OsStr;
-use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
-use std::thread;
 
 /// How a program ended, and what it said.
 #[derive(Debug)]
@@ -24,17 +22,12 @@ impl Told {
     }
 }
 
-/// Runs a program with this input.
-pub(super) fn run(command: &mut Command, input: &[u8]) -> Told {
+/// Runs a program, which finds nothing to read.
+pub(super) fn run(command: &mut Command) -> Told {
     let name = command.get_program().to_string_lossy().into_owned();
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}; run tests/check.sh tools"));
-    let mut pipe = child.stdin.take().expect("piped");
-    let output = thread::scope(|scope| {
-        // It may end without reading all of it.
-        scope.spawn(move || pipe.write_all(input));
-        child.wait_with_output().expect("a child can be waited for")
-    });
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}; run tests/check.sh tools"));
+    let output = child.wait_with_output().expect("a child can be waited for");
     let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Told { code, out: text(&output.stdout), err: text(&output.stderr) }
@@ -45,5 +38,5 @@ pub(super) fn run(command: &mut Command, input: &[u8]) -> Told {
 pub(super) fn host<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> String {
     let words: Vec<_> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
     let what = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    run(Command::new(&words[0]).args(&words[1..]), b"").good(&what)
+    run(Command::new(&words[0]).args(&words[1..])).good(&what)
 }

@@ -51,6 +51,7 @@ impl Machine {
     }
 
     fn copy_of(suite: Suite, root: &Path) -> Self {
+        assert!(rustix::process::geteuid().is_root(), "only root may boot machines: run these tests as root");
         let place = Hold::of_a_machine();
         sweep();
         let network = Network::new();
@@ -84,7 +85,7 @@ impl Machine {
 
     // === The disk
 
-    /// Where a file of the machine is on the host.
+    /// Where a file of the machine's disk is on the host. What the machine mounts, such as /run, only it can see.
     pub(crate) fn path(&self, inside: &str) -> PathBuf {
         self.folder.join("root").join(inside.trim_start_matches('/'))
     }
@@ -117,7 +118,7 @@ impl Machine {
 
     // === Power
 
-    /// From the next boot on a machine that boots has been up so long already.
+    /// Whenever it is switched on from now on, it has been up so long already.
     pub(crate) fn age(&mut self, age: Duration) {
         self.age = age;
     }
@@ -223,7 +224,7 @@ impl Machine {
         let mut command = Command::new("journalctl");
         command.arg("--directory").arg(folder).args(["--no-pager", "--quiet", "--output=short-precise"]);
         // It fails where a pattern of units fits none.
-        run(command.args(arguments), b"").out
+        run(command.args(arguments)).out
     }
 }
 
@@ -236,7 +237,8 @@ impl Drop for Machine {
         if std::env::var_os("TWINAGENT_TEST_KEEP").is_some() {
             fs::write(self.folder.join("keep"), "").expect("a folder of ours");
         } else {
-            remove(&self.folder);
+            let removed = fs::remove_dir_all(&self.folder);
+            assert!(removed.is_ok() || std::thread::panicking(), "{}: {removed:?}", self.folder.display());
             let _ = fs::remove_file(self.folder.with_extension("lock"));
         }
     }

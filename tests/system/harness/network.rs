@@ -106,7 +106,7 @@ fn cable(holder: &str) -> (String, u32) {
         let taken = host(["ip", "-4", "-o", "addr", "show", "to", &format!("{}/30", Ipv4Addr::from_bits(address))]);
         let add = ["link", "add", &name, "type", "veth", "peer", "name", "host0", "netns", holder];
         // The name belongs to the part, so the kernel gives each to one machine only.
-        if taken.is_empty() && run(Command::new("ip").args(add), b"").code == 0 {
+        if taken.is_empty() && run(Command::new("ip").args(add)).code == 0 {
             return (name, address);
         }
     }

@@ -60,7 +60,7 @@ impl<'m> Order<'m> {
             command.args(self.user.into_iter().flat_map(|user| ["runuser", "-u", user, "--"]));
             command.args(&self.words);
         }
-        run(&mut command, b"")
+        run(&mut command)
     }
 
     /// What it prints, without the last line's end. It must succeed.

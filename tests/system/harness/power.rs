@@ -70,12 +70,12 @@ fn remove_cgroup(folder: &Path) -> bool {
     // It may be there from the time before a boot.
     let _ = fs::create_dir(&mounted);
     let name = folder.file_name().expect("a name of ours");
-    let script = "mount -t cgroup2 cgroup2 \"$1\" && find \"$1/$2\" -depth -type d -exec rmdir {} +";
+    let script = "mount -t cgroup2 cgroup2 \"$1\" && cd \"$1\" || exit 2
+                  [ ! -e \"$2\" ] || find \"$2\" -depth -type d -exec rmdir {} +";
     let gone = || {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-uc", script, "sh"]);
-        let told = run(command.arg(&mounted).arg(name), b"");
-        (told.code == 0 || told.err.contains("No such file")).then_some(())
+        (run(command.arg(&mounted).arg(name)).code == 0).then_some(())
     };
     look_for(PATIENCE, gone).is_some()
 }

@@ -3,7 +3,7 @@
 # in a mount namespace and a network of the machine's own, so that its end is the end of all that it started.
 #
 # power_supply.sh NAME FOLDER AGE: boots FOLDER/root. AGE, in seconds, is how long the machine has been up already when
-# it boots. FOLDER/boots gets a line when a boot begins and a line with the exit code of nspawn when it ends.
+# it is switched on; after a reboot it is new. FOLDER/boots gets a line when a boot begins and a line with the exit code of nspawn when it ends.
 set -eu
 name=$1 folder=$2 age=$3
 
@@ -34,4 +34,5 @@ while :; do
     find "$cgroup" -depth -mindepth 1 -type d -exec rmdir {} + || :
     # What systemd-nspawn(1) ends with after a reboot, if it does not repeat it by itself.
     [ "$code" = 133 ] || exit "$code"
+    age=0
 done

@@ -45,7 +45,10 @@ impl Look {
         let (vetoes, troubles, helper) = files.unwrap_or_else(|_| unread());
         let (logind, inhibitors) = match said {
             Ok((right, inhibitors)) => (judge(right, !inhibitors.is_empty()), inhibitors),
-            Err(why) => (Err(Refusal::Helpless(why)), Vec::new()),
+            Err(why) => {
+                let hint = "hint: without D-Bus and systemd-logind set `mode = \"helper\"` under [reboot]";
+                (Err(Refusal::Helpless(format!("{why}; {hint}"))), Vec::new())
+            }
         };
         (Facts { way: way(mode, logind, helper), inhibitors, vetoes }, troubles)
     }

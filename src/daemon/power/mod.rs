@@ -21,7 +21,7 @@ use crate::host::power::Places;
 use crate::host::watch::Watcher;
 use crate::model::agent::Input;
 use crate::model::now::BootId;
-use crate::model::reboot::facts::Way;
+use crate::model::reboot::facts::{Facts, Way};
 use crate::model::reboot::plan::Plan;
 
 pub(super) struct Power {
@@ -36,15 +36,17 @@ pub(super) struct Power {
     /// Of the folders of vetoes. Missing, where nothing can be watched: they are read before each reboot all the same.
     watcher: Option<Watcher>,
     errands: Errands,
-    /// What was last said of veto files that count for nothing.
+    /// What was last said of the way to a reboot.
+    way: Option<Result<Way, String>>,
+    /// And of veto files that count for nothing.
     troubles: Vec<String>,
 }
 
 /// What goes on beside the loop: at most one look, and one call for a reboot.
 #[derive(Default)]
 struct Errands {
-    looks: JoinSet<(Input, Vec<String>)>,
-    /// Something has changed since the look that is under way began.
+    looks: JoinSet<(Facts, Vec<String>)>,
+    /// Something has changed since the look that is under way began, or somebody wants to know.
     look_again: bool,
     calls: JoinSet<Input>,
 }
@@ -68,6 +70,7 @@ impl Power {
             bus: (mode != Mode::Simulate).then(|| Bus::start(folders.bus.clone())),
             watcher,
             errands: Errands::default(),
+            way: None,
             troubles: Vec::new(),
         }
     }
@@ -104,10 +107,7 @@ impl Power {
             vetoes: self.vetoes.clone(),
             boot_id: self.boot_id,
         };
-        self.errands.looks.spawn(async move {
-            let (facts, troubles) = look.facts().await;
-            (Input::Probed(facts), troubles)
-        });
+        self.errands.looks.spawn(look.facts());
     }
 
     /// Asks for a reboot; the trouble with that, if there is any at once.
@@ -146,11 +146,13 @@ impl Power {
         tokio::select! {
             Some(ended) = looks.join_next() => {
                 if std::mem::take(&mut self.errands.look_again) {
+                    // What it has seen may be older than the question.
                     self.look();
+                    return Vec::new();
                 }
                 let Ok((facts, troubles)) = ended else { return Vec::new() };
-                self.tell(troubles);
-                vec![facts]
+                self.tell(&facts, troubles);
+                vec![Input::Probed(facts)]
             }
             Some(Ok(answer)) = calls.join_next() => vec![answer],
             () = self.helper.changed() => {
@@ -174,8 +176,15 @@ impl Power {
         }
     }
 
-    /// Tells what is wrong with veto files, once.
-    fn tell(&mut self, troubles: Vec<String>) {
+    /// Tells the log who can reboot the machine, and what is wrong with veto files; each once.
+    fn tell(&mut self, facts: &Facts, troubles: Vec<String>) {
+        if self.mode != Mode::Simulate && self.way.as_ref() != Some(&facts.way) {
+            match &facts.way {
+                Ok(way) => tracing::info!("reboots are done by {}", way.name()),
+                Err(why) => tracing::warn!("nobody can reboot this machine: {why}"),
+            }
+            self.way = Some(facts.way.clone());
+        }
         for trouble in troubles.iter().filter(|trouble| !self.troubles.contains(trouble)) {
             tracing::warn!("no veto: {trouble}");
         }

@@ -92,6 +92,7 @@ debian_packages() {
     has perl || missing+=(perl)
     has shellcheck || missing+=(shellcheck)
     has strace || missing+=(strace)
+    [ -e /usr/share/zoneinfo/Europe/Berlin ] || missing+=(tzdata)
     has_venv || missing+=(python3-venv)
     if [ "$mode" != quick ]; then
         has ip || missing+=(iproute2)

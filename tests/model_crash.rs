@@ -10,10 +10,11 @@ mod world;
 use std::time::Duration;
 
 use given::request;
-use serde_json::json;
+use serde_json::{Value, json};
 use twinagent::model::cloud::Road;
 use twinagent::model::reboot::Mode;
-use world::{Deed, Fault, Sabotage, World};
+use twinagent::model::reboot::window::Window;
+use world::{Change, Deed, Fault, Sabotage, World};
 
 const ROADS: [Road; 2] = [Road::Own, Road::Reported];
 
@@ -54,6 +55,17 @@ fn stories() -> Vec<(&'static str, Vec<Deed>)> {
             let reboot = || Deed::Send(vec![request("rebootDevice", Some("r1"), json!(null))]);
             vec![wait(30), reboot(), reboot(), wait(3), reboot(), wait(10), reboot(), wait(60), reboot()]
         }),
+        ("a shutdown between commands and before a reboot", {
+            let queue = |id: &str| request("queue", Some(id), json!(null));
+            let reboot = request("rebootDevice", Some("r1"), json!({ "delay": "60s" }));
+            vec![
+                wait(30),
+                Deed::Send(vec![queue("q1"), queue("q2"), reboot]),
+                Deed::ShutDown,
+                Deed::Send(vec![count("a")]),
+                wait(100),
+            ]
+        }),
         ("a stop between commands and before a reboot", {
             let queue = |id: &str| request("queue", Some(id), json!(null));
             let reboot = Deed::Send(vec![request("rebootDevice", Some("r1"), json!(null))]);
@@ -93,6 +105,70 @@ fn stories() -> Vec<(&'static str, Vec<Deed>)> {
     ]
 }
 
+/// Stories of reboots that are held back, each with what it changes of the settings.
+fn held_back() -> Vec<(&'static str, Change, Vec<Deed>)> {
+    let wait = |seconds| Deed::Wait(Duration::from_secs(seconds));
+    let count = |id: &str| Deed::Send(vec![request("count", Some(id), json!({ "n": id }))]);
+    let reboot = |payload: Value| Deed::Send(vec![request("rebootDevice", Some("r1"), payload)]);
+    let cancel = || Deed::Send(vec![request("cancelReboot", Some("x1"), json!(null))]);
+    let windowed: Change = |settings| {
+        // The second is for those who miss the first because the disk is broken.
+        let window = |text| Window::parse(text, |_| Ok(jiff::tz::TimeZone::UTC)).expect("a window");
+        settings.reboot.windows.list = ["00:10-00:20 UTC", "00:30-00:40 UTC"].map(window).into();
+        settings.reboot.windows.spread = Duration::from_secs(300);
+    };
+    let plain: Change = |_| {};
+    let at = || json!({ "at": "2026-11-22T00:15:00Z", "reason": "later" });
+    vec![
+        ("in its window", windowed, vec![wait(30), reboot(json!(null)), wait(60), count("a"), wait(900)]),
+        ("at its moment, over a loss of power", plain, {
+            vec![wait(30), reboot(at()), wait(60), Deed::PowerCut, wait(60), reboot(at()), count("a"), wait(900)]
+        }),
+        ("after a delay, in a window, sent again and again", windowed, {
+            let again = || reboot(json!({ "delay": "9m" }));
+            vec![wait(30), again(), wait(100), again(), Deed::Stop, wait(60), again(), wait(900), again()]
+        }),
+        ("taken back during its delay", plain, {
+            vec![wait(30), reboot(json!({ "delay": "5m" })), wait(60), cancel(), wait(600)]
+        }),
+        ("inhibited for a while", plain, {
+            vec![wait(30), Deed::Inhibit(true), reboot(json!(null)), wait(40), Deed::Inhibit(false), wait(100)]
+        }),
+        ("inhibited to the end, and beyond", plain, {
+            vec![
+                wait(30),
+                Deed::Inhibit(true),
+                reboot(json!(null)),
+                wait(200),
+                count("a"),
+                Deed::Inhibit(false),
+                wait(60),
+            ]
+        }),
+        ("vetoed for a while", plain, {
+            vec![wait(30), Deed::Veto(Some(Duration::from_secs(60))), reboot(json!(null)), count("a"), wait(200)]
+        }),
+        ("taken back during a veto", plain, {
+            vec![wait(30), Deed::Veto(None), reboot(json!(null)), wait(50), cancel(), wait(200)]
+        }),
+        ("after the breaker has tripped", plain, {
+            let cut = || Deed::PowerCut;
+            vec![
+                wait(30),
+                cut(),
+                wait(5),
+                cut(),
+                wait(5),
+                cut(),
+                reboot(json!(null)),
+                wait(120),
+                reboot(json!(null)),
+                wait(60),
+            ]
+        }),
+    ]
+}
+
 /// Every fault that there is to try, given how long the story is without one.
 fn faults(steps: usize, syncs: usize) -> impl Iterator<Item = Fault> {
     let flags = |bits: usize| (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0);
@@ -115,13 +191,13 @@ fn faults(steps: usize, syncs: usize) -> impl Iterator<Item = Fault> {
 }
 
 /// Lives through a story under every fault; what was wrong, each with the fault that showed it.
-fn wrongs(story: &[Deed], road: Road, reboot: &Mode, sabotage: Sabotage) -> (usize, Vec<String>) {
-    let mut calm = World::new(road, reboot.clone(), Fault::default(), sabotage);
+fn wrongs(story: &[Deed], change: Change, road: Road, reboot: &Mode, sabotage: Sabotage) -> (usize, Vec<String>) {
+    let mut calm = World::with(road, reboot.clone(), change, Fault::default(), sabotage);
     calm.live(story);
     let mut wrongs: Vec<String> = calm.judge().into_iter().map(|wrong| format!("without any fault: {wrong}")).collect();
     let mut tried = 1;
     for fault in faults(calm.steps(), calm.syncs()) {
-        let mut world = World::new(road, reboot.clone(), fault, sabotage);
+        let mut world = World::with(road, reboot.clone(), change, fault, sabotage);
         world.live(story);
         tried += 1;
         wrongs.extend(world.judge().into_iter().map(|wrong| format!("{fault:?}: {wrong}")));
@@ -141,7 +217,7 @@ fn every_promise_holds(road: Road) {
     let mut tried = 0;
     for (name, story) in stories() {
         for reboot in [Mode::Machine, Mode::Simulated(Duration::from_secs(20))] {
-            let (worlds, wrongs) = wrongs(&story, road, &reboot, Sabotage::None);
+            let (worlds, wrongs) = wrongs(&story, |_| {}, road, &reboot, Sabotage::None);
             tried += worlds;
             assert!(
                 wrongs.is_empty(),
@@ -164,11 +240,64 @@ fn and_where_answers_travel_in_the_reported_document() {
     every_promise_holds(Road::Reported);
 }
 
+#[test]
+fn what_holds_a_reboot_back_does_so_over_every_crash() {
+    let mut tried = 0;
+    for (name, change, story) in held_back() {
+        let simulated = Mode::Simulated(Duration::from_secs(20));
+        for (road, mode) in [(Road::Own, Mode::Machine), (Road::Reported, Mode::Machine), (Road::Own, simulated)] {
+            let (worlds, wrongs) = wrongs(&story, change, road, &mode, Sabotage::None);
+            tried += worlds;
+            let first = wrongs[..wrongs.len().min(10)].join("\n");
+            assert!(wrongs.is_empty(), "{name}, {road:?}, {mode:?}: {} wrongs\n{first}", wrongs.len());
+        }
+    }
+    assert!(tried > 1_000, "only {tried} worlds were tried");
+}
+
+/// The controls: what these stories are about does happen in them, and a judge with other settings than the agent has
+/// would not be content.
+#[test]
+fn the_stories_of_held_back_reboots_are_what_they_say() {
+    let reboots = |name: &str| {
+        let (_, change, story) = held_back().into_iter().find(|(known, ..)| *known == name).expect("a story");
+        let mut world = World::with(Road::Own, Mode::Machine, change, Fault::default(), Sabotage::None);
+        world.live(&story);
+        world.rebooted_at
+    };
+    let seconds = Duration::from_secs;
+    let [windowed] = reboots("in its window")[..] else { panic!("not once") };
+    assert!((seconds(600)..seconds(900)).contains(&windowed), "{windowed:?}");
+    assert_eq!(reboots("at its moment, over a loss of power"), [seconds(900)]);
+    assert!(reboots("taken back during its delay").is_empty());
+    let [inhibited] = reboots("inhibited for a while")[..] else { panic!("not once") };
+    assert!((seconds(170)..seconds(240)).contains(&inhibited), "{inhibited:?}");
+    assert!(reboots("inhibited to the end, and beyond").is_empty());
+    assert_eq!(reboots("vetoed for a while").len(), 1);
+    assert_eq!(reboots("after the breaker has tripped").len(), 1, "the second time it was asked for");
+}
+
+#[test]
+fn a_reboot_outside_its_window_is_noticed() {
+    let (_, change, story) = held_back().swap_remove(0);
+    let mut world = World::with(Road::Own, Mode::Machine, change, Fault::default(), Sabotage::NoWindows);
+    world.live(&story);
+    assert!(world.judge().iter().any(|wrong| wrong.contains("outside its window")), "{:?}", world.judge());
+}
+
+#[test]
+fn a_reboot_that_is_held_back_is_noticed() {
+    let (_, change, story) = held_back().swap_remove(4);
+    let mut world = World::with(Road::Own, Mode::Machine, change, Fault::default(), Sabotage::TellsNoHolders);
+    world.live(&story);
+    assert!(world.judge().iter().any(|wrong| wrong.contains("held it back")), "{:?}", world.judge());
+}
+
 /// With a guard taken away, some world must go wrong; else the judge above proves nothing.
 fn is_noticed(sabotage: Sabotage) {
-    let noticed = stories()
-        .iter()
-        .any(|(_, story)| ROADS.iter().any(|road| !wrongs(story, *road, &Mode::Machine, sabotage).1.is_empty()));
+    let noticed = stories().iter().any(|(_, story)| {
+        ROADS.iter().any(|road| !wrongs(story, |_| {}, *road, &Mode::Machine, sabotage).1.is_empty())
+    });
     assert!(noticed, "{sabotage:?} goes unnoticed");
 }
 

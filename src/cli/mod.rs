@@ -15,6 +15,7 @@ mod keygen;
 mod methods;
 mod output;
 mod pubkey;
+mod reboot_guard;
 mod reset;
 pub mod run;
 mod run_reboot;
@@ -80,6 +81,8 @@ pub enum Command {
     Telemetry(telemetry::Arguments),
     /// Hold reboots back from this machine
     Veto(veto::Arguments),
+    /// Show what stops reboots that come too often, or let them go on
+    RebootGuard(reboot_guard::Arguments),
     /// Print a shell's completions
     Completions(completions::Arguments),
     /// Do the reboot that the daemon has asked for; what twinagent-reboot.service starts
@@ -108,6 +111,7 @@ impl Cli {
             Command::Twin(arguments) => twin::run(&folders, arguments),
             Command::Telemetry(arguments) => telemetry::run(&folders, &arguments),
             Command::Veto(arguments) => veto::run(&folders, arguments),
+            Command::RebootGuard(arguments) => reboot_guard::run(&folders, arguments),
             Command::Completions(arguments) => completions::run(arguments),
             Command::RunReboot => run_reboot::run(),
         }

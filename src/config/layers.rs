@@ -55,6 +55,8 @@ pub struct Folders {
     pub state: PathBuf,
     /// Sockets.
     pub runtime: PathBuf,
+    /// The D-Bus address of the system bus.
+    pub bus: String,
     /// Where systemd put the credentials of this service, if it did.
     pub credentials: Option<PathBuf>,
     /// Variables whose names begin with `TWINAGENT__`.
@@ -63,7 +65,8 @@ pub struct Folders {
 
 impl Folders {
     /// The folders of the machine, or those that systemd passes in `$CONFIGURATION_DIRECTORY`, `$STATE_DIRECTORY`,
-    /// `$RUNTIME_DIRECTORY` and `$CREDENTIALS_DIRECTORY` (systemd.exec(5); the first, where it passes a list).
+    /// `$RUNTIME_DIRECTORY` and `$CREDENTIALS_DIRECTORY` (systemd.exec(5); the first, where it passes a list). The bus is that
+    /// of `$DBUS_SYSTEM_BUS_ADDRESS`, if it is set (D-Bus Specification, "Well-known Message Bus Instances").
     pub fn from_env() -> Self {
         Self {
             vendor: "/usr/lib/twinagent/conf.d".into(),
@@ -72,6 +75,7 @@ impl Folders {
             vetoes: "/run/twinagent-veto.d".into(),
             state: folder("STATE_DIRECTORY").unwrap_or_else(|| "/var/lib/twinagent".into()),
             runtime: folder("RUNTIME_DIRECTORY").unwrap_or_else(|| "/run/twinagent".into()),
+            bus: bus().unwrap_or_else(|| "unix:path=/run/dbus/system_bus_socket".to_owned()),
             credentials: folder("CREDENTIALS_DIRECTORY"),
             variables: std::env::vars_os()
                 .filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
@@ -130,6 +134,12 @@ pub fn is_drop_in(path: &Path) -> bool {
 fn folder(variable: &str) -> Option<PathBuf> {
     let folders = std::env::var_os(variable)?;
     std::env::split_paths(&folders).next().filter(|first| !first.as_os_str().is_empty())
+}
+
+/// Where the system bus listens, if the variable for it says so.
+#[expect(clippy::disallowed_methods, reason = "the environment is a layer of the configuration")]
+fn bus() -> Option<String> {
+    std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok().filter(|address| !address.is_empty())
 }
 
 /// The values of every layer, the weakest first.

@@ -3,7 +3,6 @@
 //! Plain data. What is configured by it knows this module; this module knows nothing of that. `raw.rs` has the keys,
 //! `layers.rs` the places.
 
-pub mod duration;
 mod effective;
 mod fault;
 mod file;
@@ -16,6 +15,7 @@ mod rules;
 mod setting;
 mod specifier;
 pub mod veto;
+mod zone;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ pub use setting::Setting;
 pub use specifier::Specifiers;
 
 use crate::model::command::{DeviceId, Method};
+pub use crate::model::duration;
+use crate::model::reboot::{TooSoon, window::Window};
 use file::Tree;
 use reader::{Findings, Reader};
 
@@ -112,10 +114,24 @@ pub struct Reboot {
     pub min_interval: Duration,
     /// A machine younger than this is not rebooted; in real modes only.
     pub min_uptime: Duration,
+    /// So many reboots within `per`, without a session of `healthy` between them, are too many. 1 to 20.
+    pub max_reboots: u32,
+    pub per: Duration,
+    pub healthy: Duration,
+    /// What becomes of a command that comes too soon.
+    pub too_soon: TooSoon,
     /// Between the acknowledged 202 and the act.
     pub grace: Duration,
     /// How long running handlers are waited for.
     pub drain: Duration,
+    /// How long a due reboot may be held back by inhibitors, vetoes and commands that still run.
+    pub inhibitor_wait: Duration,
+    /// At most 32. None: always.
+    pub windows: Vec<Window>,
+    /// How far devices are kept apart in a window.
+    pub spread: Duration,
+    /// Whether `force` of a command is heeded.
+    pub allow_force: bool,
 }
 
 /// Who performs a reboot.

@@ -2,13 +2,17 @@
 //!
 //! `packaging/twinagent.toml` explains the same keys to people, and a test holds the two together.
 
+use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::Reader;
 use super::specifier::{self, Specifiers};
-use super::{Answers, Auth, Cloud, Commands, Config, IotCore, Local, Methods, Mode, Reboot, Report, Session, rules};
+use super::{Answers, Auth, Cloud, Commands, Config, IotCore, Local, Methods, Mode, Reboot, Report, Session};
+use super::{rules, zone};
 use crate::model::command::{DeviceId, Method};
+use crate::model::reboot::TooSoon;
+use crate::model::reboot::window::Window;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -20,6 +24,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const KEEP_ALIVE: RangeInclusive<Duration> = SECOND..=Duration::from_secs(1177);
 /// Cloud IoT Core takes no token for longer than 24 hours (its page on JWTs).
 const LIFETIME: RangeInclusive<Duration> = MINUTE..=DAY;
+/// Each of them is looked at whenever a reboot waits; a week has room for no more that make sense.
+const MOST_WINDOWS: usize = 32;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -153,7 +159,33 @@ fn reboot(from: &mut Reader) -> Reboot {
         simulate_for: from.duration("reboot.simulate_for", 20 * SECOND, &(Duration::from_millis(100)..=HOUR)),
         min_interval: from.duration("reboot.min_interval", 5 * MINUTE, &(Duration::ZERO..=30 * DAY)),
         min_uptime: from.duration("reboot.min_uptime", 2 * MINUTE, &(Duration::ZERO..=DAY)),
+        max_reboots: from.number("reboot.max_reboots", 3, &(1..=20)),
+        per: from.duration("reboot.per", HOUR, &(MINUTE..=7 * DAY)),
+        healthy: from.duration("reboot.healthy", 10 * MINUTE, &(10 * SECOND..=DAY)),
+        too_soon: from
+            .choice("reboot.too_soon", &[("defer", TooSoon::Defer), ("refuse", TooSoon::Refuse)])
+            .unwrap_or(TooSoon::Defer),
         grace: from.duration("reboot.grace", 5 * SECOND, &(Duration::ZERO..=HOUR)),
         drain: from.duration("reboot.drain", MINUTE, &(Duration::ZERO..=HOUR)),
+        inhibitor_wait: from.duration("reboot.inhibitor_wait", 10 * MINUTE, &(Duration::ZERO..=DAY)),
+        windows: windows(from),
+        spread: from.duration("reboot.spread", Duration::ZERO, &(Duration::ZERO..=DAY)),
+        allow_force: from.flag("reboot.allow_force", false),
     }
+}
+
+/// The windows. The rules of their zones count as files that are named, there or not.
+fn windows(from: &mut Reader) -> Vec<Window> {
+    let files = RefCell::new(Vec::new());
+    let windows = from.list("reboot.windows", |text| {
+        Window::parse(text, |name| {
+            files.borrow_mut().extend(zone::file(name));
+            zone::read(name)
+        })
+    });
+    from.files.extend(files.into_inner());
+    if windows.len() > MOST_WINDOWS {
+        from.fault("reboot.windows", format_args!("holds more than {MOST_WINDOWS} windows"));
+    }
+    windows
 }

@@ -148,6 +148,24 @@ impl Reader {
         })
     }
 
+    /// A whole number.
+    pub(super) fn number(&mut self, key: &'static str, default: u32, bounds: &RangeInclusive<u32>) -> u32 {
+        let number = match self.take(key) {
+            None => return default,
+            Some(ValueKind::I64(number)) => Some(number),
+            Some(ValueKind::String(text)) if self.is_variable(key) => text.parse().ok(),
+            Some(other) => {
+                self.wrong_type(key, "a number", &other);
+                return default;
+            }
+        };
+        let fits = |number| u32::try_from(number).ok().filter(|number| bounds.contains(number));
+        number.and_then(fits).unwrap_or_else(|| {
+            self.fault(key, format_args!("is out of bounds: {} to {} is expected", bounds.start(), bounds.end()));
+            default
+        })
+    }
+
     pub(super) fn duration(
         &mut self,
         key: &'static str,

@@ -53,6 +53,7 @@ impl Machine {
             vetoes: at("veto"),
             state: at("state"),
             runtime: at("runtime"),
+            bus: format!("unix:path={}", at("bus").display()),
             credentials: None,
             variables: BTreeMap::new(),
         };

@@ -7,6 +7,7 @@
 mod callers;
 mod configuration;
 mod credentials;
+mod farewell;
 mod keeper;
 mod narrator;
 mod power;
@@ -39,11 +40,12 @@ use crate::model::problems::Code;
 use crate::store::StateDir;
 use callers::Callers;
 use configuration::Configuration;
+use farewell::{Farewell, Left};
 use keeper::Keeper;
 use narrator::Narrator;
-use power::{News, Power};
+use power::Power;
 use session::{Look, Session};
-use settings::{rights, settings};
+use settings::{rights, settings, volatile_state};
 use watchdog::Watchdog;
 use workers::Workers;
 
@@ -78,11 +80,12 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Send) -> anyhow:
     token::install_provider();
     let boot_id = boot::id()?;
     let state = Arc::new(StateDir::lock(&parts.folders.state)?);
+    let left = Left::read(&state);
     let started = clock::now(boot_id);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), boot = %started.boot_id, "started");
     let mut stop = pin!(stop.fuse());
     loop {
-        let daemon = Daemon::new(&parts, state.clone(), &started).await?;
+        let daemon = Daemon::new(&parts, state.clone(), &left, &started).await?;
         match daemon.live(stop.as_mut()).await? {
             End::Stopped => break,
             End::JournalIsBack => tracing::info!("the journal can be read again; beginning anew"),
@@ -104,6 +107,11 @@ struct Daemon {
     /// SIGHUP: read the configuration again, and try to connect now.
     hangups: Signal,
     power: Power,
+    farewell: Farewell,
+    /// Whether the boot that we last knew, if it is over, has ended in good order.
+    left_clean: Option<bool>,
+    /// What is to be said of a state folder that forgets at a reboot. The folder is held open, so this stays true.
+    volatile: Option<String>,
     callers: Callers,
     /// What the model last said of the state of things.
     sentence: String,
@@ -114,12 +122,15 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn new(parts: &Parts, state: Arc<StateDir>, started: &Now) -> anyhow::Result<Self> {
+    /// `left`: the mark of an orderly end, as it was found.
+    async fn new(parts: &Parts, state: Arc<StateDir>, left: &Left, started: &Now) -> anyhow::Result<Self> {
         let (keeper, opened) = Keeper::open(state.clone()).await?;
         if let Some(trouble) = &opened.trouble {
             tracing::error!("{trouble}; commands that need the journal are refused until then");
         }
         let durable = Durable::replay(&opened.records);
+        let left_clean = left.is_of(durable.rest.boots.current.map(|boot| boot.id));
+        let farewell = Farewell::new(state.clone(), started.boot_id);
         let configuration = Configuration::read(parts.folders.clone(), parts.file.as_deref(), state).await?;
         let session = Session::new(configuration.current(), parts.folders.clone());
         if let Err(missing) = session.limits() {
@@ -132,8 +143,9 @@ impl Daemon {
             clock::now(started.boot_id).boot,
         );
         let boot_id = started.boot_id;
-        let power = Power::new(&parts.folders.runtime, boot_id);
-        let settings = settings(configuration.current(), &session, &workers, &power, started);
+        let power = Power::new(&parts.folders, configuration.current().reboot.mode, boot_id);
+        let volatile = volatile_state(&parts.folders.state);
+        let settings = settings(configuration.current(), &session, &workers, volatile.as_deref(), started);
         Ok(Self {
             boot_id,
             agent: Agent::new(settings, durable, opened.trouble, seed()?, &clock::now(boot_id)),
@@ -142,6 +154,9 @@ impl Daemon {
             workers,
             configuration,
             power,
+            farewell,
+            left_clean,
+            volatile,
             hangups: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
             callers,
             sentence: String::new(),
@@ -153,7 +168,7 @@ impl Daemon {
     }
 
     async fn live(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<End> {
-        let mut inputs = vec![Input::Begin, self.config_problem()];
+        let mut inputs = vec![Input::Begin { left_clean: self.left_clean }, self.config_problem()];
         inputs.extend(self.power.begin());
         let mut is_ready = false;
         loop {
@@ -189,6 +204,8 @@ impl Daemon {
             }
             if !is_ready {
                 is_ready = true;
+                // What it said is in the journal now. What comes from here on comes out of the blue.
+                self.farewell.stay().await;
                 systemd::ready();
             }
             if inputs.is_empty() {
@@ -209,6 +226,8 @@ impl Daemon {
             Effect::Ack(delivery) => self.session.acknowledge(delivery),
             Effect::Start(run, command) => inputs.extend(self.workers.start(run, command)),
             Effect::Resume(run, command) => inputs.extend(self.workers.resume(run, command)),
+            Effect::Cancel(run) => self.workers.cancel(run),
+            Effect::Probe => self.power.look(),
             Effect::Send(id, message) => self.session.send(id, &message),
             Effect::Connect => {
                 let begun = self.session.connect(now);
@@ -222,6 +241,7 @@ impl Daemon {
             Effect::Reply(caller, reply) => self.callers.reply(caller, reply),
             Effect::Reload => self.reload(inputs).await?,
             Effect::Reboot(plan) => inputs.extend(self.power.ask(plan)),
+            Effect::LetGo => self.power.let_go(),
         }
         Ok(())
     }
@@ -233,6 +253,7 @@ impl Daemon {
             let anew = !config.connects_as(&before);
             self.session.reconfigure(config, anew);
             self.callers.set_rights(rights(config));
+            self.power.set_mode(config.reboot.mode);
             inputs.push(self.reloaded(anew));
         }
         inputs.push(self.config_problem());
@@ -244,8 +265,19 @@ impl Daemon {
 
     fn reloaded(&self, anew: bool) -> Input {
         let config = self.configuration.current();
-        let settings = settings(config, &self.session, &self.workers, &self.power, &self.started);
+        let settings = settings(config, &self.session, &self.workers, self.volatile.as_deref(), &self.started);
         Input::Reloaded { settings: Box::new(settings), anew }
+    }
+
+    /// Leaves the mark of an orderly end for a shutdown that begins, or takes it back. A daemon that is stopping leaves it.
+    async fn hear_of_shutdowns(&mut self, news: &[Input]) {
+        for input in news {
+            match input {
+                Input::ShuttingDown(true) => self.farewell.leave().await,
+                Input::ShuttingDown(false) if !self.is_stopping => self.farewell.stay().await,
+                _ => {}
+            }
+        }
     }
 
     /// When the configuration is due to be kept for bad times, if a session shows that it is good.
@@ -304,6 +336,7 @@ impl Daemon {
             biased;
             () = stop => {
                 self.is_stopping = true;
+                self.farewell.leave().await;
                 inputs.push(Input::Stop);
             }
             _ = self.hangups.recv() => {
@@ -311,12 +344,9 @@ impl Daemon {
                 inputs.push(Input::Hurry);
             }
             () = self.configuration.changed() => is_changed = true,
-            () = self.power.changed() => {
-                let News { inputs: news, is_way_changed } = self.power.news();
+            news = self.power.news() => {
+                self.hear_of_shutdowns(&news).await;
                 inputs.extend(news);
-                if is_way_changed {
-                    inputs.push(self.reloaded(false));
-                }
             }
             input = self.workers.next() => inputs.push(input),
             input = self.callers.next() => inputs.push(input),

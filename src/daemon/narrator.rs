@@ -35,6 +35,8 @@ impl Narrator {
                 Input::Cloud(Inbound::Dropped { why }, _) if self.may_tell(now) => {
                     tracing::warn!("a message was dropped: {why}");
                 }
+                Input::ShuttingDown(true) => tracing::info!("the machine shuts down"),
+                Input::ShuttingDown(false) => tracing::info!("the machine does not shut down after all"),
                 Input::Stop => tracing::info!("stopping"),
                 _ => {}
             }

@@ -1,15 +1,18 @@
 //! What the configuration means to the parts: plain values in, plain values out.
 
+use std::path::Path;
+
 use crate::config::{Cloud, Config, Mode as RebootMode};
-use crate::host::system;
+use crate::host::{system, volatile};
 use crate::local::{Rights, group_id};
 use crate::model::agent::Settings;
 use crate::model::connection::Terms;
+use crate::model::digest::Digest;
 use crate::model::now::Now;
+use crate::model::reboot::window::Windows;
 use crate::model::reboot::{Mode, Policy};
 use crate::model::twin::{About, CloudName};
 
-use super::power::Power;
 use super::session::Session;
 use super::workers::Workers;
 
@@ -34,7 +37,7 @@ pub(super) fn settings(
     config: &Config,
     session: &Session,
     workers: &Workers,
-    power: &Power,
+    volatile: Option<&str>,
     started: &Now,
 ) -> Settings {
     let Config { auth, session: timing, methods, commands, report, .. } = config;
@@ -45,7 +48,8 @@ pub(super) fn settings(
             backoff_max: timing.backoff_max,
             backoff_max_refused: timing.backoff_max_refused,
         },
-        reboot: reboot_policy(config, power),
+        reboot: reboot_policy(config),
+        volatile: volatile.map(str::to_owned),
         methods: workers.methods(),
         disabled: methods.disable.iter().cloned().collect(),
         aliases: commands.alias.clone(),
@@ -64,23 +68,39 @@ pub(super) fn settings(
     }
 }
 
-fn reboot_policy(config: &Config, power: &Power) -> Policy {
+/// What is to be said of a state folder that forgets at a reboot.
+pub(super) fn volatile_state(folder: &Path) -> Option<String> {
+    let kind = volatile::kind(folder)
+        .inspect_err(|error| tracing::debug!("{}: its file system is not known: {error}", folder.display()))
+        .ok()??;
+    Some(format!(
+        "{} is on a file system ({kind}) that forgets at a reboot: no command is recognised afterwards, so no reboot is put \
+         off; hint: mount one there that stays",
+        folder.display()
+    ))
+}
+
+fn reboot_policy(config: &Config) -> Policy {
     let reboot = &config.reboot;
     Policy {
         mode: match reboot.mode {
             RebootMode::Simulate => Mode::Simulated(reboot.simulate_for),
-            RebootMode::Auto | RebootMode::Helper => match power.reach() {
-                Ok(()) => Mode::Machine,
-                Err(why) => Mode::Unavailable(why),
-            },
-            RebootMode::Logind => Mode::Unavailable(
-                "this version does not ask logind for a reboot yet; hint: set `mode = \"helper\"` under [reboot]"
-                    .to_owned(),
-            ),
+            RebootMode::Auto | RebootMode::Logind | RebootMode::Helper => Mode::Machine,
         },
         min_interval: reboot.min_interval,
         min_uptime: reboot.min_uptime,
+        max_reboots: reboot.max_reboots,
+        per: reboot.per,
+        healthy: reboot.healthy,
+        too_soon: reboot.too_soon,
         grace: reboot.grace,
         drain: reboot.drain,
+        inhibitor_wait: reboot.inhibitor_wait,
+        windows: Windows {
+            list: reboot.windows.clone(),
+            spread: reboot.spread,
+            seed: config.device.as_ref().map_or(0, |id| Digest::of(id.as_str().as_bytes()).number()),
+        },
+        allow_force: reboot.allow_force,
     }
 }

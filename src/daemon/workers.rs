@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use serde_json::json;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::handler::{Handler, Running, interrupted};
 use crate::model::agent::Input;
@@ -19,6 +19,7 @@ pub(super) struct Workers {
     handlers: HashMap<Method, (MethodSpec, Arc<dyn Handler>)>,
     tasks: JoinSet<Outcome>,
     runs: HashMap<Id, RunId>,
+    stops: HashMap<RunId, AbortHandle>,
 }
 
 impl Workers {
@@ -30,7 +31,7 @@ impl Workers {
                 (spec.name.clone(), (spec, handler.clone()))
             })
             .collect();
-        Self { handlers, tasks: JoinSet::new(), runs: HashMap::new() }
+        Self { handlers, tasks: JoinSet::new(), runs: HashMap::new(), stops: HashMap::new() }
     }
 
     pub(super) fn methods(&self) -> Vec<MethodSpec> {
@@ -72,7 +73,15 @@ impl Workers {
             bounded(outcome, output_limit)
         });
         self.runs.insert(task.id(), run);
+        self.stops.insert(run, task);
         None
+    }
+
+    /// Stops a run. It ends like any other, for whoever still wants to know.
+    pub(super) fn cancel(&mut self, run: RunId) {
+        if let Some(task) = self.stops.remove(&run) {
+            task.abort();
+        }
     }
 
     /// The next run that ends; never, while none runs. May be dropped without loss.
@@ -91,9 +100,11 @@ impl Workers {
     fn ended(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Input {
         let (task, outcome) = match ended {
             Ok(ended) => ended,
+            Err(error) if error.is_cancelled() => (error.id(), Outcome::failed(Status::CANCELLED, "stopped")),
             Err(error) => (error.id(), panicked()),
         };
         let run = self.runs.remove(&task).expect("every task was noted when it was spawned");
+        self.stops.remove(&run);
         Input::Finished(run, outcome)
     }
 }
@@ -207,5 +218,22 @@ mod tests {
             assert_eq!(outcome.status.0, expected, "{name}");
         }
         assert_eq!(workers.try_next(), None, "nothing ends twice");
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_cancelled_ends_at_once() {
+        let handlers: Vec<Arc<dyn Handler>> = vec![Arc::new(Odd("endless"))];
+        let mut workers = Workers::new(&handlers);
+        let method = Method::parse("endless").expect("a method name");
+        let id = CommandId::parse("1").expect("an id");
+        let key = Key { target: DeviceId::parse("d").expect("an id"), id: id.clone() };
+        let received = crate::host::clock::wall();
+        let to = crate::model::runs::To::Cloud(None);
+        let run = Runs::default().begin(crate::model::runs::Run::Harmless { id, method: method.clone(), to, received });
+        assert_eq!(workers.start(run, Command { key, method, payload: json!(null) }), None);
+        workers.cancel(run);
+        workers.cancel(run);
+        let Input::Finished(ended, outcome) = workers.next().await else { panic!("something else ended") };
+        assert_eq!((ended, outcome.status), (run, Status::CANCELLED));
     }
 }

@@ -10,10 +10,17 @@ use futures_util::{Stream, StreamExt as _};
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, Proxy, connection};
 
+use crate::model::reboot::facts::Inhibitor;
+
 /// The longest wait for any answer. logind answers within milliseconds; while it starts, within a second or two.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Signals that wait to be read. There is one a shutdown.
 const QUEUE: usize = 8;
+
+/// Locks that are told; one is enough to hold a shutdown back.
+const MOST_LOCKS: usize = 64;
+/// The longest name or reason of one, in characters.
+const LONGEST_WORD: usize = 200;
 
 const NAME: &str = "org.freedesktop.login1";
 const PATH: &str = "/org/freedesktop/login1";
@@ -31,18 +38,11 @@ pub struct Logind {
 pub enum Right {
     /// Without being asked anything.
     Yes,
-    /// Somebody would have to give a password, or a block inhibitor is held: both read the same.
+    /// Somebody would have to give a password, or a block inhibitor is held: up to systemd 257 both read the same.
     Challenge,
     No,
     /// This machine cannot be rebooted.
     Impossible,
-}
-
-/// Somebody who wants no shutdown now. Their words come from any program of the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inhibitor {
-    pub who: String,
-    pub why: String,
 }
 
 /// A lock by which every shutdown waits for us, `InhibitDelayMaxSec` at most (logind.conf(5): 5 s unless told otherwise).
@@ -58,9 +58,10 @@ pub struct DelayLock {
 pub struct BusError(#[from] zbus::Error);
 
 impl Logind {
-    /// Connects to the system bus. That nobody there is called logind shows at the first call.
-    pub async fn connect() -> Result<Self, BusError> {
-        let connecting = connection::Builder::system()?.max_queued(QUEUE).method_timeout(PATIENCE).build();
+    /// Connects to the bus at this address (D-Bus Specification, "Server Addresses"). That nobody there is called logind
+    /// shows at the first call.
+    pub async fn connect(bus: &str) -> Result<Self, BusError> {
+        let connecting = connection::Builder::address(bus)?.max_queued(QUEUE).method_timeout(PATIENCE).build();
         let connection = within(connecting).await?;
         Self::on(&connection).await
     }
@@ -75,12 +76,19 @@ impl Logind {
         Ok(Self { manager: within(building).await? })
     }
 
+    /// Whether there is a logind on this bus. One that the bus would start when asked is none yet.
+    pub async fn is_there(&self) -> Result<bool, BusError> {
+        let (bus, path) = ("org.freedesktop.DBus", "/org/freedesktop/DBus");
+        let asking = self.manager.connection().call_method(Some(bus), path, Some(bus), "NameHasOwner", &NAME);
+        Ok(within(asking).await?.body().deserialize()?)
+    }
+
     /// Whether we may reboot the machine, as polkit and the inhibitors stand now.
     pub async fn can_reboot(&self) -> Result<Right, BusError> {
         let answer: String = self.manager.call("CanReboot", &()).await?;
         Ok(match answer.as_str() {
             "yes" => Right::Yes,
-            "challenge" => Right::Challenge,
+            "challenge" | "inhibitor-blocked" | "challenge-inhibitor-blocked" => Right::Challenge,
             "na" => Right::Impossible,
             // Also what a later logind may say: what is not understood is no right.
             _ => Right::No,
@@ -92,13 +100,15 @@ impl Logind {
         Ok(self.manager.call("Reboot", &(false,)).await?)
     }
 
-    /// Who holds a block inhibitor on shutdowns.
+    /// Who holds a block inhibitor on shutdowns, 64 of them at most. Their words come from any program of the machine, and
+    /// are cut to 200 characters.
     pub async fn inhibitors(&self) -> Result<Vec<Inhibitor>, BusError> {
         type Entry = (String, String, String, String, u32, u32);
         let all: Vec<Entry> = self.manager.call("ListInhibitors", &()).await?;
         let objects =
             |(what, _, _, mode, _, _): &Entry| mode.starts_with("block") && what.split(':').any(|of| of == "shutdown");
-        Ok(all.into_iter().filter(objects).map(|(_, who, why, ..)| Inhibitor { who, why }).collect())
+        let blocks = all.into_iter().filter(objects).take(MOST_LOCKS);
+        Ok(blocks.map(|(_, who, why, ..)| Inhibitor { who: cut(who), why: cut(why) }).collect())
     }
 
     /// From now on shutdowns wait until we drop this.
@@ -112,6 +122,13 @@ impl Logind {
     pub async fn shutdowns(&self) -> Result<impl Stream<Item = bool> + Unpin + Send + use<>, BusError> {
         let signals = within(self.manager.receive_signal("PrepareForShutdown")).await?;
         Ok(signals.filter_map(|signal| std::future::ready(signal.body().deserialize().ok())))
+    }
+}
+
+fn cut(text: String) -> String {
+    match text.char_indices().nth(LONGEST_WORD) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text,
     }
 }
 

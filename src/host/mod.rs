@@ -12,3 +12,7 @@ pub mod system;
 pub mod systemd;
 pub mod volatile;
 pub mod watch;
+
+#[cfg(test)]
+#[path = "../../tests/support/logind.rs"]
+mod fake_logind;

@@ -80,6 +80,8 @@ fn question(name: &str, follow: bool, given: &mut Given) -> Result<Option<Questi
         },
         "SendTelemetry" => telemetry(given)?,
         "FollowDesired" => Question::Desired { follow },
+        "ShowGuard" => Question::Guard { reset: false },
+        "ResetGuard" => Question::Guard { reset: true },
         "Reload" => Question::Reload,
         _ => return Ok(None),
     }))

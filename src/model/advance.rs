@@ -5,8 +5,9 @@ use super::agent::{Agent, Effect, newest};
 use super::command::{CommandId, Outcome, Status};
 use super::connection::Step as ConnectionStep;
 use super::ledger::{Entry, Number, Run};
-use super::now::Now;
+use super::now::{Clock, Now};
 use super::reboot::Mode;
+use super::reboot::facts::Way;
 use super::reboot::pending::Step as RebootStep;
 use super::reboot::plan::Plan;
 use super::record::Record;
@@ -14,42 +15,62 @@ use super::wire::Reason;
 
 impl Agent {
     pub(super) fn pending_step(&mut self, now: &Now) -> Option<RebootStep> {
-        let (number, pending) = self.pending.as_mut()?;
-        let entry = self.durable.ledger.get(*number)?;
-        Some(pending.next(entry, &self.policy, self.runs.recorded(), &self.durable.rest.boots, now))
+        let (number, mut pending) = self.pending?;
+        let entry = self.durable.ledger.get(number)?;
+        let (step, outlook) = pending.next(entry, &self.situation(now));
+        self.pending = Some((number, pending));
+        if let Some(outlook) = outlook
+            && self.outlook.as_ref().is_none_or(|known| outlook.differs_from(known))
+        {
+            self.outlook = Some(outlook);
+            self.outbox.changed();
+        }
+        Some(step)
     }
 
     /// Whether what waits may be done. Without a journal nothing could be proved afterwards.
     pub(super) fn may_act(&self) -> bool {
-        self.journal.is_sound() && self.stopping.is_none()
+        self.journal.is_sound() && self.stopping.is_none() && !self.is_going_down()
     }
 
     pub(super) fn step_reboot(&mut self, now: &Now, out: &mut Vec<Effect>) {
         let step = self.pending_step(now);
         let Some((number, _)) = self.pending else { return };
         let Some(entry) = self.durable.ledger.get(number) else {
-            self.pending = None;
+            self.no_reboot_waits();
             return;
         };
         let key = entry.key.clone();
+        // Root's side of the helper judges a request by itself, so it may be asked where nothing else is known.
+        let way = self.probe.way().and_then(|way| way.clone().ok()).unwrap_or(Way::Helper);
+        let plan = Plan::new(entry, way, now);
         match step {
             Some(RebootStep::End(outcome)) => {
                 let outcome = explained(outcome, self.no_reboot.take());
                 self.finish(number, outcome, now, out);
-                self.pending = None;
+                self.no_reboot_waits();
             }
-            Some(RebootStep::Act) if self.may_act() => {
+            Some(RebootStep::Probe) if self.may_act() => self.ask_the_machine(now, out),
+            Some(RebootStep::Act { forced }) if self.may_act() => {
+                if forced {
+                    self.stop_what_runs(now, out);
+                }
+                let (up, doubtful) = (Some(now.boot), now.clock == Clock::Doubtful);
                 let until = match self.policy.mode {
                     Mode::Simulated(time) => Some(now.wall.saturating_add(time)),
-                    Mode::Machine | Mode::Unavailable(_) => None,
+                    Mode::Machine => None,
                 };
-                let plan = until.is_none().then(|| Plan::new(entry, now));
-                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until }, out);
+                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until, up, doubtful }, out);
+                self.outlook = None;
+                if until.is_some() {
+                    // The machine is to be taken for down, and its health begins anew.
+                    self.well_since = None;
+                }
                 self.no_reboot = None;
-                out.extend(plan.map(Effect::Reboot));
+                out.extend(until.is_none().then(|| Effect::Reboot(plan)));
                 self.outbox.changed();
             }
-            Some(RebootStep::Act | RebootStep::Wait(_)) | None => {}
+            Some(RebootStep::Act { .. } | RebootStep::Probe | RebootStep::Wait(_)) | None => {}
         }
     }
 
@@ -63,17 +84,18 @@ impl Agent {
         }
     }
 
-    /// Whether waiting commands may start now. None does while a reboot is pending.
+    /// Whether waiting commands may start now. None does while a reboot is about to be done.
     pub(super) fn may_start(&self) -> bool {
-        self.may_act() && self.pending.is_none()
+        self.may_act() && !self.pending.is_some_and(|(_, pending)| pending.is_exclusive())
     }
 
     pub(super) fn start_waiting(&mut self, now: &Now, out: &mut Vec<Effect>) {
         if !self.may_start() {
             return;
         }
-        let waiting: Vec<Number> =
-            self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting()).map(|(number, _)| number).collect();
+        let reboot = self.pending.map(|(number, _)| number);
+        let waiting = self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting()).map(|(number, _)| number);
+        let waiting: Vec<Number> = waiting.filter(|number| Some(*number) != reboot).collect();
         for number in waiting {
             let Some(entry) = self.durable.ledger.get(number) else { continue };
             let key = entry.key.clone();
@@ -93,7 +115,8 @@ impl Agent {
             if self.runs.has_room_for(spec) {
                 let command = entry.command();
                 let run = self.runs.begin_recorded(number, entry.method.clone(), Some(spec.class));
-                self.record(Record::Started { key, boot: now.boot_id, at: now.wall, until: None }, out);
+                let (boot, at) = (now.boot_id, now.wall);
+                self.record(Record::Started { key, boot, at, until: None, up: None, doubtful: false }, out);
                 out.push(Effect::Start(run, command));
             }
         }
@@ -103,8 +126,11 @@ impl Agent {
         // For good: what is heard while the connection is closed must not open it again.
         let may_leave = self.runs.is_empty() && !self.has_more_to_tell();
         self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || may_leave);
-        let wanted = self.unconfigured.is_none() && !self.leaving && !self.is_away();
-        match self.connection.next(wanted, self.outbox.is_idle(), now.boot) {
+        let is_over = self.leaving || self.is_away() || self.has_said_goodbye();
+        let wanted = self.unconfigured.is_none() && !is_over;
+        // A machine that goes down does not wait for what has not been acknowledged.
+        let is_idle = self.outbox.is_idle() || self.has_said_goodbye();
+        match self.connection.next(wanted, is_idle, now.boot) {
             Some(ConnectionStep::Connect) => out.push(Effect::Connect),
             Some(ConnectionStep::Disconnect) => out.push(Effect::Disconnect),
             None => {}
@@ -129,8 +155,8 @@ impl Agent {
         if !self.connection.may_send() {
             return;
         }
-        let policy = &self.policy;
-        let answers = self.outbox.answers(&self.durable.ledger, |entry| newest(policy, entry));
+        let (policy, outlook) = (&self.policy, self.outlook.as_ref());
+        let answers = self.outbox.answers(&self.durable.ledger, |entry| newest(policy, outlook, entry));
         out.extend(answers.into_iter().map(|(id, message)| Effect::Send(id, message)));
         if self.outbox.may_report(now.boot) {
             let report = self.picture().report();
@@ -173,6 +199,8 @@ impl Agent {
             "not configured"
         } else if self.is_away() {
             "a simulated reboot is on"
+        } else if self.is_going_down() {
+            "the machine is shutting down"
         } else if !self.connection.is_online()
             && self.last_reason.as_ref().is_some_and(|reason| *reason != Reason::Planned)
         {

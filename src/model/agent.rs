@@ -12,13 +12,16 @@ use super::cloud::{CloudLimits, Road};
 use super::command::{Method, MethodSpec, Outcome, Status};
 use super::connection::Connection;
 use super::durable::Durable;
+use super::goodbye::Goodbye;
 use super::intake::own_methods;
 use super::ledger::{Entry, Number, Run};
-use super::now::{BootInstant, Now, Timestamp};
+use super::now::{BootInstant, Clock, Now, Timestamp};
 use super::outage::Journal;
 use super::outbox::Outbox;
 use super::problems::{Code, Problems};
-use super::reboot::pending::{Pending, Step as RebootStep};
+use super::reboot::hold::Outlook;
+use super::reboot::pending::{Pending, Step as RebootStep, is_done_by_this_boot};
+use super::reboot::probe::Probe;
 use super::reboot::{Policy, is_reboot};
 use super::record::{Record, Told};
 use super::runs::Runs;
@@ -44,6 +47,8 @@ pub struct Agent {
     pub(super) methods: BTreeMap<Method, MethodSpec>,
     pub(super) aliases: BTreeMap<Method, Method>,
     pub(super) policy: Policy,
+    /// The state folder forgets at a reboot, and where it lies.
+    pub(super) volatile: Option<String>,
     pub(super) about: About,
     pub(super) unconfigured: Option<String>,
     pub(super) connection: Connection,
@@ -60,7 +65,14 @@ pub struct Agent {
     pub(super) pending: Option<(Number, Pending)>,
     /// Why the machine does not do the reboot that it was asked for, as far as somebody has said so.
     pub(super) no_reboot: Option<String>,
+    /// What can be said of it while it waits.
+    pub(super) outlook: Option<Outlook>,
+    pub(super) probe: Probe,
+    /// Since when there is a session, renewals left aside.
+    pub(super) well_since: Option<BootInstant>,
     pub(super) journal: Journal,
+    /// The machine shuts down.
+    pub(super) goodbye: Option<Goodbye>,
     /// When what still runs is left behind.
     pub(super) stopping: Option<BootInstant>,
     /// Nothing is waited for any more but the end of the connection.
@@ -77,13 +89,14 @@ impl Agent {
     /// `trouble`: why the journal cannot be written; then nothing that needs it is taken on until
     /// [`Input::JournalHealed`].
     pub fn new(settings: Settings, durable: Durable, trouble: Option<String>, seed: u64, now: &Now) -> Self {
-        let Settings { cloud, terms, reboot, methods, disabled, aliases, heartbeat, about } = settings;
+        let Settings { cloud, terms, reboot, volatile, methods, disabled, aliases, heartbeat, about } = settings;
         let (limits, unconfigured) = limits_of(cloud);
         Self {
             durable,
             methods: methods_of(methods, &disabled),
             aliases,
             policy: reboot,
+            volatile,
             about,
             unconfigured,
             connection: Connection::new(terms, seed),
@@ -96,7 +109,11 @@ impl Agent {
             runs: Runs::default(),
             pending: None,
             no_reboot: None,
+            outlook: None,
+            probe: Probe::default(),
+            well_since: None,
             journal: Journal::new(trouble),
+            goodbye: None,
             stopping: None,
             leaving: false,
             minted: 0,
@@ -116,15 +133,21 @@ impl Agent {
         if self.is_stored {
             self.answer_callers(&mut out);
         }
+        self.set_boot_time(now, &mut out);
         for input in inputs {
             self.take(input, now, &mut out);
         }
+        self.note_health(now, &mut out);
         self.step_reboot(now, &mut out);
+        self.look_around(now, &mut out);
         self.start_waiting(now, &mut out);
         // Sent before a planned end begins, which waits for it to be acknowledged.
         self.send_what_is_due(now, &mut out);
+        self.say_goodbye(now);
         self.step_connection(now, &mut out);
+        self.let_go(now, &mut out);
         self.note_journal(now);
+        self.note_reboots(now);
         self.say(&mut out);
         self.tell_followers(now, &mut out);
         self.is_stored = !out.iter().any(|effect| matches!(effect, Effect::Record(_)));
@@ -143,13 +166,18 @@ impl Agent {
         let may_act = self.may_act();
         let reboot = self.pending_step(now).and_then(|step| match step {
             RebootStep::Wait(until) => Some(until),
-            RebootStep::Act => may_act.then_some(now.boot),
+            RebootStep::Act { .. } | RebootStep::Probe => may_act.then_some(now.boot),
             RebootStep::End(_) => Some(now.boot),
         });
         let report = self.outbox.deadline().filter(|_| self.connection.may_send());
         let local = if self.owes_an_answer() { Some(now.boot) } else { self.followers_due(now) };
         let stop = self.stopping.filter(|_| !self.leaving);
-        [self.connection.deadline(), reboot, report, local, stop, self.next_expiry(now)].into_iter().flatten().min()
+        let goodbye = self.goodbye.and_then(|goodbye| goodbye.deadline());
+        let upkeep = self.upkeep_due(now);
+        [self.connection.deadline(), reboot, report, local, stop, goodbye, upkeep, self.next_expiry(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When the first of the waiting commands expires: its sender need not wait for what runs before it.
@@ -164,22 +192,25 @@ impl Agent {
 
     fn take(&mut self, input: Input, now: &Now, out: &mut Vec<Effect>) {
         match input {
-            Input::Begin => self.begin(now, out),
+            Input::Begin { left_clean } => self.begin(left_clean, now, out),
             Input::Online { session_kept } => {
                 self.connection.online(now.boot);
                 self.last_reason = None;
                 self.session = Some(Session { since: now.wall, kept: session_kept });
+                self.well_since.get_or_insert(now.boot);
                 self.note(Code::Key, None, now);
             }
             Input::Offline(reason) => self.offline(reason, now),
             Input::Cloud(inbound, delivery) => self.hear(inbound, delivery, now, out),
             Input::Settled(id) => self.settled(id, now, out),
             Input::Finished(run, outcome) => self.run_ended(run, outcome, now, out),
+            Input::Probed(facts) => self.machine_answered(facts, now),
             Input::JournalFailed { why, held } => self.journal_failed(&why, held, now, out),
             Input::JournalHealed => self.journal_healed(out),
             Input::Stop => {
                 self.stopping.get_or_insert(now.boot + STOP_WITHIN);
             }
+            Input::ShuttingDown(begins) => self.shutting_down(begins, now),
             Input::Asked(question, caller) => self.asked(question, caller, now, out),
             Input::Gone(caller) => self.caller_gone(caller),
             Input::Problem { code, text } => self.note(code, text.as_deref(), now),
@@ -198,6 +229,9 @@ impl Agent {
         if let Reason::NoLogin(why) = &reason {
             self.note(Code::Key, Some(why), now);
         }
+        if reason != Reason::Planned {
+            self.well_since = None;
+        }
         if stood && reason != Reason::Planned {
             self.last_disconnect = Some((reason.clone(), now.wall));
             self.outbox.changed();
@@ -206,8 +240,9 @@ impl Agent {
     }
 
     fn reloaded(&mut self, settings: Settings, anew: bool, now: &Now) {
-        let Settings { cloud, terms, reboot, methods, disabled, aliases, heartbeat, about } = settings;
+        let Settings { cloud, terms, reboot, volatile, methods, disabled, aliases, heartbeat, about } = settings;
         let (limits, unconfigured) = limits_of(cloud);
+        self.volatile = volatile;
         self.methods = methods_of(methods, &disabled);
         self.aliases = aliases;
         self.policy = reboot;
@@ -218,12 +253,12 @@ impl Agent {
         let waits_forbidden = |entry: &Entry| entry.is_waiting() && !self.methods.contains_key(&entry.method);
         if self.pending.and_then(|(number, _)| self.durable.ledger.get(number)).is_some_and(waits_forbidden) {
             // It ends like any waiting command whose method is gone, as it would after a restart.
-            self.pending = None;
+            self.no_reboot_waits();
         }
     }
 
     /// Takes note of a problem, or that it is gone.
-    fn note(&mut self, code: Code, text: Option<&str>, now: &Now) {
+    pub(super) fn note(&mut self, code: Code, text: Option<&str>, now: &Now) {
         if self.problems.note(code, text, now.wall) {
             self.outbox.changed();
         }
@@ -234,9 +269,11 @@ impl Agent {
         self.note(Code::Journal, trouble.as_deref(), now);
     }
 
-    fn begin(&mut self, now: &Now, out: &mut Vec<Effect>) {
+    fn begin(&mut self, left_clean: Option<bool>, now: &Now, out: &mut Vec<Effect>) {
         if self.durable.rest.boots.current.is_none_or(|boot| boot.id != now.boot_id) {
-            self.record(Record::Boot { id: now.boot_id, time: now.kernel_start(), at: now.wall }, out);
+            let (id, time, at) = (now.boot_id, now.kernel_start(), now.wall);
+            let doubtful = now.clock == Clock::Doubtful;
+            self.record(Record::Boot { id, time, at, doubtful, clean: left_clean }, out);
         }
         self.record(Record::Began { boot: now.boot_id, at: now.wall }, out);
         let unfinished: Vec<(Number, Entry)> = self
@@ -249,9 +286,9 @@ impl Agent {
         for (number, entry) in unfinished {
             // One that has neither begun nor been proved ends like any waiting command whose method is gone.
             let is_forbidden =
-                entry.is_waiting() && entry.boot == now.boot_id && !self.methods.contains_key(&entry.method);
+                entry.is_waiting() && !is_done_by_this_boot(&entry, now) && !self.methods.contains_key(&entry.method);
             if is_reboot(&entry.method) && !is_forbidden {
-                self.pending = Some((number, Pending::new(now)));
+                self.pending = Some((number, Pending::new(&entry, now)));
             } else if matches!(entry.run, Run::Started { .. }) {
                 let class = self.methods.get(&entry.method).map(|spec| spec.class);
                 let run = self.runs.begin_recorded(number, entry.method.clone(), class);
@@ -305,10 +342,10 @@ fn methods_of(handlers: Vec<MethodSpec>, disabled: &[Method]) -> BTreeMap<Method
 }
 
 /// The newest thing there is to tell of a command.
-pub(super) fn newest(policy: &Policy, entry: &Entry) -> Outcome {
+pub(super) fn newest(policy: &Policy, outlook: Option<&Outlook>, entry: &Entry) -> Outcome {
     match entry.outcome() {
         Some(outcome) => outcome.clone(),
-        None if is_reboot(&entry.method) => Outcome::new(Status::ACCEPTED, policy.scheduled(entry)),
+        None if is_reboot(&entry.method) => Outcome::new(Status::ACCEPTED, policy.scheduled(entry, outlook)),
         None => Outcome::new(Status::ACCEPTED, serde_json::Value::Null),
     }
 }

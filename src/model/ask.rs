@@ -36,6 +36,8 @@ pub enum Question {
     Telemetry { subfolder: Subfolder, payload: Bytes },
     /// The desired document, and with `follow` each further one.
     Desired { follow: bool },
+    /// The breaker: whether it has tripped, and on which reboots. `reset`: they do not count any more.
+    Guard { reset: bool },
     /// Reads the configuration again.
     Reload,
 }
@@ -45,6 +47,7 @@ impl Question {
     pub fn acts(&self) -> bool {
         match self {
             Self::Status { .. } | Self::Methods | Self::History { .. } | Self::Twin | Self::Desired { .. } => false,
+            Self::Guard { reset } => *reset,
             Self::Invoke { .. } | Self::Cancel { .. } | Self::Report { .. } | Self::Telemetry { .. } | Self::Reload => {
                 true
             }
@@ -65,6 +68,7 @@ impl fmt::Debug for Question {
             Self::Report { patch } => write!(out, "Report({} members)", patch.len()),
             Self::Telemetry { subfolder, payload } => write!(out, "Telemetry({subfolder:?}, {} bytes)", payload.len()),
             Self::Desired { follow } => write!(out, "Desired(follow {follow})"),
+            Self::Guard { reset } => write!(out, "Guard(reset {reset})"),
             Self::Reload => out.write_str("Reload"),
         }
     }

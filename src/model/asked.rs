@@ -16,6 +16,7 @@ use super::intake::Source;
 use super::ledger::{Entry, Number, Run};
 use super::now::{BootInstant, Now};
 use super::patch::merge;
+use super::reboot::boots::Past;
 use super::record::{Record, Told};
 use super::telemetry::Message;
 use super::twin::OWN_MEMBERS;
@@ -80,6 +81,7 @@ impl Agent {
                 }
                 Ok((desired_document(self.callers.document.as_ref()), !follow))
             }
+            Question::Guard { reset } => Ok((self.guard(reset, now, out), true)),
             Question::Reload => {
                 out.push(Effect::Reload);
                 self.connection.hurry(now.boot);
@@ -266,7 +268,8 @@ impl Agent {
         for (name, value) in [
             ("previous", boots.previous.map(|id| json!(id))),
             ("rebootTime", boots.reboot_time.map(|time| json!(time))),
-            ("story", boots.story.as_ref().map(super::reboot::boots::Story::document)),
+            ("story", self.reboot_document()),
+            ("past", (!boots.past.is_empty()).then(|| boots.past.iter().map(Past::document).collect())),
         ] {
             if let Some(value) = value {
                 reboots[name] = value;

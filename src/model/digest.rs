@@ -24,6 +24,11 @@ impl Digest {
         Self::of(format!("{method}\n{payload}").as_bytes())
     }
 
+    /// The first bytes as a number, where something must be told from others and look random.
+    pub fn number(&self) -> u64 {
+        self.0[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// The first bytes as hexadecimal digits, for ids that the agent mints.
     pub fn short(&self) -> String {
         hex(&self.0[..10])

@@ -132,6 +132,9 @@ impl Agent {
         if request.expires.is_some_and(|expires| now.wall > expires) {
             return Err(Outcome::failed(Status::EXPIRED, "expired before it arrived"));
         }
+        if self.is_going_down() {
+            return Err(Outcome::failed(Status::CANNOT_NOW, "the machine is shutting down"));
+        }
         if spec.harmless {
             return if self.runs.has_room_for(spec) { Ok(spec.clone()) } else { Err(too_many("of this method run")) };
         }
@@ -141,7 +144,10 @@ impl Agent {
         if let Some(why) = self.journal.trouble() {
             return Err(Outcome::failed(Status::CANNOT_NOW, why));
         }
-        if let Some(reboot) = self.pending.and_then(|(number, _)| self.durable.ledger.get(number)) {
+        if let Some((number, pending)) = self.pending
+            && (pending.is_exclusive() || is_reboot(&request.method))
+            && let Some(reboot) = self.durable.ledger.get(number)
+        {
             let payload = json!({ "error": "a reboot is pending", "commandId": reboot.key.id });
             return Err(Outcome::new(Status::CONFLICT, payload));
         }
@@ -149,7 +155,7 @@ impl Agent {
             return Err(too_many("wait to be told"));
         }
         if is_reboot(&request.method) {
-            self.policy.judge(&request.payload, &self.durable.rest.boots, now)?;
+            self.situation(now).judge(&request.payload)?;
         } else if !self.runs.has_room_for(spec) && self.waiting(&request.method) >= queue_length(spec.class) {
             return Err(too_many("of this method run or wait"));
         }
@@ -192,9 +198,11 @@ impl Agent {
         if let Source::Caller { id, follow } = source {
             self.await_outcome(&key, id, follow, out);
         }
-        let Some((number, _)) = self.durable.ledger.find(&key) else { return };
+        let Some((number, entry)) = self.durable.ledger.find(&key) else { return };
         if is_reboot {
-            self.pending = Some((number, Pending::new(now)));
+            self.pending = Some((number, Pending::new(entry, now)));
+            // Whether others of this batch may begin beside it.
+            self.pending_step(now);
         } else if started {
             let run = self.runs.begin_recorded(number, method.clone(), Some(spec.class));
             out.push(Effect::Start(run, Command { key, method, payload }));
@@ -220,7 +228,7 @@ impl Agent {
             Some((number, entry)) if entry.is_waiting() => {
                 let id = entry.key.id.clone();
                 self.finish(number, Outcome::failed(Status::CANCELLED, "cancelled before it started"), now, out);
-                self.pending = None;
+                self.no_reboot_waits();
                 match self.journal.trouble() {
                     None => Outcome::new(Status::DONE, json!({ "cancelled": id })),
                     Some(why) => unconfirmed(why),

@@ -173,7 +173,7 @@ impl Ledger {
                 self.next += 1;
                 self.put(number, Some(entry));
             }
-            Record::Started { key, boot, at, until } => self.change(key, |entry| {
+            Record::Started { key, boot, at, until, .. } => self.change(key, |entry| {
                 entry.run = Run::Started { boot: *boot, at: *at, until: *until };
             }),
             Record::Finished { key, outcome, at } => self.change(key, |entry| {
@@ -192,6 +192,8 @@ impl Ledger {
                 }
             }),
             Record::Boot { .. }
+            | Record::BootTime { .. }
+            | Record::GuardCleared { .. }
             | Record::Began { .. }
             | Record::Boots { .. }
             | Record::Reported { .. }
@@ -223,7 +225,9 @@ impl Ledger {
             match &entry.run {
                 Run::Waiting => {}
                 Run::Started { boot, at, until } => {
-                    records.push(Record::Started { key: key(), boot: *boot, at: *at, until: *until });
+                    // The clocks of then are the business of `Boots`.
+                    let (up, doubtful) = (None, false);
+                    records.push(Record::Started { key: key(), boot: *boot, at: *at, until: *until, up, doubtful });
                 }
                 Run::Finished { outcome, at, .. } => {
                     records.push(Record::Finished { key: key(), outcome: outcome.clone(), at: *at });

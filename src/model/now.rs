@@ -37,7 +37,8 @@ pub enum Clock {
 }
 
 /// A moment on the boot clock: the time since the kernel started, suspend included (`CLOCK_BOOTTIME`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct BootInstant(pub Duration);
 
 impl BootInstant {
@@ -124,8 +125,23 @@ impl Timestamp {
 
     /// The last moment of the calendar, in 9999, that is a whole number of microseconds.
     fn last() -> Self {
-        let micros = jiff::Timestamp::MAX.as_microsecond();
-        Self(jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+        // Not by way of its microseconds: jiff 0.2.46 takes those of the last millisecond for too many.
+        Self(jiff::Timestamp::new(jiff::Timestamp::MAX.as_second(), 999_999_000).unwrap_or(jiff::Timestamp::MAX))
+    }
+
+    /// As the calendar takes it.
+    pub(super) fn instant(self) -> jiff::Timestamp {
+        self.0
+    }
+
+    /// A moment of the calendar, to the microsecond.
+    pub(super) fn from_instant(exact: jiff::Timestamp) -> Self {
+        Self::to_the_microsecond(exact)
+    }
+
+    /// Microseconds since 1970.
+    pub fn unix_micros(self) -> i64 {
+        self.0.as_microsecond()
     }
 
     /// Whole seconds since 1970, as in the claims of a JWT.
@@ -229,6 +245,7 @@ mod tests {
     #[test]
     fn arithmetic_stops_at_the_ends_of_the_calendar() {
         let last = Timestamp::from_micros(i64::MAX);
+        assert_eq!(last.to_string(), "9999-12-30T22:00:00.999999Z");
         assert_eq!(last.saturating_add(Duration::MAX), last);
         for end in [last, Timestamp::from_micros(i64::MIN)] {
             assert_eq!(end.to_string().parse(), Ok(end), "an end of the calendar is read back as it was");

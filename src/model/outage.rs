@@ -68,7 +68,7 @@ impl Agent {
             self.journal = Journal::Broken { why: why.to_owned(), ended: Vec::new() };
         }
         if self.pending.is_some_and(|(number, _)| self.durable.ledger.get(number).is_none()) {
-            self.pending = None;
+            self.no_reboot_waits();
         }
         let mut lost = None;
         let mut uncancelled = None;
@@ -114,9 +114,12 @@ impl Agent {
                     out.push(Effect::Reply(caller, Reply::Is { answer, last }));
                 }
                 Effect::Resume(..)
+                | Effect::Cancel(_)
+                | Effect::Probe
                 | Effect::Refused { .. }
                 | Effect::Connect
                 | Effect::Disconnect
+                | Effect::LetGo
                 | Effect::Reply(..)
                 | Effect::Reload
                 | Effect::Status(_)

@@ -233,6 +233,11 @@ impl Outbox {
         }
     }
 
+    /// Whether the cloud has all that there is to say.
+    pub fn is_through(&self, ledger: &Ledger) -> bool {
+        self.is_idle() && !self.reported.changed && !self.has_unsent(ledger) && self.telemetry.waiting() == 0
+    }
+
     /// Whether a reported document may go out now, and may have something new to say.
     pub fn may_report(&self, now: BootInstant) -> bool {
         self.deadline().is_some_and(|due| now >= due)

@@ -13,10 +13,16 @@ use super::now::Timestamp;
 pub enum Code {
     /// The configuration is wrong; what was last known to work is in force.
     Config,
+    /// The breaker has tripped: too many reboots.
+    Guard,
     /// The journal cannot be read or written.
     Journal,
     /// There is no key, or it cannot be used.
     Key,
+    /// Nobody can reboot this machine.
+    RebootNotPermitted,
+    /// The state folder forgets at a reboot.
+    Volatile,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::command::{Key, Method, Outcome, ReplyTo};
 use super::digest::Digest;
-use super::now::{BootId, Timestamp};
+use super::now::{BootId, BootInstant, Timestamp};
 use super::reboot::boots::Boots;
 
 /// The number of this format, written at the head of each journal.
@@ -26,7 +26,17 @@ pub enum Record {
         /// Wall clock at the start of this kernel.
         time: Timestamp,
         at: Timestamp,
+        /// The clock was not set.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        doubtful: bool,
+        /// Whether the machine had said that it would shut down, if that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clean: Option<bool>,
     },
+    /// The clock, which was doubtful when this boot was noted, can be believed: this is when its kernel started.
+    BootTime { boot: BootId, time: Timestamp, at: Timestamp },
+    /// The reboots until now do not count any more: the machine was well, or a person said so.
+    GuardCleared { by_hand: bool, at: Timestamp },
     /// The daemon began in this boot.
     Began { boot: BootId, at: Timestamp },
     /// All that is known of boots, as compaction writes it.
@@ -53,7 +63,8 @@ pub enum Record {
         boot: BootId,
         at: Timestamp,
     },
-    /// A command that waited may run as soon as this is on disk. `until`: the end of a simulated reboot.
+    /// A command that waited may run as soon as this is on disk. `until`: the end of a simulated reboot. `up` and
+    /// `doubtful`, of reboots only: the boot clock, and whether `at` is that of a clock which was not set.
     Started {
         #[serde(flatten)]
         key: Key,
@@ -61,6 +72,10 @@ pub enum Record {
         at: Timestamp,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        up: Option<BootInstant>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        doubtful: bool,
     },
     /// A command ended.
     Finished {
@@ -103,6 +118,8 @@ impl fmt::Debug for Record {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Boot { id, .. } => write!(out, "Boot({id})"),
+            Self::BootTime { boot, .. } => write!(out, "BootTime({boot})"),
+            Self::GuardCleared { by_hand, .. } => write!(out, "GuardCleared(by hand {by_hand})"),
             Self::Boots { .. } => out.write_str("Boots"),
             Self::Accepted { key, method, started, .. } => write!(out, "Accepted({key} {method}, started {started})"),
             Self::Started { key, .. } => write!(out, "Started({key})"),
@@ -123,10 +140,15 @@ impl Record {
         match self {
             Self::Boot { .. }
             | Self::Boots { .. }
+            | Self::GuardCleared { .. }
             | Self::Accepted { .. }
             | Self::Started { .. }
             | Self::Finished { .. } => true,
-            Self::Began { .. } | Self::Told { .. } | Self::Reported { .. } | Self::Desired { .. } => false,
+            Self::Began { .. }
+            | Self::BootTime { .. }
+            | Self::Told { .. }
+            | Self::Reported { .. }
+            | Self::Desired { .. } => false,
         }
     }
 }

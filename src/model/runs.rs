@@ -71,6 +71,15 @@ impl Runs {
         self.runs.is_empty()
     }
 
+    /// The recorded commands that run.
+    pub fn all_recorded(&self) -> Vec<(RunId, Number)> {
+        let recorded = |(id, run): (&RunId, &Run)| match run {
+            Run::Recorded { number, .. } => Some((*id, *number)),
+            Run::Harmless { .. } => None,
+        };
+        self.runs.iter().filter_map(recorded).collect()
+    }
+
     /// How many recorded commands run.
     pub fn recorded(&self) -> usize {
         self.runs.values().filter(|run| matches!(run, Run::Recorded { .. })).count()

@@ -25,7 +25,7 @@ impl Agent {
 
     /// The newest thing there is to tell of a command.
     pub(super) fn newest(&self, entry: &Entry) -> Outcome {
-        newest(&self.policy, entry)
+        newest(&self.policy, self.outlook.as_ref(), entry)
     }
 
     /// The reported document as it would be sent now.
@@ -53,7 +53,9 @@ impl Agent {
             about: &self.about,
             durable: &self.durable,
             methods: self.methods.keys().collect(),
-            reboot_mode: self.policy.mode.name(),
+            reboot: self.reboot_document(),
+            reboot_mode: self.reboot_mode(),
+            shutting_down: self.is_going_down(),
             problems: &self.problems,
             last_disconnect: self.last_disconnect.as_ref(),
             answers,
@@ -82,7 +84,7 @@ impl Agent {
                 "untold": ledger.untold_len(),
                 "dropped": self.outbox.places().dropped(),
             },
-            "reboot": self.durable.rest.boots.story.as_ref().map(super::reboot::boots::Story::document),
+            "reboot": self.reboot_document(),
             "twin": { "reportedAt": self.outbox.reported_at() },
             "telemetry": {
                 "waiting": self.outbox.telemetry().waiting(),

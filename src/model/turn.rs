@@ -9,6 +9,7 @@ use super::command::{Command, CommandId, Method, MethodSpec, Outcome, Status};
 use super::connection::Terms;
 use super::problems::Code;
 use super::reboot::Policy;
+use super::reboot::facts::Facts;
 use super::reboot::plan::Plan;
 use super::record::Record;
 use super::runs::RunId;
@@ -18,8 +19,11 @@ use super::wire::{Delivery, MessageId, Reason};
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// The daemon has started; the first input of all.
-    Begin,
+    /// The daemon has started; the first input of all. `left_clean`: whether the machine had said that it would shut down
+    /// when the daemon was last heard of, if that is known.
+    Begin {
+        left_clean: Option<bool>,
+    },
     /// The session stands. Whether the broker had kept it makes no difference: what is due is sent in either case.
     Online {
         session_kept: bool,
@@ -30,6 +34,8 @@ pub enum Input {
     Settled(MessageId),
     /// A handler has ended.
     Finished(RunId, Outcome),
+    /// What the machine says to [`Effect::Probe`].
+    Probed(Facts),
     /// A batch could not be written; none of its effects was performed. `why` is for people.
     JournalFailed {
         why: String,
@@ -39,6 +45,8 @@ pub enum Input {
     JournalHealed,
     /// The daemon was told to stop.
     Stop,
+    /// The machine shuts down and waits for [`Effect::LetGo`], though not for long; false: it does not, after all.
+    ShuttingDown(bool),
     /// A local caller asks something.
     Asked(Question, CallerId),
     /// A local caller is gone.
@@ -75,9 +83,13 @@ pub enum Effect {
     Start(RunId, Command),
     /// The daemon stopped while this ran: ask the handler what became of it.
     Resume(RunId, Command),
+    /// Stop the handler; nobody waits for its end.
+    Cancel(RunId),
     Send(MessageId, Outbound),
     Connect,
     Disconnect,
+    /// Ask the machine whether it may be rebooted, and by whom; the answer is [`Input::Probed`].
+    Probe,
     /// Nothing to be done, but somebody may want to know: a command was not taken on.
     Refused {
         id: CommandId,
@@ -87,6 +99,8 @@ pub enum Effect {
     },
     /// Reboot the machine.
     Reboot(Plan),
+    /// The shutdown that has begun may go on.
+    LetGo,
     /// Answer a local caller.
     Reply(CallerId, Reply),
     /// Read the configuration again.
@@ -104,6 +118,8 @@ pub struct Settings {
     pub cloud: Result<CloudLimits, String>,
     pub terms: Terms,
     pub reboot: Policy,
+    /// The state folder forgets at a reboot, and where it lies; for people.
+    pub volatile: Option<String>,
     /// The methods of the handlers; the model adds its own two.
     pub methods: Vec<MethodSpec>,
     /// Methods that are not to be had.

@@ -51,7 +51,11 @@ pub struct Picture<'a> {
     pub about: &'a About,
     pub durable: &'a Durable,
     pub methods: Vec<&'a Method>,
+    /// The last reboot, or the one that waits.
+    pub reboot: Option<Value>,
     pub reboot_mode: &'static str,
+    /// The machine has begun to shut down.
+    pub shutting_down: bool,
     pub problems: &'a Problems,
     pub last_disconnect: Option<&'a (Reason, Timestamp)>,
     /// Answers travel in this document.
@@ -88,10 +92,10 @@ impl Picture<'_> {
             document["rebootTime"] = json!(time);
         }
         if let Some(boot) = boots.current {
-            document["boot"] = json!({ "id": boot.id, "time": boot.time });
+            document["boot"] = boot.document();
         }
-        if let Some(story) = &boots.story {
-            document["reboot"] = story.document();
+        if let Some(reboot) = &self.reboot {
+            document["reboot"] = reboot.clone();
         }
         if let Some(desired) = &self.durable.rest.desired {
             document["desired"] = json!({ "digest": desired.digest, "status": desired.status });
@@ -118,6 +122,9 @@ impl Picture<'_> {
             "health": self.problems.health(),
             "problems": self.problems.document(),
         });
+        if self.shutting_down {
+            agent["shuttingDown"] = json!(true);
+        }
         if let Some(hash) = &self.about.config_hash {
             agent["configHash"] = json!(hash);
         }

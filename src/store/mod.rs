@@ -4,6 +4,7 @@
 //! * `journal`: the records of the model, in the order in which they happened.
 //! * `lines`: how records are written and what may be believed of what is read. Pure.
 //! * `last_good`: the configuration that last led to a session, as bytes.
+//! * `farewell`: the mark of an orderly end.
 //! * `reset`: forgets all of it.
 //! * `atomic`: a file appears whole or not at all.
 //!
@@ -11,6 +12,7 @@
 
 mod atomic;
 mod dir;
+pub mod farewell;
 mod journal;
 pub mod last_good;
 mod lines;

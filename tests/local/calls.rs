@@ -38,6 +38,8 @@ fn each_method_asks_its_question_and_returns_the_answer() {
     assert_eq!(ask("Report", json!({ "patch": { "a": null } })), json!({ "merged": true }));
     assert_eq!(ask("SendTelemetry", json!({ "text": "42 °C" })), json!({ "queued": true }));
     assert_eq!(ask("FollowDesired", json!({}))["document"], Value::Null);
+    assert_eq!(ask("ShowGuard", json!({}))["tripped"], true);
+    assert_eq!(ask("ResetGuard", json!({}))["tripped"], false);
 
     let asked: Vec<Question> = daemon
         .heard_already()
@@ -50,7 +52,7 @@ fn each_method_asks_its_question_and_returns_the_answer() {
     assert!(matches!(&asked[2], Question::Invoke { payload, .. } if *payload == json!([1, 2])));
     assert!(matches!(&asked[7], Question::Telemetry { subfolder, payload } if subfolder.is_empty()
         && &payload[..] == "42 °C".as_bytes()));
-    assert_eq!(asked.len(), 9);
+    assert_eq!(asked[9..], [Question::Guard { reset: false }, Question::Guard { reset: true }]);
 }
 
 #[test]

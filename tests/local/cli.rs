@@ -87,6 +87,22 @@ fn a_watched_status_goes_on_until_the_daemon_ends() {
 }
 
 #[test]
+fn the_guard_is_shown_and_reset() {
+    let daemon = Daemon::start();
+    let told = run(&daemon, &["reboot-guard"]);
+    let rows: Vec<&str> = told.out.lines().collect();
+    assert_eq!((told.code, rows.len()), (0, 3), "{told:?}");
+    assert_eq!(rows[0], "tripped: 3 reboots within 1h");
+    assert!(rows[1].starts_with("REBOOT  ") && rows[1].ends_with("CAUSE       BOOT"), "{}", rows[1]);
+    assert!(rows[2].starts_with("2026-11-21 04:00:07Z (") && rows[2].ends_with("  unexpected  b2"), "{}", rows[2]);
+    assert_eq!(run(&daemon, &["reboot-guard", "reset"]).out, "not tripped; 3 reboots within 1h trip it\n");
+    for arguments in [["reboot-guard", "--json"].as_slice(), &["reboot-guard", "reset", "--json"]] {
+        let guard: Value = serde_json::from_str(&run(&daemon, arguments).out).expect("JSON");
+        assert_eq!(guard["tripped"], arguments.len() == 2);
+    }
+}
+
+#[test]
 fn methods_and_history_are_tables() {
     let daemon = Daemon::start();
     assert_eq!(

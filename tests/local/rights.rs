@@ -69,6 +69,13 @@ fn reading_is_for_readers_and_acting_for_actors() {
     assert_eq!(may(USER, &[ACTORS]), (true, true, [0, 0, 0]), "who may act may read");
     assert_eq!(may(READERS, &[]), (true, false, [0, 77, 77]), "the main group counts too");
 
+    let guard = |arguments: &[&str]| code(&program.run(&daemon, USER, &[READERS], arguments));
+    assert_eq!(
+        (guard(&["reboot-guard"]), guard(&["reboot-guard", "reset"])),
+        (0, 77),
+        "who may not act resets nothing"
+    );
+
     daemon.heard_already();
     let refused = program.run(&daemon, USER, &[READERS], &["invoke", "echo"]);
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -234,6 +234,16 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
                     followers.push(caller);
                 }
             }
+            Question::Guard { reset } => {
+                let reboot = json!({ "bootId": "b2", "time": "2026-11-21T04:00:07.120000Z", "cause": "unexpected",
+                                     "simulated": false });
+                let mut guard = json!({ "tripped": !reset, "maxReboots": 3, "per": "1h", "healthy": "10m",
+                                        "reboots": if reset { json!([]) } else { json!([reboot]) } });
+                if !reset {
+                    guard["why"] = json!("3 reboots within 1h");
+                }
+                say(guard, true);
+            }
             Question::Reload => {
                 server.reply(caller, Reply::Refused(Refusal::CannotNow { why: "it is stopping".to_owned() }));
             }

@@ -7,6 +7,7 @@ use twinagent::model::agent::{Effect, Input};
 use twinagent::model::cloud::{Inbound, Road};
 use twinagent::model::command::{Class, CommandId, Identity, ReplyTo, Request, Status};
 use twinagent::model::reboot::Mode;
+use twinagent::model::reboot::facts::{Facts, Way};
 use twinagent::model::record::{Record, Told};
 use twinagent::model::wire::Reason;
 
@@ -199,7 +200,8 @@ fn three_things_are_503() {
     let effects = broken.hear(count("b"));
     assert_eq!(answer(&effects).payload["error"], "no space left");
 
-    let mut unable = Desk::new(Road::Own, Mode::Unavailable("not on this machine".to_owned()));
+    let mut unable = Desk::new(Road::Own, Mode::Machine);
+    unable.take([Input::Probed(Facts { way: Err("not on this machine".to_owned()), ..Facts::clear(Way::Helper) })]);
     let effects = unable.hear(request("rebootDevice", Some("r"), json!(null)));
     let answer = answer(&effects);
     assert_eq!((answer.status, &answer.payload["error"]), (Status::CANNOT_NOW, &json!("not on this machine")));

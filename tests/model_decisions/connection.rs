@@ -32,7 +32,7 @@ fn the_sentence_says_what_is_the_matter_and_is_said_once() {
         agent.stored();
         sentences(&effects)
     };
-    assert_eq!(say(Input::Begin), ["connecting"]);
+    assert_eq!(say(Input::Begin { left_clean: Some(false) }), ["connecting"]);
     assert_eq!(say(Input::Tick), [] as [&str; 0]);
     let refused = say(Input::Offline(Reason::Refused { code: 5 }));
     assert!(refused[0].starts_with("not connected: login refused") && refused[0].contains("hint:"), "{refused:?}");
@@ -75,7 +75,7 @@ fn without_a_configuration_nothing_connects_and_the_sentence_says_what_to_do() {
     settings.cloud = Err("set `kind` under [cloud]".to_owned());
     let now = moment(Duration::from_secs(1_000), Duration::ZERO, 1);
     let mut agent = Agent::new(settings, Durable::default(), None, 1, &now);
-    let effects = agent.handle(&now, [Input::Begin]);
+    let effects = agent.handle(&now, [Input::Begin { left_clean: Some(false) }]);
     agent.stored();
     assert!(!effects.contains(&Effect::Connect));
     assert_eq!(sentences(&effects), ["not configured: set `kind` under [cloud]"]);

@@ -9,8 +9,9 @@ use twinagent::model::agent::{Agent, Effect, Input, Settings};
 use twinagent::model::cloud::{Answer, Inbound, Outbound, Road};
 use twinagent::model::command::{Command, Method, Outcome, Request, Status};
 use twinagent::model::durable::Durable;
-use twinagent::model::now::Now;
+use twinagent::model::now::{Clock, Now};
 use twinagent::model::reboot::Mode;
+use twinagent::model::reboot::facts::{Facts, Way};
 use twinagent::model::record::Record;
 use twinagent::model::runs::RunId;
 use twinagent::model::wire::{Delivery, MessageId, Reason};
@@ -27,7 +28,16 @@ pub(crate) struct Desk {
     pub twin: Value,
     /// Whether the cloud acknowledges what it is sent, at once.
     pub acknowledges: bool,
+    /// What the machine says when it is asked; without it, it says nothing.
+    pub facts: Option<Facts>,
+    /// Whether the wall clock may be believed.
+    pub clock: Clock,
+    /// The machine says that it will shut down before it does.
+    pub is_orderly: bool,
+    /// The time that has passed; a story may set it ahead.
     pub wall: Duration,
+    /// How far the wall clock is off, in seconds.
+    off: i64,
     kernel_start: Duration,
     boot: u128,
     deliveries: u64,
@@ -48,43 +58,50 @@ impl Desk {
             records: Vec::new(),
             twin: Value::Null,
             acknowledges: true,
+            facts: Some(Facts::clear(Way::Logind)),
+            clock: Clock::Trusted,
+            is_orderly: false,
             wall,
+            off: 0,
             kernel_start: Duration::ZERO,
             boot: 1,
             deliveries: 0,
         };
-        desk.take([Input::Begin]);
+        desk.take([Input::Begin { left_clean: Some(false) }]);
         desk.online();
         desk.wait(2);
         desk
     }
 
     pub(crate) fn now(&self) -> Now {
-        moment(self.wall, self.kernel_start, self.boot)
+        let now = moment(self.wall, self.kernel_start, self.boot);
+        let off = Duration::from_secs(self.off.unsigned_abs());
+        let wall = if self.off < 0 { now.wall.saturating_sub(off) } else { now.wall.saturating_add(off) };
+        Now { wall, clock: self.clock, ..now }
     }
 
     // === What happens
 
-    /// Handles one batch, and what the cloud acknowledges of it in further ones.
+    /// Handles one batch, and what the cloud and the machine say to it in further ones.
     pub(crate) fn take(&mut self, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
         let mut all = self.take_one(inputs);
         let mut seen = 0;
-        while self.acknowledges {
-            let settled: Vec<Input> = all[seen..]
+        loop {
+            let answers: Vec<Input> = all[seen..]
                 .iter()
                 .filter_map(|effect| match effect {
-                    Effect::Send(id, _) => Some(Input::Settled(*id)),
+                    Effect::Send(id, _) if self.acknowledges => Some(Input::Settled(*id)),
+                    Effect::Probe => self.facts.clone().map(Input::Probed),
                     _ => None,
                 })
                 .collect();
-            if settled.is_empty() {
-                break;
+            if answers.is_empty() {
+                return all;
             }
             seen = all.len();
-            let more = self.take_one(settled);
+            let more = self.take_one(answers);
             all.extend(more);
         }
-        all
     }
 
     fn take_one(&mut self, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
@@ -148,6 +165,11 @@ impl Desk {
         panic!("the deadline never moves on: a hot loop");
     }
 
+    /// The wall clock jumps by so many seconds; the boot clock goes on as before.
+    pub(crate) fn steps(&mut self, seconds: i64) {
+        self.off += seconds;
+    }
+
     /// A batch that cannot be written; what is done instead.
     pub(crate) fn fails(&mut self, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
         let held = self.agent.handle(&self.now(), inputs);
@@ -164,7 +186,7 @@ impl Desk {
     pub(crate) fn restarts(&mut self) -> Vec<Effect> {
         let now = self.now();
         self.agent = Agent::new(self.settings.clone(), Durable::replay(&self.records), None, 2, &now);
-        let mut effects = self.take([Input::Begin]);
+        let mut effects = self.take([Input::Begin { left_clean: Some(self.is_orderly) }]);
         if effects.contains(&Effect::Connect) {
             effects.extend(self.online());
         }
@@ -212,6 +234,10 @@ pub(crate) fn told(effects: &[Effect]) -> Vec<(String, u16)> {
     answers(effects).into_iter().map(|answer| (answer.id.to_string(), answer.status.0)).collect()
 }
 
+pub(crate) fn status_of(effects: &[Effect], id: &str) -> Option<u16> {
+    told(effects).into_iter().rev().find(|(told, _)| told == id).map(|(_, status)| status)
+}
+
 /// The one answer among the effects.
 pub(crate) fn answer(effects: &[Effect]) -> Answer {
     let [answer] = &answers(effects)[..] else { panic!("not one answer: {:?}", told(effects)) };
@@ -248,4 +274,9 @@ pub(crate) fn method(name: &str) -> Method {
 
 pub(crate) fn done(payload: Value) -> Outcome {
     Outcome::new(Status::DONE, payload)
+}
+
+/// The machine is asked to reboot.
+pub(crate) fn is_rebooting(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Reboot(_)))
 }

@@ -3,10 +3,16 @@
 #[path = "../support/given.rs"]
 mod given;
 
+mod breaker;
 mod commands;
 mod connection;
 mod desk;
+mod goodbye;
 mod local;
+mod machine;
+mod orders;
 mod outage;
+mod policy;
+mod proof;
 mod reboot;
 mod reported;

@@ -9,7 +9,7 @@ use twinagent::model::durable::Durable;
 use twinagent::model::reboot::Mode;
 use twinagent::model::record::Record;
 
-use crate::desk::{Desk, SIMULATED, acks, answer, documents, done, method, sentences, starts, told};
+use crate::desk::{Desk, SIMULATED, acks, answer, documents, done, is_rebooting, method, sentences, starts, told};
 use crate::given::{request, settings};
 
 fn desk() -> Desk {
@@ -24,10 +24,6 @@ fn count(id: &str) -> Request {
 fn break_journal(desk: &mut Desk) {
     let inputs = desk.deliveries([count("lost")]);
     desk.fails(inputs);
-}
-
-fn is_rebooting(effects: &[Effect]) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::Reboot(_)))
 }
 
 fn status_of(effects: &[Effect], id: &str) -> Option<u16> {
@@ -124,8 +120,10 @@ fn a_waiting_command_is_started_when_the_journal_heals() {
 fn a_reboot_waits_for_a_journal_that_can_prove_it() {
     let mut desk = desk();
     desk.hear(request("rebootDevice", Some("r"), json!(null)));
-    desk.wall += std::time::Duration::from_secs(5);
-    let effects = desk.fails([Input::Tick]);
+    let facts = desk.facts.take().expect("what the machine would say");
+    assert!(desk.wait(5).contains(&Effect::Probe));
+    let effects = desk.fails([Input::Probed(facts.clone())]);
+    desk.facts = Some(facts);
     assert!(!is_rebooting(&effects));
     assert!(!is_rebooting(&desk.wait(600)));
     assert!(is_rebooting(&desk.heals()));
@@ -218,7 +216,7 @@ fn an_unusable_journal_refuses_and_says_why_until_it_is_written_anew() {
     let now = desk().now();
     let why = "journal: written by a newer version".to_owned();
     let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), Some(why.clone()), 1, &now);
-    agent.handle(&now, [Input::Begin]);
+    agent.handle(&now, [Input::Begin { left_clean: Some(false) }]);
     agent.stored();
     for input in [Input::Online { session_kept: false }, Input::Tick] {
         agent.handle(&now, [input]);

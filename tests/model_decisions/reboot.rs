@@ -7,15 +7,25 @@ use twinagent::model::agent::{Effect, Input};
 use twinagent::model::cloud::{Outbound, Road};
 use twinagent::model::command::{CommandId, Outcome, Request, Status};
 use twinagent::model::now::BootInstant;
-use twinagent::model::reboot::Mode;
+use twinagent::model::reboot::facts::{Facts, Way};
 use twinagent::model::reboot::plan::Plan;
+use twinagent::model::reboot::{Mode, TooSoon};
 use twinagent::model::record::Record;
 
-use crate::desk::{Desk, SIMULATED, acks, answer, answers, documents, done, method, sends, sentences, starts, told};
-use crate::given::request;
+use crate::desk::{
+    Desk, SIMULATED, acks, answer, answers, documents, done, method, sends, sentences, starts, status_of, told,
+};
+use crate::given::{request, settings};
 
 fn machine() -> Desk {
     Desk::new(Road::Own, Mode::Machine)
+}
+
+/// One that puts nothing off.
+fn refusing(mode: Mode) -> Desk {
+    let mut settings = settings(Road::Own, mode);
+    settings.reboot.too_soon = TooSoon::Refuse;
+    Desk::with(settings)
 }
 
 fn reboot(id: &str) -> Request {
@@ -39,10 +49,6 @@ fn reboots(effects: &[Effect]) -> usize {
 
 fn is_started(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| matches!(effect, Effect::Record(Record::Started { .. })))
-}
-
-fn status_of(effects: &[Effect], id: &str) -> Option<u16> {
-    told(effects).into_iter().rev().find(|(told, _)| told == id).map(|(_, status)| status)
 }
 
 #[test]
@@ -127,9 +133,16 @@ fn payloads_that_do_not_fit_are_422() {
     let unfit = [
         (json!({ "dealy": "30s" }), "did you mean `delay`"),
         (json!({ "Reason": "x" }), "did you mean `reason`"),
-        (json!({ "delay": "30s" }), "`delay`"),
-        (json!({ "at": "2026-11-22T00:00:00Z" }), "`at`"),
-        (json!({ "force": true }), "`force`"),
+        (json!({ "delay": 30 }), "`delay` is a duration with its unit"),
+        (json!({ "delay": "30" }), "`delay` is a duration with its unit"),
+        (json!({ "delay": "31d" }), "`delay` is at most 30d"),
+        (json!({ "at": "tomorrow" }), "`at` is a time in RFC 3339"),
+        (json!({ "at": 1_795_000_000 }), "`at` is a time in RFC 3339"),
+        (json!({ "at": "2026-11-22T00:00:00Z" }), "`at` is over"),
+        (json!({ "at": "2027-11-22T00:00:00Z" }), "`at` is at most 30d ahead"),
+        (json!({ "at": "2026-11-23T00:00:00Z", "delay": "1s" }), "exclude each other"),
+        (json!({ "force": 1 }), "`force` is true or false"),
+        (json!({ "force": true }), "`force` is not allowed on this device"),
         (json!({ "reason": 1 }), "`reason`"),
         (json!({ "reason": "x".repeat(1_025) }), "`reason`"),
         (json!("now"), "JSON object"),
@@ -177,9 +190,14 @@ fn what_does_not_end_in_time_holds_the_reboot_back_with_423() {
     desk.hear_all(["a", "b"].map(|id| request("queue", Some(id), json!(null))));
     desk.hear(reboot("r"));
     assert_eq!(told(&desk.wait(64)), []);
+    assert_eq!(told(&desk.wait(1)), []);
+    assert_eq!(status_of(&desk.hear(reboot("r")), "r"), Some(202), "it is held back now");
+    assert_eq!(desk.twin["reboot"]["heldBy"], json!(["drain"]));
+    assert_eq!(told(&desk.wait(119)), []);
     let effects = desk.wait(1);
     let answer = answer(&effects);
     assert_eq!((answer.status, &answer.payload["heldBy"]), (Status::HELD_BACK, &json!(["drain"])));
+    assert_eq!(answer.payload["retryAfterSeconds"], 60);
     assert_eq!(desk.twin["reboot"]["state"], "refused");
     assert_eq!(reboots(&desk.wait(600)), 0);
 }
@@ -256,6 +274,7 @@ fn whoever_reboots_the_machine_is_told_for_what_and_until_when() {
     let plans: Vec<&Plan> = effects.iter().filter_map(plan).collect();
     let now = desk.now();
     let expected = Plan {
+        way: Way::Logind,
         id: CommandId::parse("r").expect("an id"),
         reason: Some("new kernel".to_owned()),
         boot: now.boot_id,
@@ -367,7 +386,7 @@ fn a_simulation_of_no_time_at_all_ends_too() {
 #[test]
 fn a_young_machine_is_not_rebooted_but_a_simulation_does_not_care() {
     let young = |mode| {
-        let mut desk = Desk::new(Road::Own, mode);
+        let mut desk = refusing(mode);
         desk.boots();
         desk.wall -= Duration::from_secs(14);
         desk
@@ -392,7 +411,7 @@ fn reboots_keep_their_distance() {
     desk.boots();
     assert_eq!(status_of(&desk.hear(reboot("r2")), "r2"), Some(202), "30 s later");
 
-    let mut desk = Desk::new(Road::Own, Mode::Simulated(Duration::from_secs(2)));
+    let mut desk = refusing(Mode::Simulated(Duration::from_secs(2)));
     desk.hear(reboot("r1"));
     desk.wait(5);
     desk.take([Input::Offline(twinagent::model::wire::Reason::Planned)]);
@@ -402,10 +421,12 @@ fn reboots_keep_their_distance() {
     let answer = answers(&effects).into_iter().find(|answer| answer.id.as_str() == "r2").expect("an answer");
     assert_eq!((answer.status, &answer.payload["heldBy"]), (Status::TOO_MANY, &json!(["minInterval"])));
     assert_eq!(answer.payload["retryAfterSeconds"], 18);
-    // A clock that comes up a little behind, as without a battery, is no way around it; one far behind is no lock.
-    desk.wall -= Duration::from_secs(10);
+    // Within one boot the wall clock has no say in it, wherever it goes.
+    desk.steps(100_000);
     assert_eq!(status_of(&desk.hear(reboot("r2")), "r2"), Some(429));
-    desk.wall -= Duration::from_secs(100);
+    desk.steps(-300_000);
+    assert_eq!(status_of(&desk.hear(reboot("r2")), "r2"), Some(429));
+    desk.wait(18);
     assert_eq!(status_of(&desk.hear(reboot("r2")), "r2"), Some(202));
 }
 
@@ -434,9 +455,9 @@ fn a_moment_that_passes_while_the_disk_is_slow_is_not_missed() {
 fn a_reboot_found_after_it_was_forbidden_is_not_done() {
     let mut desk = machine();
     desk.hear(reboot("r"));
-    desk.settings.reboot.mode = Mode::Unavailable("not any more".to_owned());
+    desk.facts = Some(Facts { way: Err("not any more".to_owned()), ..Facts::clear(Way::Helper) });
     let mut effects = desk.restarts();
-    effects.extend(desk.wait(30));
+    effects.extend(desk.wait(200));
     assert_eq!((status_of(&effects, "r"), reboots(&effects)), (Some(503), 0));
 
     let mut desk = machine();

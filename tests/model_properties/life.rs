@@ -12,6 +12,7 @@ use twinagent::model::intake::UNTOLD;
 use twinagent::model::now::Now;
 use twinagent::model::outbox::WINDOW;
 use twinagent::model::reboot::Mode;
+use twinagent::model::reboot::facts::{Facts, Way};
 use twinagent::model::record::Record;
 use twinagent::model::runs::RunId;
 use twinagent::model::wire::{Delivery, MessageId, Reason};
@@ -30,6 +31,9 @@ pub(crate) struct Life {
     pub loses_outcomes: bool,
     broken: bool,
     stopped: bool,
+    /// The machine shuts down; it may go on once it was let go.
+    going_down: bool,
+    let_go: bool,
 
     wall: Duration,
     kernel_start: Duration,
@@ -43,6 +47,8 @@ pub(crate) struct Life {
     connected: bool,
     in_flight: BTreeMap<MessageId, Option<Value>>,
     running: Vec<(RunId, Command)>,
+    /// The machine was asked whether it may reboot.
+    asked: bool,
     deliveries: u64,
     open: BTreeSet<Delivery>,
 
@@ -68,6 +74,8 @@ impl Life {
             loses_outcomes: false,
             broken: false,
             stopped: false,
+            going_down: false,
+            let_go: false,
             wall,
             kernel_start: Duration::ZERO,
             up: Duration::from_secs(500),
@@ -77,13 +85,14 @@ impl Life {
             connected: false,
             in_flight: BTreeMap::new(),
             running: Vec::new(),
+            asked: false,
             deliveries: 0,
             open: BTreeSet::new(),
             started: BTreeSet::new(),
             outcomes: BTreeMap::new(),
             settled: None,
         };
-        life.handle(vec![Input::Begin], false);
+        life.handle(vec![Input::Begin { left_clean: None }], false);
         life
     }
 
@@ -188,6 +197,15 @@ impl Life {
                 // A run that nobody knows any more ends once again: it must not matter.
                 vec![Input::Finished(run, outcome.clone()), Input::Finished(run, outcome)]
             }
+            Deed::Probed if self.asked => {
+                self.asked = false;
+                vec![Input::Probed(Facts::clear(Way::Helper))]
+            }
+            Deed::ShuttingDown(begins) => {
+                self.let_go &= *begins;
+                self.going_down = *begins;
+                vec![Input::ShuttingDown(*begins)]
+            }
             Deed::Online if self.ordered && !self.connected => {
                 self.connected = true;
                 vec![Input::Online { session_kept: false }]
@@ -197,7 +215,7 @@ impl Life {
                 self.went_offline();
                 vec![Input::Offline(reason)]
             }
-            Deed::Online | Deed::Offline | Deed::Tick => vec![Input::Tick],
+            Deed::Online | Deed::Offline | Deed::Probed | Deed::Tick => vec![Input::Tick],
         }
     }
 
@@ -237,14 +255,16 @@ impl Life {
     fn restart(&mut self) {
         (self.ordered, self.closing, self.connected) = (false, false, false);
         self.stopped = false;
+        (self.going_down, self.let_go) = (false, false);
         self.broken = false;
         self.settled = Some((self.up, Value::Null));
         self.in_flight.clear();
         self.running.clear();
+        self.asked = false;
         self.open.clear();
         let now = self.now();
         self.agent = Agent::new(self.settings.clone(), self.disk.clone(), None, 2, &now);
-        self.handle(vec![Input::Begin], false);
+        self.handle(vec![Input::Begin { left_clean: None }], false);
     }
 
     // === One batch, as the loop does it
@@ -305,15 +325,22 @@ impl Life {
                     self.running.push((run, command));
                 }
                 Effect::Resume(run, command) => self.running.push((run, command)),
+                Effect::Cancel(run) => self.running.retain(|(other, _)| *other != run),
+                Effect::Probe => self.asked = true,
                 Effect::Send(id, message) => self.sent(id, message),
                 Effect::Reboot(_) => {
                     let story = self.disk.rest.boots.story.as_ref().expect("its record is on disk");
-                    assert!(self.started.insert(story.key.clone()), "asked to reboot twice for {}", story.key);
+                    let key = story.key.clone().expect("a command asked for it");
+                    assert!(self.started.insert(key.clone()), "asked to reboot twice for {key}");
                 }
                 Effect::Exit => assert!(self.stopped, "nobody told it to end"),
                 Effect::Connect => {
                     assert!(!self.ordered, "a second connection beside the first");
+                    assert!(!self.going_down, "a new connection of a machine that goes down");
                     self.ordered = true;
+                }
+                Effect::LetGo => {
+                    assert!(self.going_down && !std::mem::replace(&mut self.let_go, true), "let go once a shutdown");
                 }
                 // Its end is reported when the story says so.
                 Effect::Disconnect => self.closing = true,
@@ -405,12 +432,14 @@ impl Life {
         if self.stopped {
             self.restart();
         }
+        let goes_on = self.inputs_of(&Deed::ShuttingDown(false));
+        self.handle(goes_on, false);
         for _ in 0..400 {
             if self.is_calm() && self.in_flight.is_empty() && self.running.is_empty() && self.connected {
                 break;
             }
             let end = if self.closing { Deed::Offline } else { Deed::Online };
-            let deeds = [end, Deed::SettleAll, Deed::Finish(0, 1)];
+            let deeds = [end, Deed::SettleAll, Deed::Probed, Deed::Finish(0, 1)];
             let inputs: Vec<Input> = deeds.iter().flat_map(|deed| self.inputs_of(deed)).collect();
             self.handle(inputs, false);
             let due = self.agent.deadline(&self.now()).map_or(Duration::ZERO, |due| due.0.saturating_sub(self.up));

@@ -5,6 +5,7 @@
 #[path = "../support/given.rs"]
 mod given;
 mod life;
+mod reboots;
 
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ pub(crate) enum Deed {
     Finish(usize, u16),
     Online,
     Offline,
+    /// The machine answers, if it was asked.
+    Probed,
+    /// A shutdown begins, or is given up.
+    ShuttingDown(bool),
     Tick,
 }
 
@@ -73,6 +78,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         6 => (0..6_usize, 0..3_u16).prop_map(|(run, size)| Deed::Finish(run, size * 3_000)),
         3 => Just(Deed::Online),
         1 => Just(Deed::Offline),
+        3 => Just(Deed::Probed),
+        1 => any::<bool>().prop_map(Deed::ShuttingDown),
         2 => Just(Deed::Tick),
     ]
 }

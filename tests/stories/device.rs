@@ -18,6 +18,7 @@ use twinagent::config::{Folders, load};
 use twinagent::daemon::{self, Parts};
 use twinagent::dialect::token;
 use twinagent::handler::built_in;
+use twinagent::host::power::Places;
 use twinagent::store::StateDir;
 
 use crate::count::Count;
@@ -38,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) rest: bool,
     /// Where the bridge listens for MQTT.
     pub(crate) listen: &'static str,
+    /// There is a way to the reboot helper, as the package makes it.
+    pub(crate) helper: bool,
     /// More lines of `twinagent.toml`.
     pub(crate) config: &'static str,
 }
@@ -52,6 +55,7 @@ impl Default for Setup {
             skew: Duration::from_secs(600),
             rest: false,
             listen: "127.0.0.1:0",
+            helper: true,
             config: "",
         }
     }
@@ -78,6 +82,14 @@ pub(crate) struct Device {
 struct Daemon {
     task: JoinHandle<anyhow::Result<()>>,
     stop: oneshot::Sender<()>,
+}
+
+/// The folders of the reboot helper, for an agent with this runtime folder. Nobody listens there.
+pub(crate) fn make_helper(runtime: &Path) {
+    let Places { requests, answers } = Places::beside(runtime);
+    for place in [requests, answers] {
+        std::fs::create_dir(place).expect("a folder");
+    }
 }
 
 impl Device {
@@ -107,6 +119,9 @@ impl Device {
 
         for part in ["etc/keys", "state", "run"] {
             std::fs::create_dir_all(folder.path().join(part)).expect("a folder for this test");
+        }
+        if setup.helper {
+            make_helper(&folder.path().join("run"));
         }
         write(&folder.path().join("etc/keys/device.key"), key.reveal());
         let port = addresses.mqtt.or(addresses.mqtts).expect("a listener").port();
@@ -140,6 +155,11 @@ impl Device {
         self.folder.path().join(rest)
     }
 
+    /// The address at which a story may have a system bus of its own. Never that of this machine, which would be rebooted.
+    pub(crate) fn bus(&self) -> String {
+        format!("unix:path={}", self.path("bus").display())
+    }
+
     pub(crate) fn folders(&self) -> Folders {
         Folders {
             vendor: self.path("usr"),
@@ -148,6 +168,7 @@ impl Device {
             vetoes: self.path("veto"),
             state: self.path("state"),
             runtime: self.path("run"),
+            bus: self.bus(),
             credentials: None,
             variables: BTreeMap::new(),
         }

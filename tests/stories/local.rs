@@ -17,7 +17,7 @@ use crate::process::Process;
 use crate::program::{Told, beside, done, finish, json, program, run, status};
 
 const PATIENT: &str = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"1s\"\ngrace = \"1h\"\nmin_interval = \"0s\"\n";
-const PROMPT: &str = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"1s\"\ngrace = \"0s\"\nmin_interval = \"1h\"\n";
+const PROMPT: &str = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"1s\"\ngrace = \"0s\"\nmin_interval = \"1h\"\ntoo_soon = \"refuse\"\n";
 
 /// Calls a method and hands on its replies as they come, from a thread of its own. It ends with the last reply, and at
 /// the latest with the daemon.

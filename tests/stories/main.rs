@@ -3,6 +3,8 @@
 #[path = "../support/count.rs"]
 mod count;
 mod device;
+#[path = "../support/logind.rs"]
+mod fake_logind;
 mod log;
 mod process;
 mod program;
@@ -16,6 +18,7 @@ mod ends;
 mod kill;
 mod living;
 mod local;
+mod logind;
 mod mended;
 mod order;
 mod outage;

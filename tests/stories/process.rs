@@ -36,6 +36,7 @@ impl Process {
             .env("CONFIGURATION_DIRECTORY", device.path("etc"))
             .env("STATE_DIRECTORY", device.path("state"))
             .env("RUNTIME_DIRECTORY", device.path("run"))
+            .env("DBUS_SYSTEM_BUS_ADDRESS", device.bus())
             .env("TWINAGENT_COUNT_FILE", device.path("counted"))
             .envs(variables.iter().copied())
             .stdin(Stdio::null())

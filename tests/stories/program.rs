@@ -34,6 +34,7 @@ pub(crate) fn beside(device: &Device, command: &mut Command) {
         .env("CONFIGURATION_DIRECTORY", device.path("etc"))
         .env("STATE_DIRECTORY", device.path("state"))
         .env("RUNTIME_DIRECTORY", device.path("run"))
+        .env("DBUS_SYSTEM_BUS_ADDRESS", device.bus())
         .stdin(Stdio::null());
 }
 

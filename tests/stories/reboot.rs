@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::device::{Device, Setup};
 use serde_json::Value;
 
-const SIMULATED: &str =
-    "[reboot]\nmode = \"simulate\"\nsimulate_for = \"2s\"\ngrace = \"1s\"\nmin_interval = \"1h\"\ndrain = \"2s\"\n";
+const SIMULATED: &str = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"2s\"\ngrace = \"1s\"\ndrain = \"2s\"\n\
+                         min_interval = \"1h\"\ntoo_soon = \"refuse\"\n";
 
 fn time(value: &Value) -> twinagent::model::now::Timestamp {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{value} is no time"))

@@ -9,7 +9,8 @@ use twinagent::model::cloud::{CloudLimits, Road};
 use twinagent::model::command::{Class, CommandId, DeviceId, Identity, Method, MethodSpec, Request};
 use twinagent::model::connection::Terms;
 use twinagent::model::now::{BootInstant, Clock, Now, Timestamp};
-use twinagent::model::reboot::{Mode, Policy};
+use twinagent::model::reboot::window::Windows;
+use twinagent::model::reboot::{Mode, Policy, TooSoon};
 use twinagent::model::twin::About;
 
 pub(crate) fn moment(wall: Duration, kernel_start: Duration, boot: u128) -> Now {
@@ -37,9 +38,17 @@ pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
             mode: reboot,
             min_interval: Duration::from_secs(20),
             min_uptime: Duration::from_secs(10),
+            max_reboots: 3,
+            per: Duration::from_secs(600),
+            healthy: Duration::from_secs(60),
+            too_soon: TooSoon::Defer,
             grace: Duration::from_secs(5),
             drain: Duration::from_secs(60),
+            inhibitor_wait: Duration::from_secs(120),
+            windows: Windows::default(),
+            allow_force: false,
         },
+        volatile: None,
         methods: vec![
             method("echo", true, Class::Parallel(64)),
             method("count", false, Class::Parallel(64)),

@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use twinagent::model::agent::{Agent, Effect, Input};
+use twinagent::model::agent::{Agent, Effect, Input, Settings};
 use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::cloud::{Inbound, Outbound, Road};
 use twinagent::model::command::{CommandId, Identity, Outcome, Request, Status};
 use twinagent::model::durable::Durable;
-use twinagent::model::now::Now;
+use twinagent::model::now::{Now, Timestamp};
 use twinagent::model::reboot::Mode;
+use twinagent::model::reboot::facts::{Facts, Inhibitor, Veto, Way};
+use twinagent::model::reboot::window::Windows;
 use twinagent::model::record::Record;
 use twinagent::model::wire::{Delivery, Reason};
 
@@ -48,6 +50,10 @@ pub(crate) enum Sabotage {
     Amnesia,
     /// Batches that could not be written are performed all the same.
     IgnoresFailedSync,
+    /// The agent knows of no windows.
+    NoWindows,
+    /// The machine does not tell who holds it back.
+    TellsNoHolders,
 }
 
 /// What the caller in the cloud does.
@@ -65,13 +71,25 @@ pub(crate) enum Deed {
     Stop,
     /// From now on whoever is asked to reboot the machine refuses, and says so.
     Refuse,
+    /// The machine loses power, and is back.
+    PowerCut,
+    /// Somebody on the machine reboots it, in good order.
+    ShutDown,
+    /// A program on the machine holds shutdowns back, or lets go.
+    Inhibit(bool),
+    /// An operator does, for so long.
+    Veto(Option<Duration>),
 }
+
+/// What a story changes of the settings that are given.
+pub(crate) type Change = fn(&mut Settings);
 
 pub(crate) struct World {
     fault: Fault,
     sabotage: Sabotage,
     road: Road,
     reboot: Mode,
+    change: Change,
 
     // The disk.
     synced: Vec<Record>,
@@ -84,7 +102,11 @@ pub(crate) struct World {
     kernel_start: Duration,
     boots: u128,
     refuses: bool,
+    /// It goes down when the daemon has ended.
+    shuts_down: bool,
     steps: usize,
+    inhibitors: Vec<Inhibitor>,
+    vetoes: Vec<Veto>,
 
     // The process.
     agent: Agent,
@@ -112,6 +134,8 @@ pub(crate) struct World {
     pub reported: Option<Value>,
     /// How often the machine was asked to reboot.
     pub machine_reboots: usize,
+    /// When the machine was told to reboot, on the wall clock.
+    pub rebooted_at: Vec<Duration>,
     pub violations: Vec<String>,
 }
 
@@ -126,12 +150,23 @@ enum Went {
 
 impl World {
     pub(crate) fn new(road: Road, reboot: Mode, fault: Fault, sabotage: Sabotage) -> Self {
+        Self::with(road, reboot, |_| {}, fault, sabotage)
+    }
+
+    /// With other settings than those that are given.
+    pub(crate) fn with(road: Road, reboot: Mode, change: Change, fault: Fault, sabotage: Sabotage) -> Self {
         let now = moment(Duration::ZERO, Duration::ZERO, 1);
+        let mut given = settings(road, reboot.clone());
+        change(&mut given);
+        if sabotage == Sabotage::NoWindows {
+            given.reboot.windows.list.clear();
+        }
         let mut world = Self {
             fault,
             sabotage,
             road,
-            reboot: reboot.clone(),
+            reboot,
+            change,
             synced: Vec::new(),
             unsynced: Vec::new(),
             syncs: 0,
@@ -140,9 +175,12 @@ impl World {
             kernel_start: Duration::ZERO,
             boots: 1,
             refuses: false,
+            shuts_down: false,
             steps: 0,
-            agent: Agent::new(settings(road, reboot), Durable::default(), None, 1, &now),
-            inputs: vec![Input::Begin],
+            inhibitors: Vec::new(),
+            vetoes: Vec::new(),
+            agent: Agent::new(given, Durable::default(), None, 1, &now),
+            inputs: vec![Input::Begin { left_clean: Some(false) }],
             connected: false,
             deliveries: 0,
             outstanding: Vec::new(),
@@ -155,6 +193,7 @@ impl World {
             told: BTreeMap::new(),
             reported: None,
             machine_reboots: 0,
+            rebooted_at: Vec::new(),
             violations: Vec::new(),
         };
         world.settle();
@@ -177,6 +216,23 @@ impl World {
                 }
                 Deed::Stop => self.inputs.push(Input::Stop),
                 Deed::Refuse => self.refuses = true,
+                Deed::PowerCut => {
+                    // Its faults are still to come.
+                    let fault = self.fault;
+                    self.fault = Fault { crash_at: None, power: true, forgets_unsynced: false, ..fault };
+                    self.restart();
+                    self.fault = fault;
+                }
+                Deed::ShutDown => self.inputs.push(Input::ShuttingDown(true)),
+                Deed::Inhibit(true) => {
+                    self.inhibitors.push(Inhibitor { who: "apt".to_owned(), why: "an upgrade".to_owned() });
+                }
+                Deed::Inhibit(false) => self.inhibitors.clear(),
+                Deed::Veto(time) => {
+                    let expires = time.map(|time| self.now().wall.saturating_add(time));
+                    let (name, reason) = ("harvest".to_owned(), "not now".to_owned());
+                    self.vetoes = vec![Veto { name, reason, expires }];
+                }
             }
             self.settle();
         }
@@ -246,6 +302,12 @@ impl World {
     }
 
     // === Time and network
+
+    fn given(&self) -> Settings {
+        let mut given = settings(self.road, self.reboot.clone());
+        (self.change)(&mut given);
+        given
+    }
 
     fn now(&self) -> Now {
         moment(self.wall, self.kernel_start, self.boots)
@@ -345,7 +407,8 @@ impl World {
                 Went::Exited => {
                     // Its faults are still to come.
                     let fault = self.fault;
-                    self.fault = Fault { crash_at: None, power: false, forgets_unsynced: false, ..fault };
+                    let power = std::mem::take(&mut self.shuts_down);
+                    self.fault = Fault { crash_at: None, power, forgets_unsynced: false, ..fault };
                     self.restart();
                     self.fault = fault;
                 }
@@ -486,8 +549,31 @@ impl World {
                 }
                 self.inputs.push(Input::Offline(Reason::Planned));
             }
+            Effect::Probe => {
+                let (mut inhibitors, vetoes) = (self.inhibitors.clone(), self.vetoes.clone());
+                if self.sabotage == Sabotage::TellsNoHolders {
+                    inhibitors.clear();
+                }
+                self.inputs.push(Input::Probed(Facts { way: Ok(Way::Logind), inhibitors, vetoes }));
+            }
             Effect::Reboot(plan) => {
                 self.machine_reboots += 1;
+                self.rebooted_at.push(self.wall);
+                let (now, vetoes) = (self.now(), self.vetoes.iter());
+                if !self.inhibitors.is_empty()
+                    || vetoes.clone().any(|veto| veto.expires.is_none_or(|end| end > now.wall))
+                {
+                    self.violations.push("the machine was rebooted though somebody held it back".to_owned());
+                }
+                let windows = Windows { spread: Duration::ZERO, ..self.given().reboot.windows };
+                if windows.next(now.wall, now.wall) > now.wall {
+                    self.violations.push("the machine was rebooted outside its window".to_owned());
+                }
+                let asked = self.agent.durable().ledger.untold().find(|(_, entry)| entry.payload.get("at").is_some());
+                let at = asked.and_then(|(_, entry)| entry.payload["at"].as_str()?.parse().ok());
+                if at.is_some_and(|at: Timestamp| at > now.wall) {
+                    self.violations.push("the machine was rebooted before its moment".to_owned());
+                }
                 if self.refuses {
                     let answer = Err("somebody works here".to_owned());
                     self.inputs.push(Input::RebootAnswered { id: plan.id.clone(), answer });
@@ -499,9 +585,18 @@ impl World {
                 self.fault.power = true;
                 return Went::Down;
             }
+            Effect::LetGo => {
+                if self.connected {
+                    self.violations.push("the machine was let go before the connection was closed".to_owned());
+                }
+                // Services are stopped now, each in its time.
+                self.shuts_down = true;
+                self.inputs.push(Input::Stop);
+            }
             Effect::Reply(caller, reply) => self.reply(*caller, reply),
             Effect::Exit => return Went::Exited,
-            Effect::Record(_) | Effect::Refused { .. } | Effect::Reload | Effect::Status(_) => {}
+            // Whoever ran has ended before, so there is nothing to cancel.
+            Effect::Record(_) | Effect::Cancel(_) | Effect::Refused { .. } | Effect::Reload | Effect::Status(_) => {}
         }
         Went::On
     }
@@ -549,18 +644,24 @@ impl World {
         self.wall += Duration::from_secs(2);
         if std::mem::take(&mut self.fault.power) {
             self.boots += 1;
+            // Programs that held the machine back are gone with it; what an operator has put down is still there.
+            self.inhibitors.clear();
             self.kernel_start = self.wall;
             self.wall += Duration::from_secs(30);
         }
         self.connected = false;
+        self.shuts_down = false;
         self.on_the_wire.clear();
         self.invokers.clear();
         if self.sabotage == Sabotage::Amnesia {
             self.synced.clear();
         }
         let durable = Durable::replay(&self.synced);
-        let settings = settings(self.road, self.reboot.clone());
-        self.agent = Agent::new(settings, durable, None, 2, &self.now());
-        self.inputs = vec![Input::Begin];
+        let mut given = self.given();
+        if self.sabotage == Sabotage::NoWindows {
+            given.reboot.windows.list.clear();
+        }
+        self.agent = Agent::new(given, durable, None, 2, &self.now());
+        self.inputs = vec![Input::Begin { left_clean: Some(false) }];
     }
 }

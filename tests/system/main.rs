@@ -18,6 +18,7 @@ mod install;
 mod journal;
 mod loops;
 mod reboot;
+mod reboot_logind;
 mod removal;
 mod sandbox;
 mod upgrade;

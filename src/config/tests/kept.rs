@@ -32,8 +32,16 @@ const ALL: &str = r#"
     simulate_for = "250ms"
     min_interval = "6m"
     min_uptime = "3m"
+    max_reboots = 4
+    per = "2h"
+    healthy = "11m"
+    too_soon = "refuse"
     grace = "0s"
     drain = "61s"
+    inhibitor_wait = "11m"
+    windows = ["Sat,Sun 02:00-04:00 Europe/Berlin", "Fri-Mon 23:00-01:00 UTC"]
+    spread = "30m"
+    allow_force = true
     [methods]
     enable = ["getLogs", "shutdown"]
     disable = ["echo"]

@@ -194,3 +194,64 @@ fn all_that_counts_is_watched() {
     machine.folders.configuration = "relative".into();
     assert!(machine.folders.watched(None::<&Path>).iter().all(|path| path.is_absolute()));
 }
+
+#[test]
+fn every_mistake_in_the_policy_of_reboots_is_told_with_its_line() {
+    let policy = r#"[reboot]
+max_reboots = 0
+per = "30s"
+healthy = "1s"
+too_soon = "later"
+inhibitor_wait = "2d"
+windows = [
+    "Sat 02:00-04:00 Europe/Berlin",
+    "Sat 02:00-04:00",
+    "Sut 02:00-04:00 UTC",
+    "Sat 02:00-04:00 Mars/Base",
+    "Sat 02:00-02:00 UTC",
+]
+spread = "25h"
+allow_force = "yes"
+max_reboot = 3
+"#;
+    assert_eq!(
+        Machine::new().with("etc/twinagent.toml", policy).faults(),
+        [
+            "etc/twinagent.toml:2: reboot.max_reboots: is out of bounds: 1 to 20 is expected",
+            "etc/twinagent.toml:3: reboot.per: 30s is out of bounds: 1m to 7d is expected",
+            "etc/twinagent.toml:4: reboot.healthy: 1s is out of bounds: 10s to 1d is expected",
+            "etc/twinagent.toml:5: reboot.too_soon: \"later\" is none of \"defer\", \"refuse\"",
+            "etc/twinagent.toml:6: reboot.inhibitor_wait: 2d is out of bounds: 0s to 1d is expected",
+            "etc/twinagent.toml:7: reboot.windows: \"Sat 02:00-04:00\" is not a window: it names no time zone; write \"UTC\" or one such as \"Europe/Berlin\" behind the hours",
+            "etc/twinagent.toml:7: reboot.windows: \"Sut 02:00-04:00 UTC\" is not a window: `Sut` is no day; Mon, Tue, Wed, Thu, Fri, Sat, Sun and ranges such as Mon-Fri are expected",
+            "etc/twinagent.toml:7: reboot.windows: \"Sat 02:00-04:00 Mars/Base\" is not a window: the zone `Mars/Base` is not known here: there is no /usr/share/zoneinfo/Mars/Base; hint: is tzdata installed?",
+            "etc/twinagent.toml:7: reboot.windows: \"Sat 02:00-02:00 UTC\" is not a window: it ends when it begins; a whole day is 00:00-24:00",
+            "etc/twinagent.toml:14: reboot.spread: 1d 1h is out of bounds: 0s to 1d is expected",
+            "etc/twinagent.toml:15: reboot.allow_force: true or false is expected, not the text \"yes\"",
+            "etc/twinagent.toml:16: reboot.max_reboot is not a key; did you mean reboot.max_reboots?",
+        ]
+    );
+    let many = format!("[reboot]\nwindows = [{}]", "\"Sat 02:00-04:00 UTC\",".repeat(33));
+    assert_eq!(
+        Machine::new().with("etc/twinagent.toml", many).faults(),
+        ["etc/twinagent.toml:2: reboot.windows: holds more than 32 windows"]
+    );
+    let wrong_type = "[reboot]\nmax_reboots = \"three\"\nwindows = \"Sat 02:00-04:00 UTC\"";
+    assert_eq!(
+        Machine::new().with("etc/twinagent.toml", wrong_type).faults(),
+        [
+            "etc/twinagent.toml:2: reboot.max_reboots: a number is expected, not the text \"three\"",
+            "etc/twinagent.toml:3: reboot.windows: a list of texts is expected, not the text \"Sat 02:00-04:00 UTC\"",
+        ]
+    );
+    let config = Machine::new().variable("TWINAGENT__REBOOT__MAX_REBOOTS", "7").config();
+    assert_eq!(config.reboot.max_reboots, 7);
+}
+
+#[test]
+fn the_rules_of_a_zone_are_watched_for_they_may_change_or_come() {
+    let windows = "reboot.windows = [\"Sat 02:00-04:00 Europe/Berlin\", \"Sat 02:00-04:00 Mars/Base\"]";
+    let machine = Machine::new().with("etc/twinagent.toml", windows);
+    let faults = load(&machine.folders, None).expect_err("no such zone");
+    assert_eq!(faults.files, ["Europe/Berlin", "Mars/Base"].map(|name| Path::new("/usr/share/zoneinfo").join(name)));
+}

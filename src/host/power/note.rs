@@ -46,7 +46,7 @@ pub(super) struct Answer {
 }
 
 impl From<&Plan> for Request {
-    fn from(Plan { id, reason, boot, until }: &Plan) -> Self {
+    fn from(Plan { way: _, id, reason, boot, until }: &Plan) -> Self {
         let until_millis = u64::try_from(until.0.as_millis()).unwrap_or(u64::MAX);
         Self { command: id.clone(), reason: reason.clone(), boot: *boot, until_millis }
     }

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::inhibitors::{Block, blocks};
+use super::inhibitors::blocks;
 use super::note::{Answer, Folder, LONGEST, Request, read};
 use super::program::run;
 use super::{ANSWER, Places, REQUEST};
 use crate::model::now::{BootId, BootInstant};
+use crate::model::reboot::facts::Inhibitor;
 use crate::model::reboot::plan::ASK_WITHIN;
 
 /// For systemctl, which only asks and does not wait for the machine to go down.
@@ -24,21 +25,19 @@ const LIMIT: Duration = Duration::from_secs(25);
 /// Locks that are named in an answer; of more there is only the number.
 const NAMED: usize = 3;
 
-/// The programs that root's side needs, and the bus that one of them speaks on.
+/// The longest name or reason of a lock that is passed on, in characters. Any local user may choose them.
+const LONGEST_WORD: usize = 100;
+
+/// What root's side asks: systemd by its program, logind on this socket of the system bus.
 #[derive(Clone, Debug)]
 pub struct Tools {
     pub systemctl: PathBuf,
-    pub busctl: PathBuf,
     pub bus: PathBuf,
 }
 
 impl Default for Tools {
     fn default() -> Self {
-        Self {
-            systemctl: "/usr/bin/systemctl".into(),
-            busctl: "/usr/bin/busctl".into(),
-            bus: "/run/dbus/system_bus_socket".into(),
-        }
+        Self { systemctl: "/usr/bin/systemctl".into(), bus: "/run/dbus/system_bus_socket".into() }
     }
 }
 
@@ -54,7 +53,7 @@ pub struct Performer {
 /// Why a request was not done.
 enum Refusal {
     /// Somebody has said that the machine must not go down now.
-    Held(Vec<Block>),
+    Held(Vec<Inhibitor>),
     Failed(anyhow::Error),
 }
 
@@ -113,12 +112,12 @@ impl Performer {
     }
 
     fn reboot(&self) -> Result<(), Refusal> {
-        let Tools { systemctl, busctl, bus } = &self.tools;
+        let Tools { systemctl, bus } = &self.tools;
         let checked = run(systemctl, &["--check-inhibitors=yes", "reboot"], LIMIT)?;
         if checked.status.success() {
             return Ok(());
         }
-        let blocks = blocks(busctl, bus).context("it is not known whether something holds the reboot back")?;
+        let blocks = blocks(bus).context("it is not known whether something holds the reboot back")?;
         if !blocks.is_empty() {
             return Err(Refusal::Held(blocks));
         }
@@ -151,11 +150,17 @@ fn judge(request: &Request, boot: BootId, now: BootInstant) -> anyhow::Result<()
     Ok(())
 }
 
-fn held(blocks: &[Block]) -> String {
-    let named: Vec<String> = blocks.iter().take(NAMED).map(|Block { who, why }| format!("{who} ({why})")).collect();
+fn held(blocks: &[Inhibitor]) -> String {
+    let named = blocks.iter().take(NAMED).map(|Inhibitor { who, why }| format!("{} ({})", shown(who), shown(why)));
+    let named: Vec<String> = named.collect();
     let more = blocks.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("a shutdown is blocked by {}{more}; hint: `systemd-inhibit --list` shows by whom", named.join(", "))
+}
+
+/// A text of somebody else's, fit for a line.
+fn shown(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(LONGEST_WORD).collect()
 }
 
 /// Cuts a text to what a note may hold.

@@ -1,4 +1,4 @@
-//! Running a program of the system to its end, within a time limit, for what it prints.
+//! Running a program of the system to its end, within a time limit, for how it ends and what it complains of.
 //!
 //! Knows no program in particular.
 
@@ -12,14 +12,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The most that is read of what a program prints, in bytes. Inhibitors have texts that any local user may choose.
-const MOST: u64 = 256 * 1_024;
+/// The most that is read of what a program complains of, in bytes.
+const MOST: u64 = 64 * 1_024;
 
 /// How a program ended.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) status: ExitStatus,
-    pub(super) stdout: String,
     pub(super) stderr: String,
 }
 
@@ -40,7 +39,7 @@ pub(super) fn run(program: &Path, arguments: &[&str], limit: Duration) -> anyhow
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("{name} cannot be started"))?;
@@ -59,11 +58,8 @@ pub(super) fn run(program: &Path, arguments: &[&str], limit: Duration) -> anyhow
 }
 
 fn finish(mut child: Child) -> io::Result<Ended> {
-    let stderr = child.stderr.take();
-    let complaints = thread::spawn(move || text(stderr));
-    let stdout = text(child.stdout.take());
-    let stderr = complaints.join().unwrap_or_default();
-    Ok(Ended { status: child.wait()?, stdout, stderr })
+    let stderr = text(child.stderr.take());
+    Ok(Ended { status: child.wait()?, stderr })
 }
 
 /// The beginning of what comes. The rest is left unread: who writes on gets SIGPIPE.

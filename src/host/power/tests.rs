@@ -1,4 +1,5 @@
-//! The agent's side and root's side, over real folders; systemctl and busctl are small programs of these tests.
+//! The agent's side and root's side, over real folders; systemctl is a small program of these tests, logind a
+//! part of them on a bus of their own.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -8,17 +9,19 @@ use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use super::*;
+use crate::host::fake_logind::{Bus, FREE, HELD, Says, on_a_thread};
 use crate::model::now::BootInstant;
-
-const NOTHING_HELD: &str = r#"{"type":"a(ssssuu)","data":[[]]}"#;
-const HELD: &str = r#"{"type":"a(ssssuu)","data":[[["shutdown:sleep","apt","package upgrade","block",0,812],["sleep","x","y","block",0,1]]]}"#;
+use crate::model::reboot::facts::Way;
 
 /// Both sides in a folder of their own, and what systemctl was called with.
 struct Scene {
     folder: TempDir,
     performer: Performer,
+    _logind: Option<oneshot::Sender<()>>,
+    _bus: Bus,
 }
 
 fn boot() -> BootId {
@@ -31,19 +34,19 @@ fn at(seconds: u64) -> BootInstant {
 
 fn plan() -> Plan {
     let id = CommandId::parse("r-1").expect("an id");
-    Plan { id, reason: Some("new kernel".to_owned()), boot: boot(), until: at(160) }
+    Plan { way: Way::Helper, id, reason: Some("new kernel".to_owned()), boot: boot(), until: at(160) }
 }
 
 impl Scene {
     /// `checked` and `plain`: how systemctl ends with and without a check of inhibitors.
-    fn new(checked: bool, plain: bool, inhibitors: &str) -> Self {
+    fn new(checked: bool, plain: bool, logind: Option<Says>) -> Self {
         let folder = TempDir::new().expect("a folder");
         let path = |name: &str| folder.path().join(name);
         let places = Places::beside(&path("agent"));
         for place in [&places.requests, &places.answers] {
             fs::create_dir(place).expect("a folder");
         }
-        let (calls, held) = (path("calls"), path("held"));
+        let calls = path("calls");
         let code = |good: bool| u8::from(!good);
         program(
             &path("systemctl"),
@@ -54,14 +57,11 @@ impl Scene {
                 code(checked),
             ),
         );
-        fs::write(&held, inhibitors).expect("a file");
-        program(&path("busctl"), &format!("cat '{}'", held.display()));
-        let bus = path("bus");
-        // Whoever connects waits in the queue of the socket, which is as good as a bus that is there.
-        UnixListener::bind(&bus).map(std::mem::forget).expect("a socket");
-        let tools = Tools { systemctl: path("systemctl"), busctl: path("busctl"), bus };
+        let bus = Bus::start();
+        let logind = logind.map(|says| on_a_thread(&bus.address(), says));
+        let tools = Tools { systemctl: path("systemctl"), bus: bus.socket() };
         let owners = vec![rustix::process::geteuid().as_raw()];
-        Self { performer: Performer { places, tools, owners }, folder }
+        Self { performer: Performer { places, tools, owners }, folder, _logind: logind, _bus: bus }
     }
 
     fn places(&self) -> &Places {
@@ -108,7 +108,7 @@ const CHECKED: &str = "--check-inhibitors=yes reboot";
 
 #[test]
 fn a_request_is_taken_once_done_and_answered() {
-    let scene = Scene::new(true, true, NOTHING_HELD);
+    let scene = Scene::new(true, true, Some(FREE));
     assert_eq!(scene.places().reach(), Ok(()));
     scene.places().ask(&plan()).expect("a request");
     assert_eq!(fs::metadata(scene.request()).expect("it is there").mode() & 0o777, 0o644);
@@ -123,7 +123,7 @@ fn a_request_is_taken_once_done_and_answered() {
 
 #[test]
 fn a_lock_that_blocks_is_never_overridden_and_its_holder_is_named() {
-    let scene = Scene::new(false, true, HELD);
+    let scene = Scene::new(false, true, Some(HELD));
     scene.places().ask(&plan()).expect("a request");
     scene.perform().expect("being held back is no error");
     assert_eq!(scene.calls(), [CHECKED]);
@@ -134,7 +134,7 @@ fn a_lock_that_blocks_is_never_overridden_and_its_holder_is_named() {
 
 #[test]
 fn users_who_are_only_logged_in_do_not_hold_a_reboot_back() {
-    let scene = Scene::new(false, true, NOTHING_HELD);
+    let scene = Scene::new(false, true, Some(FREE));
     scene.places().ask(&plan()).expect("a request");
     scene.perform().expect("it is done");
     assert_eq!(scene.calls(), [CHECKED, "reboot"]);
@@ -142,28 +142,29 @@ fn users_who_are_only_logged_in_do_not_hold_a_reboot_back() {
 }
 
 #[test]
-fn without_a_bus_nobody_can_hold_a_lock() {
-    let mut scene = Scene::new(false, true, "busctl is not asked");
-    scene.performer.tools.bus = scene.folder.path().join("no-bus");
-    scene.places().ask(&plan()).expect("a request");
-    scene.perform().expect("it is done");
-    assert_eq!(scene.calls(), [CHECKED, "reboot"]);
-}
-
-#[test]
-fn where_it_is_not_known_who_holds_a_lock_nothing_is_done() {
-    for strange in ["", "{}", r#"{"data":[true]}"#] {
-        let scene = Scene::new(false, true, strange);
+fn without_a_bus_or_a_logind_nobody_can_hold_a_lock() {
+    let without_logind = Scene::new(false, true, None);
+    let mut without_bus = Scene::new(false, true, Some(HELD));
+    without_bus.performer.tools.bus = without_bus.folder.path().join("no-bus");
+    for scene in [without_logind, without_bus] {
         scene.places().ask(&plan()).expect("a request");
-        assert!(scene.refusal().contains("not known"), "{strange}");
-        assert_eq!(scene.calls(), [CHECKED]);
-        assert!(scene.answer().expect("an answer").is_err());
+        scene.perform().expect("it is done");
+        assert_eq!(scene.calls(), [CHECKED, "reboot"]);
     }
 }
 
 #[test]
+fn where_it_is_not_known_who_holds_a_lock_nothing_is_done() {
+    let scene = Scene::new(false, true, Some(Says { locks: None, ..FREE }));
+    scene.places().ask(&plan()).expect("a request");
+    assert!(scene.refusal().contains("not known"));
+    assert_eq!(scene.calls(), [CHECKED]);
+    assert!(scene.answer().expect("an answer").is_err());
+}
+
+#[test]
 fn what_systemctl_complains_of_is_passed_on() {
-    let scene = Scene::new(false, false, NOTHING_HELD);
+    let scene = Scene::new(false, false, Some(FREE));
     let systemctl = &scene.performer.tools.systemctl;
     program(systemctl, "echo 'Failed to connect.' >&2\necho >&2\nexit 1");
     scene.places().ask(&plan()).expect("a request");
@@ -182,7 +183,7 @@ fn a_request_of_another_boot_or_another_time_reboots_nothing() {
         (Plan { until: at(161), ..plan() }, "too far ahead"),
     ];
     for (plan, words) in stale {
-        let scene = Scene::new(true, true, NOTHING_HELD);
+        let scene = Scene::new(true, true, Some(FREE));
         scene.places().ask(&plan).expect("a request");
         let why = scene.refusal();
         assert!(why.contains(words), "{why}");
@@ -193,7 +194,7 @@ fn a_request_of_another_boot_or_another_time_reboots_nothing() {
             assert_eq!(scene.answer(), None, "it says nothing about this boot");
         }
     }
-    let scene = Scene::new(true, true, NOTHING_HELD);
+    let scene = Scene::new(true, true, Some(FREE));
     scene.places().ask(&Plan { until: at(101), ..plan() }).expect("a request");
     scene.perform().expect("in time, though only just");
 }
@@ -202,7 +203,7 @@ fn a_request_of_another_boot_or_another_time_reboots_nothing() {
 #[test]
 fn nothing_but_a_file_of_the_right_user_is_read() {
     let refuse = |make: &dyn Fn(&Scene, &Path), words: &str| {
-        let scene = Scene::new(true, true, NOTHING_HELD);
+        let scene = Scene::new(true, true, Some(FREE));
         make(&scene, &scene.request());
         let why = scene.refusal();
         assert!(why.contains(words), "{why}");
@@ -233,7 +234,7 @@ fn nothing_but_a_file_of_the_right_user_is_read() {
     let wordy = good.replace("new kernel", &"x".repeat(1_025));
     refuse(&|_, path| fs::write(path, &wordy).expect("a file"), "too long");
 
-    let mut scene = Scene::new(true, true, NOTHING_HELD);
+    let mut scene = Scene::new(true, true, Some(FREE));
     fs::write(scene.request(), &good).expect("a file");
     let owner = std::mem::replace(&mut scene.performer.owners, vec![12_345]);
     assert!(scene.refusal().contains("has no say"));
@@ -245,7 +246,7 @@ fn nothing_but_a_file_of_the_right_user_is_read() {
 
 #[test]
 fn what_cannot_be_removed_is_not_obeyed() {
-    let scene = Scene::new(true, true, NOTHING_HELD);
+    let scene = Scene::new(true, true, Some(FREE));
     fs::create_dir_all(scene.request().join("full")).expect("a folder that is not empty");
     let why = format!("{:#}", scene.perform().expect_err("it stays"));
     assert!(why.contains("cannot be removed"), "{why}");
@@ -263,7 +264,7 @@ fn a_hanging_program_is_ended() {
 
 #[test]
 fn an_answer_counts_only_from_root_or_ourselves_and_for_this_boot() {
-    let scene = Scene::new(true, true, NOTHING_HELD);
+    let scene = Scene::new(true, true, Some(FREE));
     scene.places().ask(&plan()).expect("a request");
     scene.perform().expect("it is done");
     let other = "11111111-3c5b-4d0a-9c41-2f4f5b8e8a10".parse().expect("a UUID");
@@ -280,7 +281,7 @@ fn an_answer_counts_only_from_root_or_ourselves_and_for_this_boot() {
 
 #[test]
 fn a_request_that_nobody_took_is_taken_back_with_its_name() {
-    let scene = Scene::new(true, true, NOTHING_HELD);
+    let scene = Scene::new(true, true, Some(FREE));
     assert_eq!(scene.places().withdraw().expect("a folder"), None);
     scene.places().ask(&plan()).expect("a request");
     scene.places().ask(&plan()).expect("another one, in its place");

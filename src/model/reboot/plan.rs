@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::read;
+use super::facts::Way;
+use super::request::Request;
 use crate::model::command::CommandId;
 use crate::model::ledger::Entry;
 use crate::model::now::{BootId, BootInstant, Now};
@@ -14,6 +15,8 @@ pub const ASK_WITHIN: Duration = Duration::from_secs(60);
 /// One reboot of the machine, as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// Who is to do it.
+    pub way: Way,
     /// The command that asks for it.
     pub id: CommandId,
     /// What its sender gave as the reason, at most 1 024 bytes of any text.
@@ -25,10 +28,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(entry: &Entry, now: &Now) -> Self {
+    pub fn new(entry: &Entry, way: Way, now: &Now) -> Self {
         Self {
+            way,
             id: entry.key.id.clone(),
-            reason: read(&entry.payload).ok().and_then(|request| request.reason),
+            reason: Request::accepted(&entry.payload).reason,
             boot: now.boot_id,
             until: now.boot + ASK_WITHIN,
         }

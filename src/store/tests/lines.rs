@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use super::{accepted, accepted_with, boot, finished, told};
 use crate::model::command::{CommandId, DeviceId, Key, Method, Outcome, ReplyTo, Status};
 use crate::model::digest::Digest;
-use crate::model::now::{BootId, Timestamp};
+use crate::model::now::{BootId, BootInstant, Timestamp};
 use crate::model::record::{FORMAT, Record, Told};
 use crate::store::lines::{Damage, Scan, push, scan, snapshot};
 
@@ -57,17 +58,20 @@ fn record() -> impl Strategy<Value = Record> {
     let reply_to = option::of(any::<String>().prop_map(ReplyTo));
     let what = prop_oneof![Just(Told::Nothing), Just(Told::Accepted), Just(Told::Outcome)];
     prop_oneof![
-        (boot_id(), time(), time()).prop_map(|(id, time, at)| Record::Boot { id, time, at }),
+        (boot_id(), time(), time(), any::<bool>(), option::of(any::<bool>()))
+            .prop_map(|(id, time, at, doubtful, clean)| Record::Boot { id, time, at, doubtful, clean }),
+        (boot_id(), time(), time()).prop_map(|(boot, time, at)| Record::BootTime { boot, time, at }),
+        (any::<bool>(), time()).prop_map(|(by_hand, at)| Record::GuardCleared { by_hand, at }),
         ((key(), method, json(), digest()), (any::<[bool; 3]>(), reply_to, option::of(time()), boot_id(), time()))
             .prop_map(|((key, method, payload, digest), ([derived, local, started], reply_to, expires, boot, at))| {
                 Record::Accepted { key, method, payload, digest, derived, local, reply_to, expires, started, boot, at }
             }),
-        (key(), boot_id(), time(), option::of(time())).prop_map(|(key, boot, at, until)| Record::Started {
-            key,
-            boot,
-            at,
-            until
-        }),
+        (key(), boot_id(), time(), option::of(time()), option::of(any::<Duration>()), any::<bool>()).prop_map(
+            |(key, boot, at, until, up, doubtful)| {
+                let up = up.map(BootInstant);
+                Record::Started { key, boot, at, until, up, doubtful }
+            }
+        ),
         (key(), any::<u16>(), json(), time()).prop_map(|(key, status, payload, at)| Record::Finished {
             key,
             outcome: Outcome::new(Status(status), payload),

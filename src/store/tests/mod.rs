@@ -1,6 +1,7 @@
-//! Stories about the store: `lines` on bytes alone, `files` and `last_good` on real files, `faults` on disks that fail,
+//! Stories about the store: `lines` on bytes alone, `files`, `last_good` and `farewell` on real files, `faults` on disks that fail,
 //! `power` on a disk that loses its power; `script` is what the last two run.
 
+mod farewell;
 mod faults;
 mod files;
 mod last_good;
@@ -34,7 +35,7 @@ fn key(number: u32) -> Key {
 }
 
 fn boot() -> Record {
-    Record::Boot { id: boot_id(), time: at(), at: at() }
+    Record::Boot { id: boot_id(), time: at(), at: at(), doubtful: false, clean: None }
 }
 
 fn accepted_with(number: u32, payload: Value) -> Record {

@@ -61,6 +61,8 @@ impl Site {
             vetoes: agent.join("veto"),
             state: agent.join("state"),
             runtime: agent.join("run"),
+            // Reboots are simulated here, and nobody asks anything of the machine.
+            bus: format!("unix:path={}", agent.join("bus").display()),
             credentials: None,
             variables: BTreeMap::new(),
         };

@@ -1,9 +1,7 @@
-//! The way to the machine's reboot: asks the helper, hears its answer, and takes back what nobody took.
+//! The helper's road to a reboot: asks it, hears its answer, and takes back what nobody took.
 //!
 //! It decides nothing. Whether the machine reboots is the model's to order, and the next boot id's to prove.
 
-use std::future::pending;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::host::clock;
@@ -17,11 +15,10 @@ use crate::model::reboot::plan::Plan;
 /// Root's side takes a request within moments.
 const NOT_TAKEN: &str = "nobody took the request for it; hint: `sudo systemctl enable --now twinagent-reboot.path`";
 
-pub(super) struct Power {
+pub(super) struct Helper {
     places: Places,
     boot_id: BootId,
-    /// Missing, where nothing can be watched: then no answer is heard, and the way to the helper is looked at only when
-    /// the configuration is read.
+    /// Missing, where nothing can be watched: then no answer is heard.
     watcher: Option<Watcher>,
     /// A request that lies there, or has been taken, and when it is too old for anybody.
     asked: Option<(CommandId, BootInstant)>,
@@ -37,19 +34,13 @@ pub(super) struct News {
     pub(super) is_way_changed: bool,
 }
 
-impl Power {
-    pub(super) fn new(runtime: &Path, boot_id: BootId) -> Self {
-        let places = Places::beside(runtime);
+impl Helper {
+    pub(super) fn new(places: Places, boot_id: BootId) -> Self {
         let watcher = Watcher::new(places.watched())
             .inspect_err(|error| tracing::warn!("the reboot helper is not heard: {error}"))
             .ok();
         let could_ask = places.reach().is_ok();
         Self { places, boot_id, watcher, asked: None, could_ask }
-    }
-
-    /// Whether the helper could be asked for a reboot; if not, why.
-    pub(super) fn reach(&self) -> Result<(), String> {
-        self.places.reach()
     }
 
     /// What is known at the start. A request of an earlier life is taken back: root's side takes one within moments, so
@@ -79,7 +70,7 @@ impl Power {
     pub(super) async fn changed(&mut self) {
         let wait = self.asked.as_ref().map_or(Duration::MAX, |(_, until)| until.since(clock::boot()));
         tokio::select! {
-            () = changed(&mut self.watcher) => {}
+            () = super::changed(&mut self.watcher) => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -88,7 +79,7 @@ impl Power {
         let overdue = self.asked.take_if(|(_, until)| clock::boot() >= *until).map(|(id, _)| id);
         let withdrawn = overdue.and_then(|id| self.withdrawn(Some(id)));
         let inputs = withdrawn.into_iter().chain(self.answer()).collect();
-        let can_ask = self.reach().is_ok();
+        let can_ask = self.places.reach().is_ok();
         let could_ask = std::mem::replace(&mut self.could_ask, can_ask);
         News { inputs, is_way_changed: could_ask != can_ask }
     }
@@ -113,41 +104,35 @@ impl Power {
     }
 }
 
-async fn changed(watcher: &mut Option<Watcher>) {
-    match watcher {
-        Some(watcher) => watcher.changed().await,
-        None => pending().await,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
+    use crate::model::reboot::facts::Way;
 
     #[tokio::test]
     async fn a_request_that_nobody_takes_is_taken_back_when_its_time_is_over() {
         let folder = tempfile::TempDir::new().expect("a folder");
         let runtime = folder.path().join("agent");
         let boot = "7c1a0f0e-3c5b-4d0a-9c41-2f4f5b8e8a10".parse().expect("a UUID");
-        let requests = Places::beside(&runtime).requests;
-        let mut power = Power::new(&runtime, boot);
-        assert!(power.reach().is_err());
+        let places = Places::beside(&runtime);
+        let requests = places.requests.clone();
+        let mut helper = Helper::new(places, boot);
         fs::create_dir(&requests).expect("a folder");
-        power.changed().await;
-        let News { inputs, is_way_changed } = power.news();
+        helper.changed().await;
+        let News { inputs, is_way_changed } = helper.news();
         assert_eq!((inputs, is_way_changed), (Vec::new(), true));
 
         let id = CommandId::parse("r-1").expect("an id");
         let until = clock::boot() + Duration::from_secs(1);
-        assert_eq!(power.ask(Plan { id: id.clone(), reason: None, boot, until }), None);
+        assert_eq!(helper.ask(Plan { way: Way::Helper, id: id.clone(), reason: None, boot, until }), None);
         let request = requests.join("request");
         assert!(request.exists());
         let inputs = loop {
             assert!(request.exists(), "somebody may still take it");
-            power.changed().await;
-            let News { inputs, is_way_changed } = power.news();
+            helper.changed().await;
+            let News { inputs, is_way_changed } = helper.news();
             assert!(!is_way_changed);
             if !inputs.is_empty() {
                 break inputs;
@@ -158,7 +143,8 @@ mod tests {
         assert!(!request.exists());
         // And a way that has closed is an answer at once.
         fs::remove_dir(&requests).expect("an empty folder");
-        let answer = power.ask(Plan { id, reason: None, boot, until: until + Duration::from_secs(60) });
+        let answer =
+            helper.ask(Plan { way: Way::Helper, id, reason: None, boot, until: until + Duration::from_secs(60) });
         assert!(
             matches!(answer, Some(Input::RebootAnswered { answer: Err(why), .. }) if why.contains("cannot be written"))
         );

@@ -1,4 +1,4 @@
-//! Durations as people write them in a file: `30s`, `5m`, `1h 30m`.
+//! Durations as people write them, in a file or a payload: `30s`, `5m`, `1h 30m`.
 //!
 //! Strict on purpose: whole numbers, each with its unit, the larger unit first, none twice. A number without a unit is
 //! refused, for nobody can see whether it meant seconds or minutes.

@@ -81,6 +81,7 @@ pub(crate) struct Seen {
     pub(crate) told: bool,
     /// Requests, each once.
     pub(crate) asked: usize,
+    pub(crate) lives: usize,
     /// Promises that were broken, in words.
     pub(crate) broken: Vec<String>,
     /// For people, if there are any.
@@ -116,8 +117,10 @@ struct Story {
     /// Requests, each once.
     asked: BTreeSet<String>,
     broken: Vec<String>,
-    /// The reboot had been noted as begun when the daemon was ended, and it is the same boot still.
-    started: bool,
+    /// The reboot stood in the journal as begun at the end of a life.
+    was_started: bool,
+    /// And it is the same boot still.
+    is_started: bool,
     /// How long an outcome is waited for.
     patience: Duration,
 }
@@ -162,7 +165,10 @@ pub(crate) async fn cut(plan: &Plan) -> Seen {
         Moment::Accepted => story.until(async |story| story.answers().next().is_some()).await,
         Moment::Asked => story.live().await == End::Asked,
         Moment::Told => {
+            // A power cut here would leave nothing to be told.
+            story.down = Down::Reset;
             story.is_asked_and_rebooted(&strace).await;
+            story.down = down;
             story.live().await == End::Told
         }
     };
@@ -170,7 +176,8 @@ pub(crate) async fn cut(plan: &Plan) -> Seen {
     story.hear();
     let (acknowledged, told) = (story.is_acknowledged().await, story.outcomes().next().is_some());
     if hit && *after == After::Restart {
-        story.started = story.machine.journal().contains(STARTED);
+        story.note_journal();
+        story.is_started = story.was_started;
     } else {
         story.reboot();
     }
@@ -179,7 +186,7 @@ pub(crate) async fn cut(plan: &Plan) -> Seen {
     }
     story.go_on().await;
     let said = if story.broken.is_empty() { String::new() } else { story.said() };
-    Seen { hit, acknowledged, told, asked: story.asked.len(), broken: story.broken, said }
+    Seen { hit, acknowledged, told, asked: story.asked.len(), lives: story.machine.boots.len(), broken: story.broken, said }
 }
 
 impl Story {
@@ -204,7 +211,8 @@ impl Story {
             is_fresh: false,
             asked: BTreeSet::new(),
             broken: Vec::new(),
-            started: false,
+            was_started: false,
+            is_started: false,
             patience: PATIENCE,
         };
         story.start(strace);
@@ -227,9 +235,10 @@ impl Story {
 
     /// The machine goes down and comes back.
     fn reboot(&mut self) {
+        self.note_journal();
         self.machine.down(self.down);
         (self.daemon, self.strace) = (None, None);
-        self.started = false;
+        self.is_started = false;
         self.machine.boot();
     }
 
@@ -301,13 +310,17 @@ impl Story {
         if !self.answers().any(|answer| answer["status"] == 202) {
             self.broken.push("asked for a reboot before the cloud knew of it".to_owned());
         }
-        if self.started {
+        if self.is_started {
             self.broken.push("asked again in the boot in which it had asked, or may have".to_owned());
         }
         if self.asked.len() > 1 {
             self.broken.push(format!("asked for {} reboots", self.asked.len()));
         }
         true
+    }
+
+    fn note_journal(&mut self) {
+        self.was_started |= self.machine.journal().contains(STARTED);
     }
 
     fn is_over(&mut self) -> bool {
@@ -388,24 +401,37 @@ impl Story {
             self.hear();
         }
         self.note_request();
+        self.broken.extend(self.judge());
+    }
+
+    /// What of the end is not as it was promised.
+    fn judge(&self) -> Vec<String> {
         let mut broken = Vec::new();
         if counted(&self.machine.path("counted")).get("next") != Some(&1) {
             broken.push("the next command does not run".to_owned());
         }
-        let outcomes: Vec<&Value> = self.outcomes().collect();
-        let outcome = outcomes[0];
-        if outcomes.iter().any(|other| *other != outcome) {
-            broken.push(format!("outcomes that contradict each other: {outcomes:?}"));
+        let mut outcomes = self.outcomes();
+        let outcome = outcomes.next().expect("it was told");
+        if let Some(other) = outcomes.find(|other| *other != outcome) {
+            broken.push(format!("two outcomes: {outcome} and {other}"));
         }
-        let Value::Object(payload) = &outcome["payload"] else { panic!("no object: {outcome}") };
-        let is_boot = |id: &Value| self.machine.boots.iter().skip(1).any(|boot| id == boot);
-        if outcome["status"] != 200 || !payload.get("bootId").is_some_and(is_boot) {
+        let (told, twin, boots) = (&outcome["payload"], &self.twin, &self.machine.boots);
+        let proof = boots.iter().skip(1).find(|boot| told["bootId"] == **boot);
+        if outcome["status"] != 200 || proof.is_none() || !told["rebootTime"].is_string() {
             broken.push(format!("not proved by another boot: {outcome}"));
         }
-        if self.twin["reboot"]["commandId"] != "r-1" || !self.twin["rebootTime"].is_string() {
-            broken.push(format!("the twin does not tell of it: {}", self.twin));
+        // Nothing else was the cause where it was asked for, and where nothing was asked for it is not.
+        let is_by_command = told["cause"] == "command";
+        if (!self.asked.is_empty() && !is_by_command) || (!self.was_started && is_by_command) {
+            broken.push(format!("another cause than it had: {outcome}"));
         }
-        self.broken.extend(broken);
+        // It tells of the last reboot, and there may have been another one since.
+        let is_of_it = twin["reboot"]["commandId"] == "r-1" || proof != boots.last();
+        if !is_of_it || twin["reboot"]["bootId"] != **boots.last().expect("it is on") || !twin["rebootTime"].is_string()
+        {
+            broken.push(format!("the twin tells of another reboot: {twin}"));
+        }
+        broken
     }
 
     /// For a person who looks for the reason.

@@ -22,15 +22,18 @@ const DISK: u64 = 8 << 20;
 
 /// Process 1 of the machine: `$1` is the disk, `$2` the folder it is mounted on, `$3` the file with the boot id.
 ///
+/// An empty /run keeps the buses of the real machine out of reach, which nobody wants to be rebooted.
+///
 /// Neither time (`commit`) nor a rename (`noauto_da_alloc`) may bring anything to the disk; only the daemon's syncs do.
 /// The power is cut when nobody runs any more, by `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`
 /// (<linux/ext4.h>): from then on nothing is written, and what was not synced is gone with the mount.
 const INIT: &str = r#"
 mount -t ext4 -o loop,commit=300,noauto_da_alloc "$1" "$2" || exit
 mount --bind "$3" /proc/sys/kernel/random/boot_id || exit
+mount -t tmpfs -o size=1m run /run || exit
 echo up
 read -r how
-kill -s KILL -- -1
+kill -s KILL -- -1 2>/dev/null
 if [ "$how" = cut ]; then
     python3 -I -S -c '
 import fcntl, os, struct, sys
@@ -146,7 +149,11 @@ impl Machine {
 
     fn strace(&self, options: &[String]) -> Vec<String> {
         let output = self.path("strace").display().to_string();
-        ["strace", "-f", "-y", "-s", "64", "-o", &output].map(str::to_owned).into_iter().chain(options.to_vec()).collect()
+        ["strace", "-f", "-y", "-s", "64", "-o", &output]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(options.to_vec())
+            .collect()
     }
 
     fn enter(&self, words: &[String], rest: impl FnOnce(&mut Command)) -> Process {
@@ -159,6 +166,7 @@ impl Machine {
             .env("CONFIGURATION_DIRECTORY", self.path("etc"))
             .env("STATE_DIRECTORY", self.path("state"))
             .env("RUNTIME_DIRECTORY", self.path("run"))
+            .env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}", self.path("bus").display()))
             .env("TWINAGENT_COUNT_FILE", self.path("counted"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -223,7 +231,8 @@ fn tool(name: &str) -> Command {
 }
 
 fn done(command: &mut Command) {
-    let output = command.env("PATH", PATH).output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    let output =
+        command.env("PATH", PATH).output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -32,7 +32,11 @@ fn ended_at_any_system_call_a_command_is_one_reboot_at_most_and_has_one_outcome(
     let plans: Vec<Plan> = moments
         .iter()
         .flat_map(|moment| {
-            [After::Restart, After::Reset, After::PowerCut].map(|after| Plan { moment: moment.clone(), after, synced: true })
+            [After::Restart, After::Reset, After::PowerCut].map(|after| Plan {
+                moment: moment.clone(),
+                after,
+                synced: true,
+            })
         })
         .collect();
     let seen = cut_all(&plans);
@@ -46,7 +50,7 @@ fn ended_at_any_system_call_a_command_is_one_reboot_at_most_and_has_one_outcome(
         begun.elapsed(),
     ));
     for (plan, seen) in plans.iter().zip(&seen) {
-        say(&format!("{plan:?} hit {} acked {} told {} asked {}", seen.hit, seen.acknowledged, seen.told, seen.asked));
+        say(&format!("{:?} {:?} acked {} told {} asked {} {}", plan.moment, plan.after, seen.acknowledged, seen.told, seen.asked, seen.lives));
     }
     must_be_good(&plans, &seen);
     // Else all ends were on one side of what they are to prove.

@@ -6,14 +6,39 @@ use std::path::Path;
 
 /// The calls that write, make durable or change a file, or write to the connection.
 const CALLS: [&str; 19] = [
-    "openat", "write", "writev", "pwrite64", "pwritev", "ftruncate", "fallocate", "fdatasync", "fsync", "fchmod",
-    "renameat", "renameat2", "unlinkat", "mkdirat", "linkat", "sendto", "sendmsg", "sendmmsg", "shutdown",
+    "openat",
+    "write",
+    "writev",
+    "pwrite64",
+    "pwritev",
+    "ftruncate",
+    "fallocate",
+    "fdatasync",
+    "fsync",
+    "fchmod",
+    "renameat",
+    "renameat2",
+    "unlinkat",
+    "mkdirat",
+    "linkat",
+    "sendto",
+    "sendmsg",
+    "sendmmsg",
+    "shutdown",
 ];
 
 /// The files and folders of the device that a reboot is about. For strace each is a name of its own.
-const FILES: [&str; 8] = [
-    "state", "state/journal", "state/journal.draft", "state/config.last-good.json", "state/config.last-good.json.draft",
-    "run-reboot", "run-reboot/request.draft", "run-reboot-helper",
+const FILES: [&str; 10] = [
+    "state",
+    "state/journal",
+    "state/journal.draft",
+    "state/farewell",
+    "state/farewell.draft",
+    "state/config.last-good.json",
+    "state/config.last-good.json.draft",
+    "run-reboot",
+    "run-reboot/request.draft",
+    "run-reboot-helper",
 ];
 
 /// What a call is about.

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::device::Device;
+use crate::point::Strace;
 
 /// Where Debian has the tools; a lane needs nothing else of the environment.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -126,43 +127,17 @@ impl Machine {
         assert!(status.is_some_and(|status| status.success()), "the machine does not go down: {status:?}");
     }
 
-    /// Starts the daemon, below strace with these options if there are any.
-    pub(crate) fn start(&self, strace: &[String]) -> Process {
-        let below = if strace.is_empty() { Vec::new() } else { self.strace(strace) };
-        let pid = self.path("run/pid").display().to_string();
-        self.enter(&["sh", "-c", "echo $$ >\"$0\" && exec \"$@\"", &pid].map(str::to_owned), |command| {
-            command.args(below).arg(env!("CARGO_BIN_EXE_twinagent-counting"));
-        })
-    }
-
-    /// Puts strace with these options on the daemon that runs. Returns once no call escapes.
-    pub(crate) fn attach(&self, strace: &[String]) -> Process {
-        let pid = fs::read_to_string(self.path("run/pid")).expect("the daemon runs");
-        let count = || self.messages().matches(" attached").count();
-        let before = count();
-        let process = self.enter(&self.strace(strace), |command| {
-            command.args(["-p", pid.trim()]);
-        });
-        until(|| (count() > before).then_some(())).expect("strace attaches; hint: run as root");
-        process
-    }
-
-    fn strace(&self, options: &[String]) -> Vec<String> {
-        let output = self.path("strace").display().to_string();
-        ["strace", "-f", "-y", "-s", "64", "-o", &output]
-            .map(str::to_owned)
-            .into_iter()
-            .chain(options.to_vec())
-            .collect()
-    }
-
-    fn enter(&self, words: &[String], rest: impl FnOnce(&mut Command)) -> Process {
-        let first = self.first();
-        let append = |name| File::options().create(true).append(true).open(self.path(name)).expect("a file");
+    /// Starts the daemon.
+    pub(crate) fn start(&self, strace: Strace<'_>) -> Process {
         let mut command = tool("nsenter");
-        command.args(["--target", &first, "--mount", "--pid", "--"]).args(words);
-        rest(&mut command);
+        command.args(["--target", &self.first(), "--mount", "--pid", "--"]);
+        let options = strace.options(&self.folder);
+        if !options.is_empty() {
+            command.args(["strace", "-f", "-y", "-s", "64", "-o"]).arg(self.path("strace")).args(options);
+        }
+        let messages = File::options().create(true).append(true).open(self.path("messages")).expect("a file");
         let child = command
+            .arg(env!("CARGO_BIN_EXE_twinagent-counting"))
             .env("CONFIGURATION_DIRECTORY", self.path("etc"))
             .env("STATE_DIRECTORY", self.path("state"))
             .env("RUNTIME_DIRECTORY", self.path("run"))
@@ -170,7 +145,7 @@ impl Machine {
             .env("TWINAGENT_COUNT_FILE", self.path("counted"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(append("messages"))
+            .stderr(messages)
             .spawn()
             .unwrap_or_else(|error| panic!("nsenter(1) does not start: {error}; hint: install util-linux"));
         Process(child)
@@ -190,7 +165,7 @@ impl Machine {
         children.trim().to_owned()
     }
 
-    /// What strace has seen since it began.
+    /// What strace has seen of the last daemon that was started below it.
     pub(crate) fn seen(&self) -> String {
         fs::read_to_string(self.path("strace")).unwrap_or_default()
     }

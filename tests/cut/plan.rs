@@ -31,6 +31,8 @@ pub(crate) enum After {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// `events` or `state`: where the daemon sends its answers.
+    pub(crate) answers: &'static str,
     pub(crate) moment: Moment,
     pub(crate) after: After,
     /// Whether a sync is one.
@@ -66,7 +68,7 @@ impl fmt::Display for Moment {
 
 impl fmt::Display for Plan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { moment, after, synced } = self;
-        write!(out, "{moment}; {after:?}{}", if *synced { "" } else { ", nothing synced" })
+        let Self { answers, moment, after, synced } = self;
+        write!(out, "{moment}; {after:?}, answers as {answers}{}", if *synced { "" } else { ", nothing synced" })
     }
 }

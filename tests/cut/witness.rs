@@ -1,13 +1,13 @@
 //! What the cloud hears of one command, `rebootDevice/r-1`, and whether the end of it is as it was promised.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use twinagent::bridge::{Cloud, StateChange, Telemetry};
 
 pub(crate) struct Witness {
     telemetry: mpsc::Receiver<Telemetry>,
     states: mpsc::Receiver<StateChange>,
-    /// All answers, repetitions included.
+    /// All answers, by themselves or in a document, repetitions included.
     answers: Vec<Value>,
     /// The newest document.
     pub(crate) twin: Value,
@@ -39,6 +39,11 @@ impl Witness {
         while let Ok(state) = self.states.try_recv() {
             self.twin = serde_json::from_slice(&state.payload).expect("a JSON document");
             self.is_fresh = true;
+            for (id, answer) in self.twin["commands"].as_object().into_iter().flatten() {
+                let mut answer = answer.clone();
+                answer["id"] = json!(id);
+                self.answers.push(answer);
+            }
         }
     }
 

@@ -213,6 +213,15 @@ system_stories() {
     bounded 15m cargo test --locked --all-features --test system -- --test-threads=3 "$@"
 }
 
+# The daemon ended at every system call of a reboot.
+cuts() {
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "tests/cut mounts disks and cuts their power, which only root may do: run \`sudo tests/check.sh\`" >&2
+        return 1
+    fi
+    bounded 10m cargo test --locked --all-features --test cut -- --nocapture
+}
+
 long_runs() {
     TWINAGENT_TEST_LONG=1 PROPTEST_CASES=10000 cargo test --locked --all-features --no-fail-fast
 }
@@ -229,8 +238,8 @@ if [ "$mode" = tools ]; then finish; fi
 clippy=(cargo clippy --locked --all-targets)
 step "format" cargo fmt --check
 step "clippy, all features" bounded 20m "${clippy[@]}" --all-features -- -D warnings
-# Not among all targets, since plain `cargo test` leaves it out.
-step "clippy, system tests" bounded 20m cargo clippy --locked --all-features --test system -- -D warnings
+# Not among all targets, since plain `cargo test` leaves them out.
+step "clippy, tests for root" bounded 20m cargo clippy --locked --all-features --test system --test cut -- -D warnings
 if [ "$mode" != quick ]; then
     step "clippy, the device's features" bounded 20m "${clippy[@]}" -- -D warnings
     step "documentation" docs
@@ -242,6 +251,7 @@ fi
 step "tests, all features" bounded 25m cargo test --locked --all-features --no-fail-fast
 if [ "$mode" != quick ]; then
     step "tests, the device's features" bounded 15m cargo test --locked --no-fail-fast
+    step "power cuts" cuts
     step "demo" bounded 3m cargo demo
     step "packages" packages
     step "packages: lintian" bounded 5m tests/packages.sh lintian

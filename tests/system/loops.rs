@@ -33,9 +33,9 @@ fn try_again(device: &mut Device, between: impl Fn(&Machine), give: impl Fn(&Dev
         let logins = device.cloud.logins();
         // In peace and by force, in turn.
         if round % 2 == 0 {
-            device.machine.shut_down()
+            device.machine.shut_down();
         } else {
-            device.machine.cut_power()
+            device.machine.cut_power();
         }
         between(&device.machine);
         let before = device.machine.boots();

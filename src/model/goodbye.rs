@@ -43,7 +43,7 @@ impl Agent {
     /// The machine has begun to shut down, or has given it up.
     pub(super) fn shutting_down(&mut self, begins: bool, now: &Now) {
         if begins {
-            self.goodbye.get_or_insert(Goodbye { until: now.boot + SAY_WITHIN, said: false, let_go: false });
+            self.goodbye = Some(Goodbye { until: now.boot + SAY_WITHIN, said: false, let_go: false });
         } else {
             self.goodbye = None;
         }

@@ -118,6 +118,11 @@ impl Logind {
         Ok(DelayLock { _held: held.into() })
     }
 
+    /// Whether a shutdown has begun.
+    pub async fn is_shutting_down(&self) -> Result<bool, BusError> {
+        Ok(within(self.manager.get_property("PreparingForShutdown")).await?)
+    }
+
     /// `true` when a shutdown begins, `false` if it was given up. Ends with the connection to the bus.
     pub async fn shutdowns(&self) -> Result<impl Stream<Item = bool> + Unpin + Send + use<>, BusError> {
         let signals = within(self.manager.receive_signal("PrepareForShutdown")).await?;

@@ -172,7 +172,7 @@ impl Agent {
         let report = self.outbox.deadline().filter(|_| self.connection.may_send());
         let local = if self.owes_an_answer() { Some(now.boot) } else { self.followers_due(now) };
         let stop = self.stopping.filter(|_| !self.leaving);
-        let goodbye = self.goodbye.and_then(|goodbye| goodbye.deadline());
+        let goodbye = self.goodbye.map(|goodbye| goodbye.deadline());
         let upkeep = self.upkeep_due(now);
         [self.connection.deadline(), reboot, report, local, stop, goodbye, upkeep, self.next_expiry(now)]
             .into_iter()

@@ -14,6 +14,10 @@ const SAY_WITHIN: Duration = Duration::from_secs(3);
 /// And the connection is closed within this time after it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
+/// A machine that still runs this long after it was let go does not shut down, whether anybody says so or not. Services are
+/// stopped within 90 s (systemd-system.conf(5), `DefaultTimeoutStopSec=`), this one among the first.
+const OVER_AFTER: Duration = Duration::from_secs(5 * 60);
+
 /// A shutdown that waits for us, or has waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Goodbye {
@@ -26,11 +30,11 @@ pub struct Goodbye {
 
 impl Goodbye {
     /// When something is to be done about it, if nothing happens before.
-    pub fn deadline(&self) -> Option<BootInstant> {
+    pub fn deadline(&self) -> BootInstant {
         match self {
-            Self { said: false, until, .. } => Some(*until),
-            Self { let_go: false, until, .. } => Some(*until + CLOSE_WITHIN),
-            _ => None,
+            Self { said: false, until, .. } => *until,
+            Self { let_go: false, until, .. } => *until + CLOSE_WITHIN,
+            Self { until, .. } => *until + OVER_AFTER,
         }
     }
 }
@@ -39,7 +43,7 @@ impl Agent {
     /// The machine has begun to shut down, or has given it up.
     pub(super) fn shutting_down(&mut self, begins: bool, now: &Now) {
         if begins {
-            self.goodbye.get_or_insert(Goodbye { until: now.boot + SAY_WITHIN, said: false, let_go: false });
+            self.goodbye = Some(Goodbye { until: now.boot + SAY_WITHIN, said: false, let_go: false });
         } else {
             self.goodbye = None;
         }
@@ -58,6 +62,9 @@ impl Agent {
     /// Finds out whether all has been said that can be said. For good: what is heard while the connection is closed must
     /// not open it again.
     pub(super) fn say_goodbye(&mut self, now: &Now) {
+        if self.goodbye.is_some_and(|goodbye| now.boot >= goodbye.until + OVER_AFTER) {
+            self.shutting_down(false, now);
+        }
         let can_say = self.connection.may_send() && !self.outbox.is_through(&self.durable.ledger);
         if let Some(goodbye) = &mut self.goodbye {
             goodbye.said |= !can_say || now.boot >= goodbye.until;

@@ -38,7 +38,8 @@ fn the_cloud_is_told_then_the_connection_is_closed_then_the_machine_is_let_go() 
         assert!(sent < closes && !has(&effects, &Effect::LetGo));
         let effects = desk.take([closed()]);
         assert!(has(&effects, &Effect::LetGo) && !has(&effects, &Effect::Connect));
-        assert!(!has(&desk.wait(600), &Effect::Connect), "for as long as the shutdown takes");
+        assert!(!has(&desk.wait(290), &Effect::Connect), "for as long as a shutdown takes");
+        assert!(has(&desk.wait(20), &Effect::Connect), "a machine that still runs does not shut down");
     }
 }
 

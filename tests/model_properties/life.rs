@@ -32,7 +32,7 @@ pub(crate) struct Life {
     broken: bool,
     stopped: bool,
     /// The machine shuts down; it may go on once it was let go.
-    going_down: bool,
+    going_down: Option<Duration>,
     let_go: bool,
 
     wall: Duration,
@@ -74,7 +74,7 @@ impl Life {
             loses_outcomes: false,
             broken: false,
             stopped: false,
-            going_down: false,
+            going_down: None,
             let_go: false,
             wall,
             kernel_start: Duration::ZERO,
@@ -202,8 +202,8 @@ impl Life {
                 vec![Input::Probed(Facts::clear(Way::Helper))]
             }
             Deed::ShuttingDown(begins) => {
-                self.let_go &= *begins;
-                self.going_down = *begins;
+                self.let_go = false;
+                self.going_down = begins.then_some(self.up);
                 vec![Input::ShuttingDown(*begins)]
             }
             Deed::Online if self.ordered && !self.connected => {
@@ -255,7 +255,7 @@ impl Life {
     fn restart(&mut self) {
         (self.ordered, self.closing, self.connected) = (false, false, false);
         self.stopped = false;
-        (self.going_down, self.let_go) = (false, false);
+        (self.going_down, self.let_go) = (None, false);
         self.broken = false;
         self.settled = Some((self.up, Value::Null));
         self.in_flight.clear();
@@ -336,11 +336,16 @@ impl Life {
                 Effect::Exit => assert!(self.stopped, "nobody told it to end"),
                 Effect::Connect => {
                     assert!(!self.ordered, "a second connection beside the first");
-                    assert!(!self.going_down, "a new connection of a machine that goes down");
+                    // One that still runs after five minutes does not go down.
+                    let is_going = |since: Duration| self.up.saturating_sub(since) < Duration::from_secs(303);
+                    assert!(!self.going_down.is_some_and(is_going), "a new connection of a machine that goes down");
                     self.ordered = true;
                 }
                 Effect::LetGo => {
-                    assert!(self.going_down && !std::mem::replace(&mut self.let_go, true), "let go once a shutdown");
+                    assert!(
+                        self.going_down.is_some() && !std::mem::replace(&mut self.let_go, true),
+                        "let go once a shutdown"
+                    );
                 }
                 // Its end is reported when the story says so.
                 Effect::Disconnect => self.closing = true,

@@ -114,6 +114,23 @@ async fn a_shutdown_that_is_given_up_costs_a_reconnect() {
 }
 
 #[tokio::test]
+async fn a_shutdown_that_is_given_up_while_the_bus_is_away_is_given_up() {
+    let mut scene = Scene::online(AUTO, FREE).await;
+    let lock = scene.lock().await;
+    scene.logind.prepare(true).await;
+    dropped(lock).await;
+    let Scene { device, logind, bus } = scene;
+    drop((logind, bus));
+    let bus = Bus::at(device.path("bus"));
+    let logind = Logind::start(&bus.address(), FREE).await;
+    let mut scene = Scene { device, logind, bus };
+    scene.device.wait_until_ready().await;
+    assert!(is_held(&mut scene.lock().await));
+    assert!(!scene.device.path("state/farewell").exists());
+    scene.device.stop().await;
+}
+
+#[tokio::test]
 async fn a_lock_holds_the_reboot_back_with_its_name_until_it_is_gone() {
     let mut scene = Scene::online(LOGIND, HELD).await;
     scene.mode("logind").await;

@@ -52,6 +52,7 @@ pub(crate) struct Logind {
     pub(crate) reboots: mpsc::Receiver<bool>,
     /// Our end of each lock that was taken: it reads as ended once the lock is dropped.
     pub(crate) locks: mpsc::Receiver<UnixStream>,
+    preparing: watch::Sender<bool>,
 }
 
 /// What, who, why, mode, user and process of a lock.
@@ -61,6 +62,7 @@ struct Manager {
     says: watch::Receiver<Says>,
     reboots: mpsc::Sender<bool>,
     locks: mpsc::Sender<UnixStream>,
+    preparing: watch::Receiver<bool>,
 }
 
 impl Bus {
@@ -105,14 +107,17 @@ impl Logind {
     pub(crate) async fn start(bus: &str, says: Says) -> Self {
         let (says, saying) = watch::channel(says);
         let ((reboots, asked), (locks, taken)) = (mpsc::channel(8), mpsc::channel(8));
-        let manager = Manager { says: saying, reboots, locks };
+        let (preparing, prepared) = watch::channel(false);
+        let manager = Manager { says: saying, reboots, locks, preparing: prepared };
         let builder = connection::Builder::address(bus).expect("an address");
         let serving = builder.name(NAME).expect("a name").serve_at(PATH, manager).expect("a path");
-        Self { connection: serving.build().await.expect("the bus answers"), says, reboots: asked, locks: taken }
+        let connection = serving.build().await.expect("the bus answers");
+        Self { connection, says, reboots: asked, locks: taken, preparing }
     }
 
     /// Tells everybody that a shutdown begins, or that it was given up.
     pub(crate) async fn prepare(&self, begins: bool) {
+        self.preparing.send_replace(begins);
         let emitter = SignalEmitter::new(&self.connection, PATH).expect("a path");
         Manager::prepare_for_shutdown(&emitter, begins).await.expect("sent");
     }
@@ -169,6 +174,11 @@ impl Manager {
         let (theirs, ours) = UnixStream::pair().expect("a pair");
         self.locks.send(ours).await.expect("somebody listens");
         OwnedFd::from(theirs).into()
+    }
+
+    #[zbus(property)]
+    fn preparing_for_shutdown(&self) -> bool {
+        *self.preparing.borrow()
     }
 
     #[zbus(signal)]

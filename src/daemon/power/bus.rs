@@ -64,7 +64,7 @@ impl Bus {
         let (words, heard) = mpsc::channel(WORDS);
         let (orders, ordered) = mpsc::channel(ORDERS);
         let mut task = JoinSet::new();
-        task.spawn(Keeper { socket: socket_of(&address), address, link, words, orders: ordered }.keep());
+        task.spawn(Keeper { socket: socket_of(&address), address, link, words, told: false, orders: ordered }.keep());
         Self { link: linked, words: heard, orders, _task: task }
     }
 
@@ -120,6 +120,8 @@ struct Keeper {
     socket: Option<PathBuf>,
     link: watch::Sender<Link>,
     words: mpsc::Sender<bool>,
+    /// The last of them.
+    told: bool,
     orders: mpsc::Receiver<()>,
 }
 
@@ -142,6 +144,12 @@ impl Keeper {
             retry.failed(clock::boot());
             self.wait(retry.due()).await;
         }
+    }
+
+    async fn tell(&mut self, begins: bool) {
+        self.told = begins;
+        // Refused only if nobody is left, and then this task ends with them.
+        let _ = self.words.send(begins).await;
     }
 
     fn lost(&self, why: String) {
@@ -173,6 +181,11 @@ impl Keeper {
     /// Until the bus ends.
     async fn serve(&mut self, logind: Logind, mut shutdowns: impl Stream<Item = bool> + Unpin) {
         self.link.send_replace(Link::Up(logind.clone()));
+        // An order was for the lock that went with the last bus, and that a shutdown was given up may have been missed.
+        while self.orders.try_recv().is_ok() {}
+        if self.told && matches!(logind.is_shutting_down().await, Ok(false)) {
+            self.tell(false).await;
+        }
         let mut lock = Lock::new();
         loop {
             lock.take_if_due(&logind).await;
@@ -182,9 +195,7 @@ impl Keeper {
                     if !begins {
                         lock = Lock::new();
                     }
-                    if self.words.send(begins).await.is_err() {
-                        return;
-                    }
+                    self.tell(begins).await;
                 }
                 Some(()) = self.orders.recv() => lock = Lock::LetGo,
                 () = tokio::time::sleep(lock.due()) => {}

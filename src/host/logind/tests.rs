@@ -83,7 +83,10 @@ async fn a_shutdown_is_heard_and_so_is_the_end_of_the_bus() {
     let bus = Bus::start();
     let fake = Fake::start(&bus.address(), FREE).await;
     let mut shutdowns = logind(&bus).await.shutdowns().await.expect("signals");
+    let logind = logind(&bus).await;
+    assert!(!logind.is_shutting_down().await.expect("an answer"));
     fake.prepare(true).await;
+    assert!(logind.is_shutting_down().await.expect("an answer"));
     fake.prepare(false).await;
     assert_eq!((shutdowns.next().await, shutdowns.next().await), (Some(true), Some(false)));
     drop((fake, bus));

@@ -6,14 +6,26 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::geteuid;
 
 use crate::device::Device;
 use crate::point::Strace;
 
 /// Where Debian has the tools; a lane needs nothing else of the environment.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is run, and Debian's package that has it.
+const TOOLS: [(&str, &str); 6] = [
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mount", "mount"),
+    ("nsenter", "util-linux"),
+    ("python3", "python3"),
+    ("strace", "strace"),
+    ("unshare", "util-linux"),
+];
 
 /// How long one tool may take, on a machine with much else to do.
 const TOOL: Duration = Duration::from_secs(20);
@@ -72,10 +84,16 @@ pub(crate) struct Process(Child);
 impl Machine {
     /// A machine that is off, with an empty disk.
     pub(crate) fn new(device: &Device) -> Self {
+        assert!(geteuid().is_root(), "only root may mount disks and cut their power; hint: run this test with sudo");
+        for (tool, package) in TOOLS {
+            let is_there = PATH.split(':').any(|folder| Path::new(folder).join(tool).exists());
+            assert!(is_there, "{tool} is not there; hint: `sudo apt-get install {package}`");
+        }
         let folder = device.path("");
         let disk = folder.join("disk");
         File::create(&disk).and_then(|file| file.set_len(DISK)).expect("a file for the disk");
-        done(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk));
+        let made = tool("mkfs.ext4").args(["-q", "-F"]).arg(&disk).output().expect("mkfs.ext4(8) starts");
+        assert!(made.status.success(), "no file system: {}", String::from_utf8_lossy(&made.stderr));
         Self { folder, init: None, boots: Vec::new() }
     }
 
@@ -107,12 +125,12 @@ impl Machine {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("unshare(1) does not start: {error}; hint: install util-linux"));
+            .expect("unshare(1) starts");
         let mut said = String::new();
         let out = init.stdout.take().expect("a pipe");
         BufReader::new(out).read_line(&mut said).expect("text");
         self.init = Some(init);
-        assert_eq!(said, "up\n", "no machine of its own; hint: this test needs root, mount and loop devices");
+        assert_eq!(said, "up\n", "no machine of its own; hint: this test needs mounts, loop devices and ext4");
     }
 
     /// Ends everything that runs on it, at once, and takes it from its disk.
@@ -147,7 +165,7 @@ impl Machine {
             .stdout(Stdio::null())
             .stderr(messages)
             .spawn()
-            .unwrap_or_else(|error| panic!("nsenter(1) does not start: {error}; hint: install util-linux"));
+            .expect("nsenter(1) starts");
         Process(child)
     }
 
@@ -205,13 +223,7 @@ fn tool(name: &str) -> Command {
     command
 }
 
-fn done(command: &mut Command) {
-    let output =
-        command.env("PATH", PATH).output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn ended(child: &mut Child) -> Option<std::process::ExitStatus> {
+fn ended(child: &mut Child) -> Option<ExitStatus> {
     until(|| child.try_wait().expect("our child"))
 }
 

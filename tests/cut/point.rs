@@ -122,11 +122,11 @@ impl Place {
         }
     }
 
-    /// Whether strace is to count these calls only where they are about these files, since the daemon makes them elsewhere
-    /// as well. It sees no threads begin then, so what the other thread does for the journal is not counted so.
+    /// Whether strace is to count these calls only where they are about these files. It sees no threads begin then. So it
+    /// is for what the main thread alone does, and for what every thread does at any time, to wake another one.
     fn counts(self, call: &str) -> bool {
         match self {
-            Self::State => !["pwrite64", "ftruncate", "fdatasync", "fsync"].contains(&call),
+            Self::State => call == "write",
             Self::Request => true,
             Self::Connection | Self::Elsewhere => false,
         }

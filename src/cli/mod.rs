@@ -5,7 +5,7 @@
 
 mod ask;
 mod check;
-mod completions;
+pub mod completions;
 mod config;
 mod document;
 mod exit;

@@ -248,3 +248,4 @@ fn it_starts_fast() {
     times.sort();
     println!("`twinagent methods`, from start to end, debug build: median {:?}, slowest {:?}", times[10], times[19]);
 }
+        assert!(!told.out.contains("run-reboot") && !told.out.contains("run__reboot"), "{shell}: not for people");

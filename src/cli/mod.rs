@@ -70,7 +70,8 @@ pub enum Command {
     Status(status::Arguments),
     /// List the methods that this device answers
     Methods(methods::Arguments),
-    /// Run a command as the cloud would, and print its outcome; exit 0 if its status is below 400
+    /// Run a command as the cloud would, and print its outcome; exit 0 if its status is below 400, 1 if not, and 69 if the
+    /// daemon ended before it was known, as it does when the machine reboots
     Invoke(invoke::Arguments),
     /// Show what is known of past commands and reboots
     History(history::Arguments),

@@ -257,7 +257,7 @@ impl Daemon {
     fn tell_status(&self) {
         match self.callers.trouble() {
             None => systemd::status(&self.sentence),
-            Some(why) => systemd::status(&format!("{}; no local interface: {why}", self.sentence)),
+            Some(why) => systemd::status(&format!("no local interface: {why}; {}", self.sentence)),
         }
     }
 

@@ -157,9 +157,10 @@ impl Agent {
             (Some(why), _) => format!("not configured: {why}"),
             (None, _) => self.stage().to_owned(),
         };
-        let reboot = self.no_reboot.as_ref().map(|why| format!("; no reboot so far: {why}"));
-        let journal = self.journal.trouble().map(|why| format!("; commands are refused: {why}"));
-        [Some(connection), reboot, journal].into_iter().flatten().collect()
+        let journal = self.journal.trouble().map(|why| format!("commands are refused: {why}"));
+        let reboot = self.no_reboot.as_ref().map(|why| format!("no reboot so far: {why}"));
+        let parts: Vec<String> = [journal, reboot, Some(connection)].into_iter().flatten().collect();
+        parts.join("; ")
     }
 
     /// What is to be said of the agent, for people.

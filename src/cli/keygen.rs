@@ -13,6 +13,7 @@ use anyhow::{Context as _, anyhow};
 use super::{Exit, Failure, key_file_failure, output, parse};
 use crate::config::Folders;
 use crate::config::key_file::{self, KeyFileError};
+use crate::config::account::service_group;
 use crate::dialect::token::{Key, generate};
 use crate::host::clock;
 use crate::model::wire::Secret;
@@ -82,7 +83,7 @@ pub(super) fn make(folders: &Folders, out: Option<&Path>) -> Result<Key, Failure
 
 /// The group that may read what we make: the daemon's, where we are root and can give it away.
 fn reader() -> Option<u32> {
-    key_file::service_group().filter(|_| rustix::process::geteuid().is_root())
+    service_group().filter(|_| rustix::process::geteuid().is_root())
 }
 
 /// Makes the folder of the device's key, closed to everybody but those who may read the key.

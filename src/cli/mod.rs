@@ -151,7 +151,10 @@ fn parse(file: key_file::KeyFile) -> Result<(PathBuf, Key), Failure> {
 }
 
 fn key_file_failure(error: KeyFileError) -> Failure {
-    let absent = matches!(error, KeyFileError::Absent(_));
+    let hint = match &error {
+        KeyFileError::Absent(_) => Some("`twinagent keygen` makes one".to_owned()),
+        error => error.remedy(),
+    };
     let failure = Failure::from(anyhow::Error::new(error));
     if absent { failure.hint("`twinagent keygen` makes one") } else { failure }
 }

@@ -7,6 +7,7 @@ mod ask;
 mod check;
 pub mod completions;
 mod config;
+mod daemon_key;
 mod document;
 mod exit;
 mod history;
@@ -18,6 +19,7 @@ mod pubkey;
 mod reset;
 pub mod run;
 mod run_reboot;
+mod service_reader;
 mod setup;
 mod status;
 mod telemetry;
@@ -156,5 +158,8 @@ fn key_file_failure(error: KeyFileError) -> Failure {
         error => error.remedy(),
     };
     let failure = Failure::from(anyhow::Error::new(error));
-    if absent { failure.hint("`twinagent keygen` makes one") } else { failure }
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }

@@ -17,6 +17,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use clap::{Command, CommandFactory as _};
 use clap_complete::{Shell, generate_to};
+use twinagent::cli::completions::offered;
 
 const REFERENCE: &str = include_str!("../twinagent.toml");
 const USAGE: &str = "usage: twinagent-pages FOLDER DATE (the date that the pages bear, as 2026-11-22)";
@@ -32,8 +33,8 @@ fn main() -> anyhow::Result<()> {
     write(&folder.join("twinagent.1"), &program::page(agent.clone(), date, include_str!("twinagent.1.roff")))?;
     write(&folder.join("twinagent.toml.5"), &reference::page(REFERENCE, date)?)?;
     write(&folder.join("twinagent-bridge.1"), &program::page(bridge.clone(), date, include_str!("bridge.1.roff")))?;
-    completions(folder, agent)?;
-    completions(folder, bridge)
+    completions(folder, offered("twinagent", &agent))?;
+    completions(folder, offered("twinagent-bridge", &bridge))
 }
 
 /// One file for each shell, under the names that `clap_complete` gives them.

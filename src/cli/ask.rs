@@ -18,6 +18,11 @@ pub(super) fn ask(folders: &Folders, method: &str, parameters: &Value) -> Result
     Ok(Client::connect(&folders.runtime)?.call(method, parameters, Wait::Short)?.into())
 }
 
+/// Something to be done at once, and what is said of it.
+pub(super) fn tell(folders: &Folders, method: &str, parameters: &Value) -> Result<Value, Failure> {
+    Ok(Client::connect(&folders.runtime)?.call(method, parameters, Wait::Disk)?.into())
+}
+
 /// One question and each of its answers, until the last or until `each` says that it has seen enough.
 pub(super) fn follow(
     folders: &Folders,
@@ -45,8 +50,13 @@ impl From<ClientError> for Failure {
                 .hint(hint.unwrap_or_else(|| "ask as root, or as a member of a group that [local] names".to_owned())),
             ClientError::Unreachable { .. } => Self::new(Exit::Unreachable, error)
                 .hint("is it running? `systemctl status twinagent` tells, `sudo systemctl start twinagent` starts it"),
-            ClientError::Lost(_) => Self::new(Exit::Unreachable, error)
-                .hint("has it ended, or does it hang? `systemctl status twinagent` and its log tell"),
+            ClientError::Lost(_) => {
+                Self::new(Exit::Unreachable, error).hint("has it ended? `systemctl status twinagent` and its log tell")
+            }
+            ClientError::Silent(_) => Self::new(Exit::Unreachable, error).hint(
+                "is it stopped, or is its disk slow? `systemctl status twinagent` and its log tell, \
+                 `sudo systemctl restart twinagent` starts it anew",
+            ),
             ClientError::Refused { .. } | ClientError::NotUnderstood(_) => Self::new(Exit::Failed, error),
         }
     }

@@ -1,11 +1,15 @@
 //! `twinagent check`: everything that is wrong with configuration and key, at once. Starts nothing.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::daemon_key;
+use super::service_reader::Reader;
 use super::{Exit, Failure, device_key, output, read_configuration};
+use crate::config::access::{self, Readers};
 use crate::config::key_file::KeyFileError;
-use crate::config::{Cloud, Config, DropIn, Fault, Folders, Loaded, is_drop_in};
+use crate::config::{Cloud, Config, DropIn, Fault, Folders, Loaded, Sources, Specifiers, is_drop_in};
 use crate::mqtt::tls;
 
 #[derive(Debug, clap::Args)]
@@ -49,16 +53,8 @@ pub(super) fn verdict(
     drop_in: Option<DropIn<'_>>,
 ) -> io::Result<Result<String, Wrong>> {
     let (configuration, mut lines) = configuration(folders, file, drop_in);
-    let key = match device_key(folders) {
-        Ok((_, key)) => Some(format!("key {:?}", key.algorithm())),
-        Err(failure) => {
-            let words = unchecked(&failure).map(str::to_owned);
-            if words.is_none() {
-                lines.extend(failure.lines());
-            }
-            words
-        }
-    };
+    let (key, about_key) = key(folders);
+    lines.extend(about_key);
     for line in &lines {
         output::note(line)?;
     }
@@ -70,35 +66,97 @@ pub(super) fn verdict(
     })
 }
 
-/// What the configuration says, unless there are faults in it.
+/// The key in a few words, unless it cannot be used; then why.
+fn key(folders: &Folders) -> (Option<String>, Vec<String>) {
+    if let Some(theirs) = daemon_key::credential(folders) {
+        let origin = theirs.origin();
+        return match theirs.usable() {
+            Ok(key) => (Some(format!("key {} ({origin})", key.algorithm)), Vec::new()),
+            Err(failure) => (None, failure.lines()),
+        };
+    }
+    match device_key(folders) {
+        Ok((path, key)) => match Reader::service(folders).and_then(|reader| reader.obstacle(&path, Readers::Daemon)) {
+            Some(obstacle) => (None, vec![obstacle.to_string()]),
+            None => (Some(format!("key {:?}", key.algorithm())), Vec::new()),
+        },
+        Err(failure) => match unchecked(&failure) {
+            Some(words) => (Some(words.to_owned()), Vec::new()),
+            None => (None, failure.lines()),
+        },
+    }
+}
+
+/// What the configuration says, unless there are faults in it, and what is to be said of it besides.
 fn configuration(folders: &Folders, file: Option<&Path>, drop_in: Option<DropIn<'_>>) -> (Option<String>, Vec<String>) {
     match read_configuration(folders, file, drop_in) {
         Ok(loaded) => {
-            let unknown = loaded.unknown.iter().map(Fault::to_string);
-            let lines: Vec<String> = unknown.chain(distrusted(&loaded)).collect();
-            (lines.is_empty().then(|| says(&loaded.config)), lines)
+            let mut lines: Vec<String> = loaded.unknown.iter().map(Fault::to_string).collect();
+            lines.extend(closed_to_the_daemon(folders, file, drop_in, &loaded));
+            let (is_fault, about_ca_file) = match distrusted(&loaded) {
+                Some(Distrusted::Fault(line)) => (true, Some(line)),
+                Some(Distrusted::Unknown(line)) => (false, Some(line)),
+                None => (false, None),
+            };
+            let is_right = lines.is_empty() && !is_fault;
+            lines.extend(about_ca_file);
+            (is_right.then(|| says(&loaded.config)), lines)
         }
         Err(faults) => (None, faults.faults.iter().chain(&faults.unknown).map(Fault::to_string).collect()),
     }
 }
 
+/// Which of the files that count the daemon could not read. What is not in its place yet is not judged.
+fn closed_to_the_daemon(
+    folders: &Folders,
+    file: Option<&Path>,
+    drop_in: Option<DropIn<'_>>,
+    loaded: &Loaded,
+) -> Vec<String> {
+    let Some(reader) = Reader::service(folders) else { return Vec::new() };
+    let sources = Sources { folders, file, drop_in: None, specifiers: &Specifiers::default() };
+    let given = |path: &PathBuf| file == Some(path) || drop_in.is_some_and(|given| given.path == path);
+    let lists = [folders.vendor.clone(), folders.drop_ins(), folders.volatile.clone()];
+    let read = lists.into_iter().chain(sources.files()).filter(|path| !given(path) && path.exists());
+    let ca_file = match &loaded.config.cloud {
+        Some(Cloud::IotCore(cloud)) => cloud.ca_file.clone().filter(|path| cloud.tls && path.exists()),
+        None => None,
+    };
+    let all: BTreeSet<PathBuf> = read.chain(loaded.files.iter().cloned()).chain(ca_file).collect();
+    let closed = all.iter().filter_map(|path| reader.obstacle(path, Readers::Everybody));
+    closed.map(|obstacle| obstacle.to_string()).collect()
+}
+
 /// Why no connection could be made with the configured `ca_file`.
-fn distrusted(Loaded { config, origins, .. }: &Loaded) -> Option<String> {
+enum Distrusted {
+    Fault(String),
+    /// We may not read it; the daemon perhaps may.
+    Unknown(String),
+}
+
+fn distrusted(Loaded { config, origins, .. }: &Loaded) -> Option<Distrusted> {
     let Cloud::IotCore(cloud) = config.cloud.as_ref()?;
     let path = cloud.ca_file.as_ref().filter(|_| cloud.tls)?;
     let error = tls::client_config(Some(path)).err()?;
-    // Not everybody may read it, and the daemon says so if it may not.
-    let is_denied =
-        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    let denied = error.downcast_ref::<io::Error>().filter(|error| error.kind() == io::ErrorKind::PermissionDenied);
     let place = origins.get("cloud.iotcore.ca_file").map(|place| format!("{place}: "));
-    (!is_denied).then(|| format!("{}{error:#}", place.unwrap_or_default()))
+    let words = format!("{}{error:#}", place.unwrap_or_default());
+    Some(match denied {
+        None => Distrusted::Fault(words),
+        Some(denied) if Reader::is_us() => {
+            Distrusted::Fault(format!("{words}; {}", access::remedy(denied, path, Readers::Everybody)))
+        }
+        Some(_) => Distrusted::Unknown(format!("{words}; not checked, `sudo twinagent check` tells more")),
+    })
 }
 
 /// Not every missing key is a fault: a new device has none, and not everybody may read it.
 fn unchecked(failure: &Failure) -> Option<&'static str> {
     match failure.cause::<KeyFileError>()? {
         KeyFileError::Absent(_) => Some("no key yet, `twinagent keygen` makes one"),
-        KeyFileError::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+        KeyFileError::Unreadable { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied && !Reader::is_us() =>
+        {
             Some("key not checked, only root and the daemon may read it")
         }
         _ => None,

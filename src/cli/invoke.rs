@@ -8,7 +8,9 @@ use super::document::{count, word_or_dash};
 use super::output::{note, pretty, print};
 use super::{Exit, Failure};
 use crate::config::Folders;
+use crate::local::client::ClientError;
 use crate::model::command::{CommandId, Method};
+use crate::model::reboot::is_reboot;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -39,11 +41,10 @@ pub(super) fn run(folders: &Folders, arguments: &Arguments) -> Result<(), Failur
     });
     let id = word_or_dash(&told, "/id");
     if let Err(failure) = heard {
-        let is_accepted = !told.is_null();
-        return Err(if is_accepted {
-            failure.hint(format!("`twinagent history {id}` tells how it ended"))
-        } else {
-            failure
+        return Err(match failure.cause() {
+            _ if told.is_null() => failure,
+            Some(ClientError::Lost(_)) => unknown(&arguments.method, &told),
+            _ => failure.hint(format!("`twinagent history {id}` tells how it ended")),
         });
     }
     if let Some(payload) = told.get("payload").filter(|payload| !payload.is_null()) {
@@ -54,6 +55,15 @@ pub(super) fn run(folders: &Folders, arguments: &Arguments) -> Result<(), Failur
         200..400 => Ok(note(&format!("{id} {status}"))?),
         _ => Err(Failure::new(Exit::Failed, anyhow!("{} {id} ended with {status}", arguments.method))),
     }
+}
+
+/// The daemon went away after it had accepted the command. That is how a reboot begins, so it may be no failure at all.
+fn unknown(asked: &Method, told: &Value) -> Failure {
+    let id = word_or_dash(told, "/id");
+    let method = told.pointer("/method").and_then(Value::as_str).and_then(|name| Method::parse(name).ok());
+    let machine = if is_reboot(method.as_ref().unwrap_or(asked)) { "; the machine may be going down" } else { "" };
+    let why = anyhow!("the daemon ended before the outcome of {id} was known{machine}");
+    Failure::new(Exit::Unreachable, why).hint(format!("`twinagent history {id}` tells it afterwards"))
 }
 
 /// Where a command is that has not ended.

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 
+use super::daemon_key::{self, PublicKey};
 use super::{Exit, Failure, key_file_failure, output, parse};
 use crate::config::Folders;
+use crate::config::account::service_group;
 use crate::config::key_file::{self, KeyFileError};
-use crate::dialect::token::{Key, generate};
+use crate::dialect::token::generate;
 use crate::host::clock;
 use crate::model::wire::Secret;
 
@@ -30,36 +32,56 @@ pub struct Arguments {
 pub(super) fn run(folders: &Folders, arguments: &Arguments) -> Result<(), Failure> {
     let out = arguments.out.as_deref();
     let existing = if arguments.if_missing { existing(folders, out)? } else { None };
-    let key = match existing {
-        Some((path, key)) => {
-            output::note(&format!("left {} as it is", path.display()))?;
-            key
-        }
-        None => make(folders, out)?,
-    };
-    Ok(output::print(&key.public_pem())?)
+    if let Some(Existing { words, key }) = existing {
+        output::note(&words)?;
+        return Ok(output::print(&key.pem)?);
+    }
+    let key = make(folders, out)?;
+    if out.is_none()
+        && let Some(theirs) = daemon_key::credential(folders)
+    {
+        output::note(&format!("it is not used as long as the daemon runs with {}", theirs.origin()))?;
+    }
+    Ok(output::print(&key.pem)?)
 }
 
-/// The device's key, or that in `out`, and its file; `None` if there is no such file.
-pub(super) fn existing(folders: &Folders, out: Option<&Path>) -> Result<Option<(PathBuf, Key)>, Failure> {
+/// A key that there is already, so that none is made.
+pub(super) struct Existing {
+    pub(super) words: String,
+    pub(super) key: PublicKey,
+}
+
+/// The device's key, which may be known to the running daemon alone, or that in `out`; `None` if there is none.
+pub(super) fn existing(folders: &Folders, out: Option<&Path>) -> Result<Option<Existing>, Failure> {
     let found = match out {
         Some(path) => key_file::read_at(path.to_owned()),
-        None => key_file::read(folders),
+        None => match daemon_key::credential(folders) {
+            Some(theirs) => {
+                let words = format!("made no key: {} is there", theirs.origin());
+                return Ok(Some(Existing { words, key: theirs.usable()? }));
+            }
+            None => key_file::read(folders),
+        },
     };
     match found {
         Err(KeyFileError::Absent(_)) => Ok(None),
-        found => Ok(Some(parse(found.map_err(key_file_failure)?)?)),
+        found => {
+            let (path, key) = parse(found.map_err(key_file_failure)?)?;
+            Ok(Some(Existing { words: format!("left {} as it is", path.display()), key: PublicKey::from(&key) }))
+        }
     }
 }
 
 /// Makes the device's key, or one in `out`.
-pub(super) fn make(folders: &Folders, out: Option<&Path>) -> Result<Key, Failure> {
+pub(super) fn make(folders: &Folders, out: Option<&Path>) -> Result<PublicKey, Failure> {
     let path = out.map_or_else(|| folders.device_key(), Path::to_owned);
     if path == folders.device_key() {
         make_folder(&folders.configuration, &path)?;
     }
     let (text, key) = generate().map_err(|error| Failure::from(anyhow::Error::new(error)))?;
-    match write_new(&path, &text) {
+    // Only a key of the device itself is for the daemon; whoever puts one elsewhere decides who else may read it.
+    let reader = reader().filter(|_| path.parent() == Some(&*folders.keys()));
+    match write_new(&path, &text, reader) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(Failure::new(Exit::Failed, anyhow!("{} exists already, and is left as it is", path.display()))
@@ -67,22 +89,26 @@ pub(super) fn make(folders: &Folders, out: Option<&Path>) -> Result<Key, Failure
                 .hint("for a new key, move the old one away first"));
         }
         Err(error) => {
-            let is_homeless = error.kind() == io::ErrorKind::NotFound;
-            let failure =
-                Failure::from(anyhow::Error::new(error).context(format!("{} cannot be written", path.display())));
-            return Err(match path.parent().filter(|_| is_homeless) {
-                Some(folder) => failure.hint(format!("there is no folder {}; make it first", folder.display())),
-                None => failure,
+            let kind = error.kind();
+            let error = anyhow::Error::new(error).context(format!("{} cannot be written", path.display()));
+            let folder = folder_of(&path).display();
+            return Err(match kind {
+                io::ErrorKind::NotFound => {
+                    Failure::from(error).hint(format!("there is no folder {folder}; make it first"))
+                }
+                io::ErrorKind::PermissionDenied if out.is_some() => Failure::new(Exit::NotPermitted, error)
+                    .hint(format!("you may not write into the folder {folder}; name a file in another one")),
+                _ => Failure::from(error),
             });
         }
     }
     output::note(&format!("made {}", path.display()))?;
-    Ok(key)
+    Ok(PublicKey::from(&key))
 }
 
 /// The group that may read what we make: the daemon's, where we are root and can give it away.
 fn reader() -> Option<u32> {
-    key_file::service_group().filter(|_| rustix::process::geteuid().is_root())
+    service_group().filter(|_| rustix::process::geteuid().is_root())
 }
 
 /// Makes the folder of the device's key, closed to everybody but those who may read the key.
@@ -105,22 +131,27 @@ fn make_folder(configuration: &Path, key: &Path) -> anyhow::Result<()> {
     make().with_context(|| format!("{} cannot be made", folder.display()))
 }
 
-/// Writes the text beside its place, syncs it, and links it there, which fails if the place is taken.
-fn write_new(path: &Path, text: &Secret) -> io::Result<()> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// Writes the text beside its place, syncs it, and links it there, which fails if the place is taken. Beside its owner,
+/// the group `reader` may read it.
+fn write_new(path: &Path, text: &Secret, reader: Option<u32>) -> io::Result<()> {
+    let folder = folder_of(path);
     // What a power cut left of an earlier try must not be in the way, and in a container each try has the same id.
     let beside = folder.join(format!(".twinagent-key.{}.{}", std::process::id(), clock::boot().0.as_nanos()));
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    let placed = fill(&file, text).and_then(|()| fs::hard_link(&beside, path));
+    let placed = fill(&file, text, reader).and_then(|()| fs::hard_link(&beside, path));
     // What is left beside is of no use, whether the link was made or not.
     let cleared = fs::remove_file(&beside);
     placed.and(cleared)?;
     File::open(folder)?.sync_all()
 }
 
-fn fill(mut file: &File, text: &Secret) -> io::Result<()> {
+fn fill(mut file: &File, text: &Secret, reader: Option<u32>) -> io::Result<()> {
     file.write_all(text.reveal().as_bytes())?;
-    if let Some(group) = reader() {
+    if let Some(group) = reader {
         fchown(file, None, Some(group))?;
         file.set_permissions(Permissions::from_mode(0o640))?;
     }

@@ -5,8 +5,9 @@
 
 mod ask;
 mod check;
-mod completions;
+pub mod completions;
 mod config;
+mod daemon_key;
 mod document;
 mod exit;
 mod history;
@@ -19,6 +20,7 @@ mod reboot_guard;
 mod reset;
 pub mod run;
 mod run_reboot;
+mod service_reader;
 mod setup;
 mod status;
 mod telemetry;
@@ -71,7 +73,8 @@ pub enum Command {
     Status(status::Arguments),
     /// List the methods that this device answers
     Methods(methods::Arguments),
-    /// Run a command as the cloud would, and print its outcome; exit 0 if its status is below 400
+    /// Run a command as the cloud would, and print its outcome; exit 0 if its status is below 400, 1 if not, and 69 if the
+    /// daemon ended before it was known, as it does when the machine reboots
     Invoke(invoke::Arguments),
     /// Show what is known of past commands and reboots
     History(history::Arguments),
@@ -154,7 +157,13 @@ fn parse(file: key_file::KeyFile) -> Result<(PathBuf, Key), Failure> {
 }
 
 fn key_file_failure(error: KeyFileError) -> Failure {
-    let absent = matches!(error, KeyFileError::Absent(_));
+    let hint = match &error {
+        KeyFileError::Absent(_) => Some("`twinagent keygen` makes one".to_owned()),
+        error => error.remedy(),
+    };
     let failure = Failure::from(anyhow::Error::new(error));
-    if absent { failure.hint("`twinagent keygen` makes one") } else { failure }
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 
+use super::daemon_key::{self, PublicKey};
 use super::{Exit, Failure, configuration, device_key, output};
 use crate::config::Folders;
-use crate::dialect::token::{Algorithm, Key};
+use crate::config::key_file::CREDENTIAL;
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Arguments {
@@ -19,30 +20,56 @@ pub struct Arguments {
 }
 
 pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) -> Result<(), Failure> {
-    let (_, key) = device_key(folders)?;
-    let text = if arguments.csr {
-        request(folders, file, &key)?
-    } else if arguments.json {
-        format!("{}\n", public_key(&key))
-    } else {
-        key.public_pem()
-    };
+    if arguments.csr {
+        return Ok(output::print(&request(folders, file)?)?);
+    }
+    let key = public_key(folders)?;
+    let text = if arguments.json { format!("{}\n", credential(&key)) } else { key.pem };
     Ok(output::print(&text)?)
 }
 
-/// `PublicKeyCredential` of Cloud IoT Core's REST API, v1.
-fn public_key(key: &Key) -> serde_json::Value {
-    let format = match key.algorithm() {
-        Algorithm::ES256 => "ES256_PEM",
-        _ => "RSA_PEM",
+/// The key that the running daemon logs in with, else that of the file, and a note that says which it is.
+fn public_key(folders: &Folders) -> Result<PublicKey, Failure> {
+    let instead = match daemon_key::ask(folders) {
+        Ok(Some(key)) if key.is_credential || key.public.is_ok() => {
+            output::note(&key.origin())?;
+            return key.usable();
+        }
+        Ok(Some(_)) => "the running daemon has no key that it can use".to_owned(),
+        Ok(None) => "no daemon runs".to_owned(),
+        Err(error) => format!("the daemon cannot be asked for its key ({error})"),
     };
-    serde_json::json!({ "format": format, "key": key.public_pem() })
+    let (path, key) = device_key(folders)?;
+    output::note(&format!("{instead}; this is the key in {}", path.display()))?;
+    Ok(PublicKey::from(&key))
 }
 
-fn request(folders: &Folders, file: Option<&Path>, key: &Key) -> Result<String, Failure> {
+/// `PublicKeyCredential` of Cloud IoT Core's REST API, v1.
+fn credential(key: &PublicKey) -> serde_json::Value {
+    let format = match key.algorithm.as_str() {
+        "ES256" => "ES256_PEM",
+        _ => "RSA_PEM",
+    };
+    serde_json::json!({ "format": format, "key": key.pem })
+}
+
+/// A request is signed, so it takes the private key itself.
+fn request(folders: &Folders, file: Option<&Path>) -> Result<String, Failure> {
+    let theirs = daemon_key::credential(folders);
+    let own = match (device_key(folders), &theirs) {
+        (Ok((_, key)), None) => key,
+        (Ok((_, key)), Some(theirs)) if theirs.public.as_ref() == Ok(&PublicKey::from(&key)) => key,
+        (Err(failure), None) => return Err(failure),
+        (_, Some(theirs)) => {
+            let why = anyhow!("a request takes the private key, and {} is for its service only", theirs.origin());
+            return Err(Failure::new(Exit::Failed, why).hint(format!(
+                "as a service of its own: sudo systemd-run --pipe --wait -p LoadCredential={CREDENTIAL} twinagent pubkey --csr"
+            )));
+        }
+    };
     let Some(device) = configuration(folders, file)?.device else {
         return Err(Failure::new(Exit::Failed, anyhow!("the request needs the device's id, and none is configured"))
             .hint("set `id` under [device] in twinagent.toml"));
     };
-    Ok(key.request(device.as_str()).with_context(|| format!("no request for {device}"))?)
+    Ok(own.request(device.as_str()).with_context(|| format!("no request for {device}"))?)
 }

@@ -14,10 +14,18 @@ use super::{Exit, Failure};
 use crate::config::Folders;
 use crate::daemon::{self, Parts};
 use crate::handler::Handler;
+use crate::host::unit::{self, Unit};
 use crate::store::LockError;
 
 /// Runs the daemon with these handlers. Returns when it was told to stop and has stopped.
 pub fn run(folders: &Folders, file: Option<&Path>, handlers: Vec<Arc<dyn Handler>>) -> Result<(), Failure> {
+    if rustix::process::geteuid().is_root() && is_service(folders) && !is_started_by_systemd() {
+        tracing::warn!(
+            "run by hand as root beside the service twinagent, which cannot change afterwards what root has written to {}; \
+             hint: stop this, and `systemctl start twinagent`",
+            folders.state.display()
+        );
+    }
     let parts = Parts { folders: folders.clone(), file: file.map(Path::to_owned), handlers };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot start")?;
@@ -34,6 +42,16 @@ pub fn run(folders: &Folders, file: Option<&Path>, handlers: Vec<Arc<dyn Handler
             if is_held { Err(Failure::new(Exit::Held, error)) } else { Err(error.into()) }
         }
     }
+}
+
+/// Whether the daemon of these folders is a service of this machine.
+pub(super) fn is_service(folders: &Folders) -> bool {
+    folders.is_standard() && unit::is_systemd_here() && Unit::installed().is_some()
+}
+
+/// Services are its own children.
+fn is_started_by_systemd() -> bool {
+    rustix::process::getppid().is_some_and(rustix::process::Pid::is_init)
 }
 
 async fn live(parts: Parts) -> anyhow::Result<()> {

@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 
-use super::{Exit, Failure, check, config, keygen, output, read_configuration};
+use super::daemon_key::PublicKey;
+use super::keygen::Existing;
+use super::service_reader::Reader;
+use super::{Exit, Failure, check, config, keygen, output, read_configuration, run};
+use crate::config::access::Readers;
 use crate::config::{Cloud, Config, DropIn, Faults, Folders, Place, Setting};
-use crate::dialect::token::Key;
 use crate::host::clock;
 use crate::mqtt::tls;
 
@@ -64,7 +67,7 @@ const OPTIONS: [(&str, &str); 4] = [
 pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) -> Result<(), Failure> {
     let path = folders.set_up();
     if let Some(ca_file) = &arguments.ca_file {
-        trustworthy(ca_file)?;
+        trustworthy(folders, ca_file)?;
     }
     let settings = settings(arguments)?;
     let keys: Vec<&str> = settings.iter().map(|(key, _)| *key).collect();
@@ -91,14 +94,14 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) 
         output::note(&format!("wrote {}", path.display()))?;
     }
     let key = match existing {
-        Some((path, key)) => {
-            output::note(&format!("left {} as it is", path.display()))?;
+        Some(Existing { words, key }) => {
+            output::note(&words)?;
             key
         }
         None => keygen::make(folders, None)?,
     };
-    output::print(&key.public_pem())?;
-    output::note(&next(&loaded.config, &key))?;
+    output::print(&key.pem)?;
+    output::note(&next(folders, &loaded.config, &key))?;
     match check::verdict(folders, file, None)? {
         Ok(words) => Ok(output::note(&words)?),
         Err(wrong) => Err(Failure::new(Exit::Failed, wrong)),
@@ -106,8 +109,13 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) 
 }
 
 /// A connection could be made with this `--ca-file`: without it the daemon would only say so in its log.
-fn trustworthy(ca_file: &Path) -> Result<(), Failure> {
-    let Err(error) = tls::client_config(Some(ca_file)) else { return Ok(()) };
+fn trustworthy(folders: &Folders, ca_file: &Path) -> Result<(), Failure> {
+    let Err(error) = tls::client_config(Some(ca_file)) else {
+        let obstacle = Reader::service(folders).and_then(|reader| reader.obstacle(ca_file, Readers::Everybody));
+        return obstacle.map_or(Ok(()), |obstacle| {
+            Err(Failure::new(Exit::Usage, anyhow!("--ca-file {obstacle}")).hint("nothing was changed"))
+        });
+    };
     let failure = match error.downcast_ref::<io::Error>().map(io::Error::kind) {
         Some(io::ErrorKind::PermissionDenied) => Failure::from(error),
         _ => Failure::new(Exit::Usage, error),
@@ -161,7 +169,7 @@ fn is_in(place: &Place, file: &Path) -> bool {
     matches!(place, Place::File { path, .. } if Path::new(path) == file)
 }
 
-fn next(config: &Config, key: &Key) -> String {
+fn next(folders: &Folders, config: &Config, key: &PublicKey) -> String {
     let device = config.device.as_ref().map(ToString::to_string).unwrap_or_default();
     let whom = match &config.cloud {
         Some(Cloud::IotCore(cloud)) => format!(
@@ -170,10 +178,11 @@ fn next(config: &Config, key: &Key) -> String {
         ),
         None => format!("device {device}"),
     };
+    let then = if run::is_service(folders) { "`systemctl status twinagent`" } else { "`twinagent run`" };
     format!(
-        "next: register the public key above ({:?}) for {whom}; `twinagent pubkey --json` prints it for the REST API\n\
-         then: `twinagent run`; a daemon that runs already goes on by itself",
-        key.algorithm()
+        "next: register the public key above ({}) for {whom}; `twinagent pubkey --json` prints it for the REST API\n\
+         then: {then}; a daemon that runs already goes on by itself",
+        key.algorithm
     )
 }
 

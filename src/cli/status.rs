@@ -42,10 +42,10 @@ fn words(status: &Value, now: Timestamp) -> String {
         _ => Paint::Bad,
     };
     let sentence = word(status, "/sentence").filter(|sentence| *sentence != state);
-    // The sentence often begins with the state.
+    // The sentence often begins with the state, or ends with it where something is more serious.
     let rest = sentence.map(|text| match text.strip_prefix(state.as_str()) {
         Some(rest) => rest.to_owned(),
-        None => format!(": {text}"),
+        None => format!(": {}", text.strip_suffix(&format!("; {state}")).unwrap_or(&text)),
     });
     let head = format!("{}{}\n", paint(colour, &state), rest.unwrap_or_default());
     let lines = [

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::Failure;
-use super::ask::{ask, stdin};
+use super::ask::{stdin, tell};
 use super::output::note;
 use crate::config::Folders;
 use crate::model::telemetry::Subfolder;
@@ -20,6 +20,6 @@ pub struct Arguments {
 pub(super) fn run(folders: &Folders, arguments: &Arguments) -> Result<(), Failure> {
     let subfolder = arguments.subfolder.as_ref().map(Subfolder::as_str);
     let data = STANDARD.encode(stdin()?);
-    ask(folders, "SendTelemetry", &json!({ "subfolder": subfolder, "data": data }))?;
+    tell(folders, "SendTelemetry", &json!({ "subfolder": subfolder, "data": data }))?;
     Ok(note("queued; it is sent when the cloud can be reached")?)
 }

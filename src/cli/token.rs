@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 
+use super::daemon_key::{self, PublicKey};
 use super::{Exit, Failure, configuration, device_key, output};
 use crate::config::{Cloud, Folders, duration};
 use crate::dialect::token::{Claims, sign};
@@ -24,7 +25,17 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) 
         return Err(Failure::new(Exit::Failed, anyhow!("no cloud is configured, so there is nothing to log in to"))
             .hint("set cloud.kind and [cloud.iotcore] in twinagent.toml"));
     };
-    let (path, key) = device_key(folders)?;
+    let theirs = daemon_key::credential(folders);
+    let (path, key) = match (device_key(folders), &theirs) {
+        (Err(failure), Some(theirs)) => {
+            return Err(failure.hint(format!("{} is for its service only", theirs.origin())));
+        }
+        (found, _) => found?,
+    };
+    if let Some(theirs) = theirs.filter(|theirs| theirs.public.as_ref() != Ok(&PublicKey::from(&key))) {
+        let other = theirs.origin();
+        output::note(&format!("not what the daemon logs in with: {other}, is another than {}", path.display()))?;
+    }
     let claims = Claims::new(&cloud.project_id, clock::wall(), config.auth.lifetime);
     let token = sign(&key, &claims).map_err(|error| Failure::from(anyhow::Error::new(error)))?;
     if arguments.raw {

@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use serde_json::json;
 
-use super::ask::{ask, json};
+use super::ask::{ask, json, tell};
 use super::output::{note, pretty, print};
 use super::{Exit, Failure};
 use crate::config::Folders;
@@ -31,6 +31,6 @@ pub(super) fn run(folders: &Folders, arguments: Arguments) -> Result<(), Failure
     if !patch.is_object() {
         return Err(Failure::new(Exit::Usage, anyhow!("the patch is no JSON object")));
     }
-    ask(folders, "Report", &json!({ "patch": patch }))?;
+    tell(folders, "Report", &json!({ "patch": patch }))?;
     Ok(note("merged; it is sent when the cloud can be reached")?)
 }

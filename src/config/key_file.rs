@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::Folders;
+use super::access::{self, Readers, quoted};
+use super::account::{GROUP, service_group, service_user};
 use crate::model::wire::Secret;
 
 /// The name of the key among the credentials that systemd passes to the service.
 pub const CREDENTIAL: &str = "twinagent.device.key";
-/// The group that the daemon runs in, made by the package.
-pub const GROUP: &str = "twinagent";
 
 /// The largest key file. An RSA key of 16384 bits has a fifth of it.
 const LARGEST: u64 = 64 << 10;
@@ -24,8 +24,6 @@ const LARGEST: u64 = 64 << 10;
 const BEYOND_OWNER: u32 = 0o077;
 /// Mode bits that let the group do more than read, or others anything.
 const BEYOND_GROUP_READS: u32 = 0o037;
-/// The largest list of groups that is searched.
-const LARGEST_GROUPS: u64 = 1 << 20;
 
 /// Why there is no key text. Each names the file.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +42,36 @@ pub enum KeyFileError {
     /// Others could read or change it.
     #[error("the key is open to others ({found}): {}; mend it with: {mend}", path.display())]
     TooOpen { path: PathBuf, found: String, mend: String },
+}
+
+impl KeyFileError {
+    /// The file that was looked for.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Absent(path)
+            | Self::NotAFile(path)
+            | Self::TooLarge(path)
+            | Self::NotText(path)
+            | Self::Unreadable { path, .. }
+            | Self::TooOpen { path, .. } => path,
+        }
+    }
+
+    /// What to do about it, where the error itself does not say so.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Unreadable { path, source } => Some(access::remedy(source, path, Readers::Daemon)),
+            _ => None,
+        }
+    }
+
+    /// The error with its cause and what to do about it, in one line.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Unreadable { source, .. } => format!("{self}: {source}; {}", self.remedy().unwrap_or_default()),
+            _ => self.to_string(),
+        }
+    }
 }
 
 /// A key's text and the file it came from.
@@ -104,6 +132,7 @@ fn kept_well(path: &Path, facts: &Metadata) -> Result<(), KeyFileError> {
     let us = Us {
         user: rustix::process::geteuid().as_raw(),
         group: rustix::process::getegid().as_raw(),
+        service_user: service_user(),
         service_group: service_group(),
     };
     let mode = facts.mode() & 0o7777;
@@ -119,13 +148,15 @@ fn kept_well(path: &Path, facts: &Metadata) -> Result<(), KeyFileError> {
 struct Us {
     user: u32,
     group: u32,
+    service_user: Option<u32>,
     service_group: Option<u32>,
 }
 
 impl Us {
     /// The file is ours or root's and closed to everybody else; or root's, and our group or the daemon's may read it.
+    /// To root, what is the daemon's own is as good as to the daemon itself.
     fn may_trust(&self, owner: u32, group: u32, mode: u32) -> bool {
-        let own = owner == self.user || owner == 0;
+        let own = owner == self.user || owner == 0 || self.user == 0 && Some(owner) == self.service_user;
         let shared = owner == 0 && (group == self.group || Some(group) == self.service_group);
         own && (mode & BEYOND_OWNER == 0 || shared && mode & BEYOND_GROUP_READS == 0)
     }
@@ -141,27 +172,6 @@ impl Us {
     }
 }
 
-/// The id of the group [`GROUP`], if the machine has it.
-pub fn service_group() -> Option<u32> {
-    let mut groups = String::new();
-    File::open("/etc/group").ok()?.take(LARGEST_GROUPS).read_to_string(&mut groups).ok()?;
-    group_id(&groups)
-}
-
-fn group_id(groups: &str) -> Option<u32> {
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(GROUP)).then(|| fields.nth(1)?.parse().ok()).flatten()
-    })
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,9 +180,10 @@ mod tests {
 
     #[test]
     fn a_key_is_the_owners_and_at_most_the_daemons_group_may_read_it() {
-        let daemon = Us { user: 991, group: SERVICE, service_group: Some(SERVICE) };
-        let root = Us { user: 0, group: 0, service_group: Some(SERVICE) };
-        let person = Us { user: 1000, group: 1000, service_group: None };
+        let installed = |user, group| Us { user, group, service_user: Some(991), service_group: Some(SERVICE) };
+        let (daemon, root) = (installed(991, SERVICE), installed(0, 0));
+        let person = Us { service_user: None, service_group: None, ..installed(1000, 1000) };
+        let stranger = installed(1000, 1000);
         for (us, owner, group, mode, fits) in [
             (&daemon, 0, SERVICE, 0o640, true),
             (&daemon, 0, SERVICE, 0o440, true),
@@ -180,6 +191,10 @@ mod tests {
             (&daemon, 991, SERVICE, 0o400, true),
             (&root, 0, SERVICE, 0o640, true),
             (&root, 0, 0, 0o640, true),
+            (&root, 991, SERVICE, 0o600, true),
+            (&root, 991, SERVICE, 0o400, true),
+            (&root, 991, SERVICE, 0o640, false),
+            (&stranger, 991, SERVICE, 0o600, false),
             (&person, 1000, 1000, 0o600, true),
             (&person, 0, 1000, 0o640, true),
             // the daemon could change its own key, or let its group do so
@@ -201,27 +216,13 @@ mod tests {
     #[test]
     fn what_mends_a_key_leaves_it_to_the_one_who_asked() {
         let key = Path::new("/k");
-        let root = |service_group| Us { user: 0, group: 0, service_group };
-        let daemon = |service_group| Us { user: 991, group: SERVICE, service_group };
+        let root = |service_group| Us { user: 0, group: 0, service_user: Some(991), service_group };
+        let daemon = |service_group| Us { user: 991, group: SERVICE, service_user: Some(991), service_group };
         assert_eq!(root(Some(SERVICE)).mend(key, 1000), "chown root:twinagent /k && chmod 0640 /k");
         assert_eq!(root(None).mend(key, 0), "chmod 0600 /k");
         assert_eq!(root(None).mend(key, 1000), "chown 0 /k && chmod 0600 /k");
         assert_eq!(daemon(Some(SERVICE)).mend(key, 0), "chown root:twinagent /k && chmod 0640 /k");
         assert_eq!(daemon(Some(SERVICE)).mend(key, 991), "chmod 0600 /k");
         assert_eq!(daemon(None).mend(key, 0), "chown 991 /k && chmod 0600 /k");
-    }
-
-    #[test]
-    fn the_group_is_found_by_its_whole_name() {
-        let groups = "root:x:0:\nmytwinagent:x:5:\ntwinagent2:x:6:\ntwinagent:x:990:pi\n";
-        assert_eq!(group_id(groups), Some(990));
-        assert_eq!(group_id("root:x:0:\n"), None);
-        assert_eq!(group_id("twinagent:x:\ntwinagent"), None);
-    }
-
-    #[test]
-    fn a_path_is_quoted_for_the_shell() {
-        assert_eq!(quoted(Path::new("/etc/a-b_c.key")), "/etc/a-b_c.key");
-        assert_eq!(quoted(Path::new("/etc/it's; rm")), r"'/etc/it'\''s; rm'");
     }
 }

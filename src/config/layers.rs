@@ -26,6 +26,8 @@ use super::file::{self, Tree};
 
 /// Begins the name of every variable that sets a key; two underscores also part section and key.
 const PREFIX: &str = "TWINAGENT__";
+/// The configuration folder of the machine's own device.
+const CONFIGURATION: &str = "/etc/twinagent";
 /// A folder with more drop-ins than this is a mistake.
 const MOST_DROP_INS: usize = 256;
 /// No key has more parts than this; what nests deeper could exhaust the stack.
@@ -70,7 +72,7 @@ impl Folders {
     pub fn from_env() -> Self {
         Self {
             vendor: "/usr/lib/twinagent/conf.d".into(),
-            configuration: folder("CONFIGURATION_DIRECTORY").unwrap_or_else(|| "/etc/twinagent".into()),
+            configuration: folder("CONFIGURATION_DIRECTORY").unwrap_or_else(|| CONFIGURATION.into()),
             volatile: "/run/twinagent-config".into(),
             vetoes: "/run/twinagent-veto.d".into(),
             state: folder("STATE_DIRECTORY").unwrap_or_else(|| "/var/lib/twinagent".into()),
@@ -81,6 +83,11 @@ impl Folders {
                 .filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
                 .collect(),
         }
+    }
+
+    /// Whether this is the device of the machine, and not a second one, a test or a container's.
+    pub fn is_standard(&self) -> bool {
+        self.configuration == Path::new(CONFIGURATION)
     }
 
     /// The file that people edit.
@@ -140,6 +147,12 @@ fn folder(variable: &str) -> Option<PathBuf> {
 #[expect(clippy::disallowed_methods, reason = "the environment is a layer of the configuration")]
 fn bus() -> Option<String> {
     std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok().filter(|address| !address.is_empty())
+}
+
+/// The files of all layers, the weakest first.
+pub(super) fn files(sources: &Sources<'_>) -> Vec<PathBuf> {
+    let main = sources.file.map_or_else(|| sources.folders.main_file(), Path::to_owned);
+    std::iter::once(main).chain(drop_ins(sources.folders, sources.drop_in, &mut Vec::new()).into_values()).collect()
 }
 
 /// The values of every layer, the weakest first.

@@ -3,6 +3,8 @@
 //! Plain data. What is configured by it knows this module; this module knows nothing of that. `raw.rs` has the keys,
 //! `layers.rs` the places.
 
+pub mod access;
+pub mod account;
 mod effective;
 mod fault;
 mod file;
@@ -203,6 +205,11 @@ pub fn load(folders: &Folders, file: Option<&Path>) -> Result<Loaded, Faults> {
 }
 
 impl Sources<'_> {
+    /// The files that would be read, there or not. What cannot be listed is left out, and told by [`Sources::load`].
+    pub fn files(&self) -> Vec<PathBuf> {
+        layers::files(self)
+    }
+
     /// Reads every layer, merges them and checks the whole.
     ///
     /// The error holds all that could be found in one go. While a file cannot be read, nothing is said of keys that are

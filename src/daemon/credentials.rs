@@ -2,13 +2,18 @@
 //! that a key that was spoiled is told before the next login needs it.
 
 use std::fs::metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::config::{Folders, IotCore, key_file};
-use crate::dialect::token::Key;
+use crate::config::access::{self, Readers};
+use crate::config::key_file::{self, KeyFileError};
+use crate::config::{Folders, IotCore};
+use crate::dialect::token::{Algorithm, Key};
+use crate::model::device_key::{DeviceKey, Found};
 use crate::model::digest::Digest;
 use crate::model::wire::Reason;
 use crate::mqtt;
@@ -21,20 +26,77 @@ pub(super) struct Credentials {
     pub(super) mark: Digest,
 }
 
-/// Reads key and `ca_file`, off the loop: the disk may be slow. The inner error is why there can be no login.
-pub(super) async fn read(folders: &Folders, cloud: &IotCore) -> anyhow::Result<Result<Credentials, Reason>> {
+/// Looks for the key, off the loop: the disk may be slow.
+pub(super) async fn look(folders: &Folders) -> anyhow::Result<DeviceKey> {
+    let folders = folders.clone();
+    off_the_loop(move || key(&folders).0).await
+}
+
+/// Reads key and `ca_file`, off the loop. The inner error is why there can be no login.
+pub(super) async fn read(
+    folders: &Folders,
+    cloud: &IotCore,
+) -> anyhow::Result<(DeviceKey, Result<Credentials, Reason>)> {
     let (folders, ca_file, tls) = (folders.clone(), cloud.ca_file.clone(), cloud.tls);
-    tokio::task::spawn_blocking(move || {
-        let file = key_file::read(&folders).map_err(|error| Reason::NoLogin(error.to_string()))?;
-        let key = Key::parse(&file.text)
-            .map_err(|error| Reason::NoLogin(format!("{}: {error}; hint: {}", file.path.display(), error.hint())))?;
-        let trusted = ca_file.as_deref().and_then(|path| metadata(path).ok());
-        let trusted = trusted.map(|file| (file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec()));
-        let mark = Digest::of(format!("{} {trusted:?}", key.public_pem()).as_bytes());
-        let tls = tls.then(|| mqtt::tls::client_config(ca_file.as_deref())).transpose();
-        let tls = tls.map_err(|error| Reason::Tls(format!("{error:#}")))?;
-        Ok(Credentials { key, tls, mark })
+    off_the_loop(move || {
+        let (facts, key) = key(&folders);
+        let credentials = key.map_err(Reason::NoLogin).and_then(|key| with_roots(key, ca_file.as_deref(), tls));
+        (facts, credentials)
     })
     .await
-    .context("the reading of the device's key ended in a panic")
+}
+
+/// The key, and what may be told of it; the error is why it cannot be used.
+fn key(folders: &Folders) -> (DeviceKey, Result<Key, String>) {
+    let (path, key) = match key_file::read(folders) {
+        Ok(file) => {
+            let key = Key::parse(&file.text);
+            let why = |error: &dyn std::fmt::Display, hint| format!("{}: {error}; hint: {hint}", file.path.display());
+            let key = key.map_err(|error| why(&error, error.hint()));
+            (file.path.clone(), key.map_err(|why| (false, why)))
+        }
+        Err(error) => (error.path().to_owned(), Err((matches!(error, KeyFileError::Absent(_)), error.in_words()))),
+    };
+    let found = match &key {
+        Ok(key) => Found::Usable { public: key.public_pem(), algorithm: name(key.algorithm()) },
+        Err((true, _)) => Found::Absent,
+        Err((false, why)) => Found::Unusable(why.clone()),
+    };
+    let facts = DeviceKey {
+        is_credential: folders.credentials.as_ref().is_some_and(|folder| path.starts_with(folder)),
+        path: path.display().to_string(),
+        folder: folders.keys().display().to_string(),
+        found,
+    };
+    (facts, key.map_err(|(_, why)| why))
+}
+
+/// As in RFC 7518 3.1. A key has one of these two.
+fn name(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::ES256 => "ES256",
+        _ => "RS256",
+    }
+}
+
+fn with_roots(key: Key, ca_file: Option<&Path>, tls: bool) -> Result<Credentials, Reason> {
+    let trusted = ca_file.and_then(|path| metadata(path).ok());
+    let trusted = trusted.map(|file| (file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec()));
+    let mark = Digest::of(format!("{} {trusted:?}", key.public_pem()).as_bytes());
+    let tls = tls.then(|| mqtt::tls::client_config(ca_file)).transpose();
+    let tls = tls.map_err(|error| Reason::Tls(untrusted(&error, ca_file)))?;
+    Ok(Credentials { key, tls, mark })
+}
+
+/// Why nobody can be trusted, with what to do where the `ca_file` is closed to us.
+fn untrusted(error: &anyhow::Error, ca_file: Option<&Path>) -> String {
+    let denied = error.downcast_ref::<io::Error>().filter(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    match (denied, ca_file) {
+        (Some(denied), Some(path)) => format!("{error:#}; {}", access::remedy(denied, path, Readers::Everybody)),
+        _ => format!("{error:#}"),
+    }
+}
+
+async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("the reading of the device's key ended in a panic")
 }

@@ -44,13 +44,16 @@ use farewell::{Farewell, Left};
 use keeper::Keeper;
 use narrator::Narrator;
 use power::Power;
-use session::{Look, Session};
+use session::Session;
 use settings::{rights, settings, volatile_state};
 use watchdog::Watchdog;
 use workers::Workers;
 
 /// Inputs of one turn. More would only delay the answers to the first of them.
 const BATCH: usize = 256;
+
+/// A key that is missing is looked for so often, beside the watching of its folder.
+const KEY_EVERY: Duration = Duration::from_secs(60);
 
 /// What the daemon is made of.
 #[expect(missing_debug_implementations, reason = "handlers have nothing to show")]
@@ -117,6 +120,8 @@ struct Daemon {
     sentence: String,
     narrator: Narrator,
     watchdog: Watchdog,
+    /// When the key was last looked for.
+    looked: BootInstant,
     started: Now,
     is_stopping: bool,
 }
@@ -131,10 +136,11 @@ impl Daemon {
         let durable = Durable::replay(&opened.records);
         let left_clean = left.is_of(durable.rest.boots.current.map(|boot| boot.id));
         let farewell = Farewell::new(state.clone(), started.boot_id);
+        let narrator = Narrator::new(durable.rest.boots.current.is_some());
         let configuration = Configuration::read(parts.folders.clone(), parts.file.as_deref(), state).await?;
         let session = Session::new(configuration.current(), parts.folders.clone());
         if let Err(missing) = session.limits() {
-            tracing::warn!("not configured, so no connection is made: {missing}");
+            tracing::info!("not configured, so no connection is made: {missing}");
         }
         let workers = Workers::new(&parts.handlers);
         let callers = Callers::new(
@@ -160,8 +166,9 @@ impl Daemon {
             hangups: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
             callers,
             sentence: String::new(),
-            narrator: Narrator::default(),
+            narrator,
             watchdog: Watchdog::new(started.boot),
+            looked: started.boot,
             started: *started,
             is_stopping: false,
         })
@@ -169,6 +176,7 @@ impl Daemon {
 
     async fn live(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<End> {
         let mut inputs = vec![Input::Begin { left_clean: self.left_clean }, self.config_problem()];
+        inputs.extend(self.watchdog.pet_while(self.session.begin()).await?);
         inputs.extend(self.power.begin());
         let mut is_ready = false;
         loop {
@@ -231,7 +239,7 @@ impl Daemon {
             Effect::Send(id, message) => self.session.send(id, &message),
             Effect::Connect => {
                 let begun = self.session.connect(now);
-                inputs.extend(self.watchdog.pet_while(begun).await?.map(Input::Offline));
+                inputs.extend(self.watchdog.pet_while(begun).await?);
             }
             Effect::Disconnect => inputs.extend(self.session.disconnect().map(Input::Offline)),
             Effect::Status(sentence) => {
@@ -285,11 +293,16 @@ impl Daemon {
         self.configuration.keep_due().filter(|_| self.session.proves(self.configuration.current()))
     }
 
+    /// When a key that is missing is looked for again.
+    fn key_due(&self) -> Option<BootInstant> {
+        self.session.waits_for_key().then(|| self.looked + KEY_EVERY)
+    }
+
     /// One line for `systemctl status`: what the model says, and what only this loop knows.
     fn tell_status(&self) {
         match self.callers.trouble() {
             None => systemd::status(&self.sentence),
-            Some(why) => systemd::status(&format!("{}; no local interface: {why}", self.sentence)),
+            Some(why) => systemd::status(&format!("no local interface: {why}; {}", self.sentence)),
         }
     }
 
@@ -327,6 +340,7 @@ impl Daemon {
             self.keeper.deadline(),
             self.callers.deadline(),
             self.is_to_be_kept(),
+            self.key_due(),
             self.watchdog.pet(now.boot),
         ];
         let sleep = deadline.into_iter().flatten().min().map_or(Duration::MAX, |due| due.since(now.boot));
@@ -355,12 +369,12 @@ impl Daemon {
         }
         if is_changed {
             self.reload(inputs).await?;
+        }
+        let now = clock::boot();
+        if is_changed || self.key_due().is_some_and(|due| now >= due) {
             // Keys are watched with the configuration, and most changes are none of theirs.
-            let Look { changed, trouble } = self.watchdog.pet_while(self.session.look()).await?;
-            if changed {
-                inputs.push(Input::Hurry);
-            }
-            inputs.push(Input::Problem { code: Code::Key, text: trouble });
+            inputs.extend(self.watchdog.pet_while(self.session.look()).await?);
+            self.looked = now;
         }
         while inputs.len() < BATCH
             && let Some(input) = self.workers.try_next().or_else(|| self.session.try_next())

@@ -17,12 +17,19 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Narrator {
+    /// A boot before this one is known, so that another one is news.
+    knows_a_boot: bool,
     window: Option<BootInstant>,
     told: u32,
     untold: u32,
 }
 
 impl Narrator {
+    /// `knows_a_boot`: the journal tells of one.
+    pub(super) fn new(knows_a_boot: bool) -> Self {
+        Self { knows_a_boot, ..Self::default() }
+    }
+
     pub(super) fn hear(&mut self, inputs: &[Input], now: BootInstant) {
         for input in inputs {
             match input {
@@ -37,6 +44,9 @@ impl Narrator {
                 }
                 Input::ShuttingDown(true) => tracing::info!("the machine shuts down"),
                 Input::ShuttingDown(false) => tracing::info!("the machine does not shut down after all"),
+                Input::Key(key) if key.is_absent() => {
+                    tracing::info!("there is no key: {}; hint: `sudo twinagent keygen` makes one", key.path);
+                }
                 Input::Stop => tracing::info!("stopping"),
                 _ => {}
             }
@@ -54,7 +64,10 @@ impl Narrator {
             Effect::Record(Record::Finished { key, outcome, .. }) => {
                 tracing::info!(id = %key.id, status = %outcome.status, "command finished");
             }
-            Effect::Record(Record::Boot { id, .. }) => tracing::info!(boot = %id, "a new boot"),
+            Effect::Record(Record::Boot { id, .. }) => {
+                let is_first = !std::mem::replace(&mut self.knows_a_boot, true);
+                tracing::info!(boot = %id, "{}", if is_first { "the first boot that is known" } else { "a new boot" });
+            }
             Effect::Refused { id, method, status, why } if self.may_tell(now) => {
                 tracing::warn!(%id, %method, %status, "command refused: {why}");
             }
@@ -69,7 +82,7 @@ impl Narrator {
             if self.untold > 0 {
                 tracing::warn!("{} more messages like these in the last minute", self.untold);
             }
-            *self = Self { window: Some(now), told: 0, untold: 0 };
+            *self = Self { window: Some(now), told: 0, untold: 0, ..*self };
         }
         let may = self.told < LINES;
         if may {

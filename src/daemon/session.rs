@@ -6,14 +6,16 @@ use std::future::pending;
 use std::sync::Arc;
 
 use super::credentials::{self, Credentials};
-use crate::config::{Cloud, Config, Folders};
+use crate::config::{Cloud, Config, Folders, IotCore as IotCoreConfig};
 use crate::dialect::iotcore::IotCore;
 use crate::dialect::{Dialect, EncodeError};
 use crate::model::agent::Input;
 use crate::model::cloud::{CloudLimits, Outbound};
+use crate::model::device_key::DeviceKey;
 use crate::model::digest::Digest;
 use crate::model::now::Now;
 use crate::model::outbox::WINDOW;
+use crate::model::problems::Code;
 use crate::model::wire::{Delivery, MessageId, Reason};
 use crate::mqtt::{self, Ask, Endpoint, Event, Limits, Link, Order};
 
@@ -29,6 +31,10 @@ pub(super) struct Session {
     connection: u64,
     /// The credentials that were last read.
     seen: Option<Result<Digest, String>>,
+    /// The key that was last told.
+    key: Option<DeviceKey>,
+    /// A key that is missing now has been lost.
+    has_had_key: bool,
 }
 
 /// A connection, and the dialect of its login: another configuration must not make it speak for another device.
@@ -40,14 +46,6 @@ struct Live {
     is_online: bool,
 }
 
-/// What is to be said of key and `ca_file`.
-pub(super) struct Look {
-    /// They are not those of the last try to connect.
-    pub(super) changed: bool,
-    /// Why there could be no login with them.
-    pub(super) trouble: Option<String>,
-}
-
 /// What tells credentials from others; if they cannot be used, why.
 fn mark(credentials: &Result<Credentials, Reason>) -> Result<Digest, String> {
     credentials.as_ref().map(|credentials| credentials.mark).map_err(ToString::to_string)
@@ -56,7 +54,8 @@ fn mark(credentials: &Result<Credentials, Reason>) -> Result<Digest, String> {
 impl Session {
     pub(super) fn new(config: &Config, folders: Folders) -> Self {
         let dialect = dialect(config);
-        Self { config: config.clone(), folders, dialect, live: None, connection: 0, seen: None }
+        let config = config.clone();
+        Self { config, folders, dialect, live: None, connection: 0, seen: None, key: None, has_had_key: false }
     }
 
     /// Takes another configuration, with which the next connection is made. Unless what a login says is `anew`, the
@@ -79,34 +78,62 @@ impl Session {
         self.dialect.as_ref().map(|dialect| dialect.limits()).map_err(Clone::clone)
     }
 
-    /// Looks at key and `ca_file` again, because some file has changed. Without a cloud nobody needs them.
-    pub(super) async fn look(&mut self) -> anyhow::Result<Look> {
-        let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
-            return Ok(Look { changed: false, trouble: None });
-        };
-        let found = mark(&credentials::read(&self.folders, cloud).await?);
-        let trouble = found.as_ref().err().cloned();
-        let changed = self.seen.as_ref() != Some(&found);
-        self.seen = Some(found);
-        Ok(Look { changed, trouble })
+    /// Looks for the key before the first connection is decided on.
+    pub(super) async fn begin(&mut self) -> anyhow::Result<Option<Input>> {
+        let key = credentials::look(&self.folders).await?;
+        Ok(self.news(key))
     }
 
-    /// Begins a connection; a reason if that is not possible.
-    pub(super) async fn connect(&mut self, now: &Now) -> anyhow::Result<Option<Reason>> {
+    /// Looks at key and `ca_file` again, because some file has changed. Without a cloud nobody needs them to log in.
+    pub(super) async fn look(&mut self) -> anyhow::Result<Vec<Input>> {
+        let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
+            return Ok(self.begin().await?.into_iter().collect());
+        };
+        let (key, credentials) = credentials::read(&self.folders, cloud).await?;
+        let found = mark(&credentials);
+        // A device that never had a key is not set up yet, and that is no trouble.
+        let is_new_here = key.is_absent() && !self.has_had_key;
+        let text = found.as_ref().err().filter(|_| !is_new_here).cloned();
+        let mut inputs: Vec<Input> = self.news(key).into_iter().collect();
+        if self.seen.as_ref() != Some(&found) {
+            inputs.push(Input::Hurry);
+        }
+        inputs.push(Input::Problem { code: Code::Key, text });
+        self.seen = Some(found);
+        Ok(inputs)
+    }
+
+    /// What is new about the key.
+    fn news(&mut self, key: DeviceKey) -> Option<Input> {
+        self.has_had_key |= !key.is_absent();
+        if self.key.as_ref() == Some(&key) {
+            return None;
+        }
+        self.key = Some(key.clone());
+        Some(Input::Key(key))
+    }
+
+    /// Nothing but a key is missing. What is mounted on the way to it is noticed by nobody, so it is looked for again.
+    pub(super) fn waits_for_key(&self) -> bool {
+        self.config.cloud.is_some() && self.key.as_ref().is_some_and(DeviceKey::is_absent)
+    }
+
+    /// Begins a connection; its end, if that is not possible. What the key turned out to be comes first.
+    pub(super) async fn connect(&mut self, now: &Now) -> anyhow::Result<Vec<Input>> {
         self.live = None;
-        let (Ok(dialect), Some(Cloud::IotCore(cloud))) = (&self.dialect, &self.config.cloud) else {
-            return Ok(Some(Reason::NoLogin("no cloud is configured".to_owned())));
+        let Some(Cloud::IotCore(cloud)) = self.config.cloud.clone() else {
+            return Ok(vec![Input::Offline(Reason::NoLogin("no cloud is configured".to_owned()))]);
         };
-        let credentials = credentials::read(&self.folders, cloud).await?;
+        let (key, credentials) = credentials::read(&self.folders, &cloud).await?;
         self.seen = Some(mark(&credentials));
-        let Credentials { key, tls, .. } = match credentials {
-            Ok(credentials) => credentials,
-            Err(reason) => return Ok(Some(reason)),
-        };
-        let login = match dialect.login(now.wall, &key) {
-            Ok(login) => login,
-            Err(error) => return Ok(Some(Reason::NoLogin(error.to_string()))),
-        };
+        let begun = credentials.and_then(|credentials| self.dial(&cloud, credentials, now));
+        Ok(self.news(key).into_iter().chain(begun.err().map(Input::Offline)).collect())
+    }
+
+    fn dial(&mut self, cloud: &IotCoreConfig, credentials: Credentials, now: &Now) -> Result<(), Reason> {
+        let Credentials { key, tls, .. } = credentials;
+        let dialect = self.dialect.as_ref().map_err(|missing| Reason::NoLogin(missing.clone()))?;
+        let login = dialect.login(now.wall, &key).map_err(|error| Reason::NoLogin(error.to_string()))?;
         let window = u16::try_from(WINDOW).expect("the window of the outbox fits the packet ids of MQTT");
         self.connection += 1;
         let link = mqtt::connect(Order {
@@ -117,7 +144,7 @@ impl Session {
             limits: Limits { window, ..Limits::default() },
         });
         self.live = Some(Live { link, dialect: dialect.clone(), made_with: self.config.clone(), is_online: false });
-        Ok(None)
+        Ok(())
     }
 
     /// Orders a DISCONNECT; a reason if there is no connection to end.
@@ -194,7 +221,10 @@ impl Session {
 /// The dialect of the configured cloud, or what is missing in the configuration.
 fn dialect(config: &Config) -> Result<Arc<dyn Dialect>, String> {
     let Some(cloud) = &config.cloud else {
-        return Err("set `kind` under [cloud] in twinagent.toml, and see `twinagent check`".to_owned());
+        return Err(
+            "`sudo twinagent setup` says which device and cloud this is; or set `kind` under [cloud] in twinagent.toml"
+                .to_owned(),
+        );
     };
     let Some(device) = &config.device else {
         return Err("set `id` under [device] in twinagent.toml, and see `twinagent check`".to_owned());

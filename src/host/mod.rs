@@ -10,6 +10,7 @@ pub mod names;
 pub mod power;
 pub mod system;
 pub mod systemd;
+pub mod unit;
 pub mod volatile;
 pub mod watch;
 

@@ -15,9 +15,26 @@ pub fn ready() {
 }
 
 /// One line for `systemctl status`. Control characters become spaces: a line of its own would be another message.
+///
+/// What does not fit is cut: first a hint `(hint: …)` at the end, then whole words from the end.
 pub fn status(text: &str) {
-    let line: String = text.chars().take(STATUS).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    tell(&NotifyState::Status(&line));
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    tell(&NotifyState::Status(&shortened(&line)));
+}
+
+fn shortened(line: &str) -> String {
+    let fits = |line: &str| line.chars().count() <= STATUS;
+    let without_hint = line.rfind(" (hint: ").filter(|_| line.ends_with(')')).map_or(line, |at| &line[..at]);
+    if fits(line) {
+        return line.to_owned();
+    }
+    if fits(without_hint) {
+        return without_hint.to_owned();
+    }
+    let kept: String = without_hint.chars().take(STATUS - 1).collect();
+    // A word that would be longer than half of it all is none that anybody reads.
+    let end = kept.rfind(' ').filter(|end| *end > STATUS / 2).unwrap_or(kept.len());
+    format!("{}…", kept[..end].trim_end_matches([' ', ',', ';', ':']))
 }
 
 /// The daemon is about to end.
@@ -48,6 +65,21 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixDatagram;
     use std::process::Command;
+
+    #[test]
+    fn a_line_that_is_too_long_loses_its_hint_first_and_then_whole_words() {
+        let trouble = "commands are refused: no space; not connected: nobody answers";
+        let hint = " (hint: look at the firewall)";
+        assert_eq!(shortened(&format!("{trouble}{hint}")), format!("{trouble}{hint}"));
+        let long = format!("{trouble}{}", ", and again".repeat(12));
+        assert_eq!(shortened(&format!("{long}{hint}")), long);
+        let longer = format!("{trouble}{}{hint}", ", and again".repeat(20));
+        let cut = shortened(&longer);
+        assert!(cut.chars().count() <= STATUS && cut.chars().count() > STATUS - 12, "{cut}");
+        let whole = cut.strip_suffix('…').expect("it says that it was cut");
+        assert!(longer.starts_with(whole) && (whole.ends_with("and") || whole.ends_with("again")), "{cut}");
+        assert_eq!(shortened(&"ü".repeat(300)).chars().count(), STATUS);
+    }
 
     /// The variables must be there before the process starts, so this test runs itself once more with them.
     #[test]

@@ -16,8 +16,10 @@ use super::protocol::{Answer, Frames, TooLong};
 
 /// For the daemon to let us in, or to take a call.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For a reply that needs nothing but the daemon itself. A slow disk may hold it for some seconds.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// For a reply that needs nothing but what the daemon knows. A slow disk may hold it for some seconds.
+const LONGEST_READ: Duration = Duration::from_secs(10);
+/// For a reply that needs something on disk.
+const LONGEST_ACT: Duration = Duration::from_secs(30);
 /// The longest reply. A whole history has at most 4 096 commands with 4 KiB of payload each.
 const LONGEST_REPLY: usize = 32 * 1024 * 1024;
 
@@ -33,6 +35,8 @@ pub struct Client {
 pub enum Wait {
     /// The daemon answers at once, or is in trouble.
     Short,
+    /// The same, once its disk has taken something.
+    Disk,
     /// As long as it takes.
     Long,
 }
@@ -43,9 +47,12 @@ pub enum ClientError {
     /// Nobody serves the socket.
     #[error("the daemon cannot be reached at {}", path.display())]
     Unreachable { path: PathBuf, source: io::Error },
-    /// The daemon went away, or does not answer in time.
+    /// The daemon went away.
     #[error("the connection to the daemon was lost")]
     Lost(#[source] io::Error),
+    /// The daemon is there and does nothing.
+    #[error("the daemon gave no answer within {} s", .0.as_secs())]
+    Silent(Duration),
     /// The daemon answers with an error. `name` comes with its interface.
     #[error("{}", said(name, parameters))]
     Refused { name: String, parameters: Map<String, Value> },
@@ -59,7 +66,7 @@ impl ClientError {
         match self {
             Self::Refused { name, .. } => short(name) == Some("NotPermitted"),
             Self::Unreachable { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
-            Self::Lost(_) | Self::NotUnderstood(_) => false,
+            Self::Lost(_) | Self::Silent(_) | Self::NotUnderstood(_) => false,
         }
     }
 
@@ -105,6 +112,7 @@ impl Client {
         let path = folder.join(SOCKET);
         match open(&path) {
             Ok(stream) => Ok(Self { stream, frames: Frames::default() }),
+            Err(error) if is_over(&error) => Err(ClientError::Silent(PATIENCE)),
             Err(source) => Err(ClientError::Unreachable { path, source }),
         }
     }
@@ -112,8 +120,12 @@ impl Client {
     /// Calls a method of `io.twinagent.Agent` and waits for its reply.
     pub fn call(&mut self, method: &str, parameters: &Value, wait: Wait) -> Result<Map<String, Value>, ClientError> {
         self.send(&json!({ "method": format!("{AGENT}.{method}"), "parameters": parameters }))?;
-        self.set_wait(wait)?;
-        Ok(self.receive()?.parameters)
+        let limit = match wait {
+            Wait::Short => Some(LONGEST_READ),
+            Wait::Disk => Some(LONGEST_ACT),
+            Wait::Long => None,
+        };
+        Ok(self.receive(limit)?.parameters)
     }
 
     /// Calls a method and hands each of its replies on, until the last one or until `each` says `false`.
@@ -124,34 +136,28 @@ impl Client {
         mut each: impl FnMut(Map<String, Value>) -> bool,
     ) -> Result<(), ClientError> {
         self.send(&json!({ "method": format!("{AGENT}.{method}"), "parameters": parameters, "more": true }))?;
-        self.set_wait(Wait::Long)?;
         loop {
-            let answer = self.receive()?;
+            let answer = self.receive(None)?;
             if !each(answer.parameters) || !answer.continues {
                 return Ok(());
             }
         }
     }
 
-    fn set_wait(&self, wait: Wait) -> Result<(), ClientError> {
-        let limit = match wait {
-            Wait::Short => Some(LONGEST_WAIT),
-            Wait::Long => None,
-        };
-        self.stream.set_read_timeout(limit).map_err(ClientError::Lost)
-    }
-
     fn send(&mut self, call: &Value) -> Result<(), ClientError> {
         let mut frame = call.to_string().into_bytes();
         frame.push(0);
         match self.stream.write_all(&frame) {
+            Err(error) if is_over(&error) => Err(ClientError::Silent(PATIENCE)),
             // A daemon that turns us away says why before it hangs up.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(ClientError::Lost(error)),
             _ => Ok(()),
         }
     }
 
-    fn receive(&mut self) -> Result<Answer, ClientError> {
+    /// The next reply. `limit` is for each piece of it.
+    fn receive(&mut self, limit: Option<Duration>) -> Result<Answer, ClientError> {
+        self.stream.set_read_timeout(limit).map_err(ClientError::Lost)?;
         let frame = loop {
             match self.frames.take(LONGEST_REPLY) {
                 Ok(Some(frame)) => break frame,
@@ -163,7 +169,12 @@ impl Client {
                 Ok(0) => return Err(ClientError::Lost(io::ErrorKind::UnexpectedEof.into())),
                 Ok(length) => self.frames.push(&some[..length]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(ClientError::Lost(error)),
+                Err(error) => {
+                    return Err(match limit.filter(|_| is_over(&error)) {
+                        Some(limit) => ClientError::Silent(limit),
+                        None => ClientError::Lost(error),
+                    });
+                }
             }
         };
         let answer: Answer =
@@ -173,6 +184,11 @@ impl Client {
             None => Ok(answer),
         }
     }
+}
+
+/// A time-out of the socket, which is EAGAIN (socket(7)).
+fn is_over(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// std's connect would wait for ever for a daemon that hangs; `SO_SNDTIMEO` bounds it (socket(7)).

@@ -64,6 +64,7 @@ pub fn read(call: Call) -> Result<Wish, Complaint> {
 fn question(name: &str, follow: bool, given: &mut Given) -> Result<Option<Question>, Complaint> {
     Ok(Some(match name {
         "GetStatus" => Question::Status { follow },
+        "GetKey" => Question::Key,
         "ListMethods" => Question::Methods,
         "Invoke" => Question::Invoke {
             method: Method::parse(&given.required("method")?).map_err(|_| Complaint::parameter("method"))?,

@@ -4,6 +4,7 @@
 use super::agent::{Agent, Effect, newest};
 use super::command::{CommandId, Outcome, Status};
 use super::connection::Step as ConnectionStep;
+use super::device_key::DeviceKey;
 use super::ledger::{Entry, Number, Run};
 use super::now::{Clock, Now};
 use super::reboot::Mode;
@@ -12,6 +13,9 @@ use super::reboot::pending::Step as RebootStep;
 use super::reboot::plan::Plan;
 use super::record::Record;
 use super::wire::Reason;
+
+/// What a device without a key is told to do.
+const NO_KEY: &str = "there is no key yet; `sudo twinagent keygen` makes one";
 
 impl Agent {
     pub(super) fn pending_step(&mut self, now: &Now) -> Option<RebootStep> {
@@ -127,7 +131,7 @@ impl Agent {
         let may_leave = self.runs.is_empty() && !self.has_more_to_tell();
         self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || may_leave);
         let is_over = self.leaving || self.is_away() || self.has_said_goodbye();
-        let wanted = self.unconfigured.is_none() && !is_over;
+        let wanted = self.not_configured().is_none() && !is_over;
         // A machine that goes down does not wait for what has not been acknowledged.
         let is_idle = self.outbox.is_idle() || self.has_said_goodbye();
         match self.connection.next(wanted, is_idle, now.boot) {
@@ -175,17 +179,26 @@ impl Agent {
         }
     }
 
-    pub(super) fn compose(&self) -> String {
-        let connection = match (&self.unconfigured, &self.last_reason) {
+    /// What is to be done before a connection can be tried at all.
+    fn not_configured(&self) -> Option<&str> {
+        // What stands or was begun has the key that it needs.
+        let is_keyless = || self.device_key.as_ref().is_some_and(DeviceKey::is_absent) && self.connection.is_at_rest();
+        self.unconfigured.as_deref().or_else(|| is_keyless().then_some(NO_KEY))
+    }
+
+    /// What is the matter: what is serious first, a hint last, for whoever shows it may have to cut it.
+    fn compose(&self) -> String {
+        let connection = match (self.not_configured(), &self.last_reason) {
             (None, Some(reason)) if self.stage() == "not connected" && *reason != Reason::Planned => {
                 format!("not connected: {reason} (hint: {})", reason.hint())
             }
             (Some(why), _) => format!("not configured: {why}"),
             (None, _) => self.stage().to_owned(),
         };
-        let reboot = self.no_reboot.as_ref().map(|why| format!("; no reboot so far: {why}"));
-        let journal = self.journal.trouble().map(|why| format!("; commands are refused: {why}"));
-        [Some(connection), reboot, journal].into_iter().flatten().collect()
+        let journal = self.journal.trouble().map(|why| format!("commands are refused: {why}"));
+        let reboot = self.no_reboot.as_ref().map(|why| format!("no reboot so far: {why}"));
+        let parts: Vec<String> = [journal, reboot, Some(connection)].into_iter().flatten().collect();
+        parts.join("; ")
     }
 
     /// What is to be said of the agent, for people.
@@ -195,7 +208,7 @@ impl Agent {
 
     /// The stage of the connection, in a word or two.
     pub(super) fn stage(&self) -> &'static str {
-        if self.unconfigured.is_some() {
+        if self.not_configured().is_some() {
             "not configured"
         } else if self.is_away() {
             "a simulated reboot is on"

@@ -11,6 +11,7 @@ use super::asked::Callers;
 use super::cloud::{CloudLimits, Road};
 use super::command::{Method, MethodSpec, Outcome, Status};
 use super::connection::Connection;
+use super::device_key::DeviceKey;
 use super::durable::Durable;
 use super::goodbye::Goodbye;
 use super::intake::own_methods;
@@ -51,6 +52,8 @@ pub struct Agent {
     pub(super) volatile: Option<String>,
     pub(super) about: About,
     pub(super) unconfigured: Option<String>,
+    /// Nothing, as long as nobody has looked for it.
+    pub(super) device_key: Option<DeviceKey>,
     pub(super) connection: Connection,
     pub(super) session: Option<Session>,
     /// Why there is no connection, if there is none.
@@ -99,6 +102,7 @@ impl Agent {
             volatile,
             about,
             unconfigured,
+            device_key: None,
             connection: Connection::new(terms, seed),
             session: None,
             last_reason: None,
@@ -214,6 +218,7 @@ impl Agent {
             Input::Asked(question, caller) => self.asked(question, caller, now, out),
             Input::Gone(caller) => self.caller_gone(caller),
             Input::Problem { code, text } => self.note(code, text.as_deref(), now),
+            Input::Key(key) => self.device_key = Some(key),
             Input::Reloaded { settings, anew } => self.reloaded(*settings, anew, now),
             Input::Hurry => self.connection.hurry(now.boot),
             Input::RebootAnswered { id, answer } => self.reboot_answered(&id, answer),

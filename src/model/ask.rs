@@ -19,6 +19,8 @@ pub struct CallerId(pub u64);
 pub enum Question {
     /// Session, lease, twin, commands under way, problems.
     Status { follow: bool },
+    /// The public half of the device's key, and where it comes from.
+    Key,
     /// The methods that this device answers.
     Methods,
     /// A command, on the same road as one from the cloud; answered at each change of its status with `follow`, else
@@ -46,7 +48,12 @@ impl Question {
     /// Whether asking it changes something, on the device or in the cloud.
     pub fn acts(&self) -> bool {
         match self {
-            Self::Status { .. } | Self::Methods | Self::History { .. } | Self::Twin | Self::Desired { .. } => false,
+            Self::Status { .. }
+            | Self::Key
+            | Self::Methods
+            | Self::History { .. }
+            | Self::Twin
+            | Self::Desired { .. } => false,
             Self::Guard { reset } => *reset,
             Self::Invoke { .. } | Self::Cancel { .. } | Self::Report { .. } | Self::Telemetry { .. } | Self::Reload => {
                 true
@@ -60,6 +67,7 @@ impl fmt::Debug for Question {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status { follow } => write!(out, "Status(follow {follow})"),
+            Self::Key => out.write_str("Key"),
             Self::Methods => out.write_str("Methods"),
             Self::Invoke { method, id, .. } => write!(out, "Invoke({method} {id:?})"),
             Self::Cancel { id } => write!(out, "Cancel({id})"),

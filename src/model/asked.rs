@@ -54,6 +54,9 @@ impl Agent {
                 }
                 Ok((status, !follow))
             }
+            Question::Key => {
+                Ok((self.device_key.as_ref().map_or_else(|| json!({}), super::device_key::DeviceKey::document), true))
+            }
             Question::Methods => Ok((self.method_list(), true)),
             Question::Invoke { method, payload, id, follow } => {
                 let request = Request {

@@ -97,6 +97,11 @@ impl Connection {
         self.state == State::Off
     }
 
+    /// There is none, not even one that has begun or is being closed.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(self.state, State::Off | State::Waiting { .. })
+    }
+
     /// The session stands: CONNACK and every SUBACK were good.
     ///
     /// One that is to be closed stays so: it was made with what no longer holds, or is not wanted any more.

@@ -10,6 +10,7 @@ pub mod asked;
 pub mod cloud;
 pub mod command;
 pub mod connection;
+pub mod device_key;
 pub mod digest;
 pub mod durable;
 pub mod duration;

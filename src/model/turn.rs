@@ -7,6 +7,7 @@ use super::ask::{CallerId, Question, Reply};
 use super::cloud::{CloudLimits, Inbound, Outbound};
 use super::command::{Command, CommandId, Method, MethodSpec, Outcome, Status};
 use super::connection::Terms;
+use super::device_key::DeviceKey;
 use super::problems::Code;
 use super::reboot::Policy;
 use super::reboot::facts::Facts;
@@ -56,6 +57,8 @@ pub enum Input {
         code: Code,
         text: Option<String>,
     },
+    /// What was found when the device's key was looked for.
+    Key(DeviceKey),
     /// What the operator decided has changed. `anew`: and with it what a login says.
     Reloaded {
         settings: Box<Settings>,

@@ -76,17 +76,28 @@ pub enum OpenError {
     TooLarge { path: PathBuf, length: u64 },
     #[error("{}: a link, folder, pipe or device instead of a file; hint: move it away", path.display())]
     NotAFile { path: PathBuf },
-    #[error("{}: {doing} failed: {error}; hint: check the owner of the file and the health of this disk", path.display())]
+    #[error("{}: {doing} failed: {error}; hint: {}", path.display(), remedy(error, "check the owner of the file and the health of this disk"))]
     Io { path: PathBuf, doing: &'static str, error: io::Error },
 }
 
 /// Something could not be put on disk.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{}: {doing} failed: {error}; hint: check the free space and the health of this disk", path.display())]
+#[error("{}: {doing} failed: {error}; hint: {}", path.display(), remedy(error, "check the free space and the health of this disk"))]
 pub struct StoreError {
     path: PathBuf,
     doing: &'static str,
     error: Arc<io::Error>,
+}
+
+/// What to do about an error, if it is none of the usual ones.
+fn remedy(error: &io::Error, usual: &'static str) -> &'static str {
+    match error.kind() {
+        // A service with a sandbox has mounts of its own, and what is remounted later is not remounted in there.
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "make this file system writable; a service that saw it read-only at its start may have to be restarted then"
+        }
+        _ => usual,
+    }
 }
 
 impl Journal {

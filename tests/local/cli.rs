@@ -160,6 +160,32 @@ fn invoke_prints_the_outcome_and_ends_as_it_did() {
 }
 
 #[test]
+fn a_daemon_that_ends_with_the_machine_is_no_outcome_and_said_in_words() {
+    for (method, machine) in [("rebootDevice", "; the machine may be going down"), ("never", "")] {
+        let daemon = Daemon::start();
+        let mut invoke = command(&daemon, &["invoke", method, "--id", "r-1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program runs");
+        let mut err = BufReader::new(invoke.stderr.take().expect("piped"));
+        let mut accepted = String::new();
+        err.read_line(&mut accepted).expect("a line");
+        assert!(accepted.starts_with("r-1 202 "), "{accepted}");
+        drop(daemon);
+        let rest: Vec<String> = err.lines().map(|line| line.expect("text")).collect();
+        assert_eq!(
+            rest,
+            [
+                format!("twinagent: the daemon ended before the outcome of r-1 was known{machine}"),
+                "hint: `twinagent history r-1` tells it afterwards".to_owned()
+            ]
+        );
+        assert_eq!(invoke.wait().expect("it ends").code(), Some(69));
+    }
+}
+
+#[test]
 fn what_is_typed_wrong_is_found_before_the_daemon_is_asked() {
     let daemon = Daemon::start();
     for (arguments, words) in [
@@ -244,9 +270,10 @@ fn completions_know_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let told = run(&daemon, &["completions", shell]);
         assert_eq!(told.code, 0);
-        for word in ["invoke", "telemetry", "keygen"] {
+        for word in ["invoke", "telemetry", "keygen", "config"] {
             assert!(told.out.contains(word), "{shell}: {word}");
         }
+        assert!(!told.out.contains("run-reboot") && !told.out.contains("run__reboot"), "{shell}: not for people");
     }
 }
 

@@ -167,6 +167,7 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
         let mut say = |document: Value, last: bool| server.reply(caller, Reply::Is { answer: object(document), last });
         match question {
             Question::Status { follow } => say(status(), !follow),
+            Question::Key => say(json!({}), true),
             Question::Methods => say(
                 json!({ "methods": [
                     { "name": "echo", "harmless": true, "from": "built-in", "description": "answers with its payload" },
@@ -184,7 +185,7 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
                     say(told(202, &Value::Null), false);
                 }
                 match method.as_str() {
-                    "never" => {}
+                    "never" | "rebootDevice" => {}
                     "fail" => say(told(500, &json!({ "error": "it broke" })), true),
                     _ => say(told(200, &payload), true),
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use twinagent::model::agent::{Agent, Effect, Input};
 use twinagent::model::cloud::Road;
+use twinagent::model::device_key::{DeviceKey, Found};
 use twinagent::model::durable::Durable;
 use twinagent::model::wire::Reason;
 
@@ -81,6 +82,55 @@ fn without_a_configuration_nothing_connects_and_the_sentence_says_what_to_do() {
     assert_eq!(sentences(&effects), ["not configured: set `kind` under [cloud]"]);
     assert_eq!(agent.deadline(&now), None, "nothing is due, ever");
     assert!(agent.handle(&now, [Input::Stop]).contains(&Effect::Exit));
+}
+
+fn key(found: Found) -> Input {
+    let (path, folder) = ("/keys/device.key".to_owned(), "/keys".to_owned());
+    Input::Key(DeviceKey { is_credential: false, path, folder, found })
+}
+
+fn usable() -> Input {
+    key(Found::Usable { public: "PEM".to_owned(), algorithm: "ES256" })
+}
+
+#[test]
+fn without_a_key_nothing_is_tried_until_there_is_one() {
+    let now = moment(Duration::from_secs(1_000), Duration::ZERO, 1);
+    let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), None, 1, &now);
+    let effects = agent.handle(&now, [Input::Begin { left_clean: None }, key(Found::Absent)]);
+    agent.stored();
+    assert!(!effects.contains(&Effect::Connect));
+    assert_eq!(sentences(&effects), ["not configured: there is no key yet; `sudo twinagent keygen` makes one"]);
+    assert_eq!(agent.deadline(&now), None, "nothing is due");
+    // One that cannot be used is a fault, and the end of the try says which.
+    let mut spoiled = agent.clone();
+    assert!(spoiled.handle(&now, [key(Found::Unusable("open to others".to_owned()))]).contains(&Effect::Connect));
+    let effects = agent.handle(&now, [usable()]);
+    assert!(effects.contains(&Effect::Connect), "{effects:?}");
+    assert_eq!(sentences(&effects), ["connecting"]);
+}
+
+#[test]
+fn a_key_that_is_lost_ends_no_session_and_no_further_one_is_tried() {
+    let mut desk = desk();
+    let effects = desk.take([key(Found::Absent)]);
+    assert!(!effects.contains(&Effect::Disconnect) && sentences(&effects).is_empty(), "{effects:?}");
+    let effects = desk.take([Input::Offline(Reason::Closed)]);
+    assert!(sentences(&effects)[0].starts_with("not configured: there is no key"), "{effects:?}");
+    assert!(!desk.wait(60).contains(&Effect::Connect));
+    assert!(desk.take([usable()]).contains(&Effect::Connect));
+}
+
+#[test]
+fn what_is_serious_is_said_before_the_connection_and_a_hint_last() {
+    let now = moment(Duration::from_secs(1_000), Duration::ZERO, 1);
+    let trouble = Some("no space".to_owned());
+    let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), trouble, 1, &now);
+    let said = sentences(
+        &agent.handle(&now, [Input::Begin { left_clean: None }, Input::Offline(Reason::Refused { code: 5 })]),
+    );
+    assert!(said[0].starts_with("commands are refused: no space; not connected: login refused"), "{said:?}");
+    assert!(said[0].contains(" (hint: ") && said[0].ends_with(')'), "{said:?}");
 }
 
 #[test]

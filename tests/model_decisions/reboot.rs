@@ -314,11 +314,11 @@ fn an_answer_to_the_asking_proves_nothing_and_explains_the_failure() {
     desk.hear(reboot("r"));
     desk.wait(5);
     let effects = desk.take([answer("r", Err("an update runs"))]);
-    assert_eq!(sentences(&effects), ["connected; no reboot so far: an update runs"]);
+    assert_eq!(sentences(&effects), ["no reboot so far: an update runs; connected"]);
     assert_eq!(status_of(&desk.boots(), "r"), Some(200), "the machine rebooted all the same");
     desk.hear(reboot("r2"));
     desk.wait(10);
-    assert_eq!(sentences(&desk.take([answer("r2", Err("once more"))])), ["connected; no reboot so far: once more"]);
+    assert_eq!(sentences(&desk.take([answer("r2", Err("once more"))])), ["no reboot so far: once more; connected"]);
     assert_eq!(sentences(&desk.wait(300)), ["connected"]);
     desk.hear(reboot("r3"));
     let effects = desk.wait(310);

@@ -127,6 +127,27 @@ async fn a_disk_that_is_full_at_the_start_is_one_that_may_have_space_later() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_read_only_at_the_start_is_used_once_it_is_not() {
+    let mut device = Device::new(Setup { answers: "events", ..Setup::default() }).await;
+    let disk = SmallDisk::mount(device.path("state"));
+    // First without a journal, then with one.
+    for id in ["c-1", "c-2"] {
+        disk.remount("ro");
+        let process = Process::online(&mut device).await;
+        device.send(&format!("count/{id}"), "").await;
+        let refused = device.answer(id, 503).await;
+        let why = refused["payload"]["error"].as_str().expect("a reason");
+        assert!(why.contains("Read-only file system") && why.contains("make this file system writable"), "{why}");
+        disk.remount("rw");
+        logged(&device, "the journal can be written again").await;
+        device.send(&format!("count/{id}"), "").await;
+        device.answer(id, 200).await;
+        process.stop().await;
+        std::fs::remove_file(device.path("log")).expect("the log");
+    }
+}
+
+#[tokio::test]
 async fn a_failing_sync_refuses_what_needs_it_and_heals_when_it_works_again() {
     let device = Device::new(Setup { answers: "events", ..Setup::default() }).await;
     let mut outage = Outage::coming(device).await;
@@ -164,6 +185,12 @@ impl SmallDisk {
             }
         };
         assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
+    }
+
+    fn remount(&self, how: &str) {
+        let option = format!("remount,{how}");
+        let done = Command::new("mount").args(["-o", &option]).arg(&self.0).status().expect("mount(8) starts");
+        assert!(done.success(), "{option}");
     }
 
     fn make_space(&self) {

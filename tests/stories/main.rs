@@ -15,6 +15,7 @@ mod config;
 mod connection;
 mod disk;
 mod ends;
+mod key;
 mod kill;
 mod living;
 mod local;

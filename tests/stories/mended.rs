@@ -40,7 +40,7 @@ async fn a_local_interface_that_could_not_be_opened_is_there_once_its_folder_is_
     set_mode(&device.path("run"), 0o777);
     let process = Process::start_with(&device, &[("NOTIFY_SOCKET", notify_path.to_str().expect("UTF-8"))]);
     device.wait_until_ready().await;
-    let sentence = told(&notify, |text| text.contains("connected; no local interface: ")).await;
+    let sentence = told(&notify, |text| text.starts_with("STATUS=no local interface: ")).await;
     assert!(sentence.contains("must be our own and closed to others' writing"), "{sentence}");
     assert_eq!(run(&device, &["status"]).await.code, 69);
     // Long enough for a second try, which says nothing new.

@@ -70,6 +70,15 @@ impl Process {
         kill_process(pid(&self.child), Signal::TERM).expect("our child");
     }
 
+    /// SIGSTOP, until [`Self::thaw`]: there, and doing nothing.
+    pub(crate) fn freeze(&self) {
+        kill_process(pid(&self.child), Signal::STOP).expect("our child");
+    }
+
+    pub(crate) fn thaw(&self) {
+        kill_process(pid(&self.child), Signal::CONT).expect("our child");
+    }
+
     /// SIGHUP: read the configuration again.
     pub(crate) fn hang_up(&self) {
         kill_process(pid(&self.child), Signal::HUP).expect("our child");

@@ -79,10 +79,15 @@ async fn a_key_that_is_missing_is_waited_for() {
     let mut device = Device::new(Setup::default()).await;
     let (key, aside) = (device.path("etc/keys/device.key"), device.path("aside"));
     fs::rename(&key, &aside).expect("moved away");
+    let log = Log::listen();
     device.start();
-    let told = status(&device, |status| problem(&status["problems"], "key").is_some()).await;
-    let text = problem(&told["problems"], "key").expect("a problem");
-    assert!(text.contains(&key.display().to_string()), "{text}");
+    let told = status(&device, |status| status["state"] == "not configured").await;
+    assert!(told["sentence"].as_str().is_some_and(|text| text.contains("`sudo twinagent keygen`")), "{told}");
+    assert_eq!(told["problems"], json!([]), "that is a state, not a fault");
+    tokio::time::sleep(NOTICED).await;
+    let lines = log.text();
+    let about_key: Vec<_> = lines.lines().filter(|line| line.contains(&key.display().to_string())).collect();
+    assert!(about_key.len() == 1 && about_key[0].contains("INFO"), "once, and nothing is tried: {lines}");
     assert_eq!(device.logins().await, 0);
     // One that others could read is not taken either, and the way to mend it is told.
     fs::set_permissions(&aside, fs::Permissions::from_mode(0o644)).expect("a mode");
@@ -142,7 +147,8 @@ async fn a_new_install_reaches_for_nobody_and_goes_on_when_it_is_set_up() {
     let below = ["strace", "--daemonize", "--follow-forks", "--quiet=all", &output, "--trace=%network"];
     let process = Process::start_below(&device, &below, &[]);
     let told = status(&device, |status| status["state"] == "not configured").await;
-    assert!(told["sentence"].as_str().is_some_and(|text| text.contains("[cloud]")), "{told}");
+    let what_to_do = |text: &str| text.contains("`sudo twinagent setup`") && text.contains("[cloud]");
+    assert!(told["sentence"].as_str().is_some_and(what_to_do), "{told}");
     assert_eq!(told["problems"], json!([]), "that is a state, not a fault");
     // What needs no cloud works, and waits for none.
     assert_eq!(done(&device, &["invoke", "echo", "7"]).await, "7\n");

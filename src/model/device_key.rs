@@ -1,0 +1,54 @@
+//! The device's key, as the agent knows it: its public half and where it comes from, or why there is none.
+//!
+//! The private half never comes here, so all of this may be told to whoever may ask.
+
+use serde_json::{Value, json};
+
+/// What was found when the key was last looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceKey {
+    /// The service manager passed it to the daemon, and nobody else can read it. Else it is a file.
+    pub is_credential: bool,
+    pub path: String,
+    /// Where a key that is a file is looked for: tells daemons of different folders apart.
+    pub folder: String,
+    pub found: Found,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    Usable {
+        /// `SubjectPublicKeyInfo` in PEM.
+        public: String,
+        /// `ES256` or `RS256`.
+        algorithm: &'static str,
+    },
+    /// The device has none yet. That is a state, not a fault.
+    Absent,
+    /// In words for people.
+    Unusable(String),
+}
+
+impl DeviceKey {
+    pub fn is_absent(&self) -> bool {
+        self.found == Found::Absent
+    }
+
+    /// As local callers are told of it.
+    pub fn document(&self) -> Value {
+        let mut document = json!({
+            "source": if self.is_credential { "credential" } else { "file" },
+            "path": self.path,
+            "folder": self.folder,
+        });
+        match &self.found {
+            Found::Usable { public, algorithm } => {
+                document["publicKey"] = json!(public);
+                document["algorithm"] = json!(algorithm);
+            }
+            Found::Absent => {}
+            Found::Unusable(why) => document["trouble"] = json!(why),
+        }
+        document
+    }
+}

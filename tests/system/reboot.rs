@@ -247,7 +247,7 @@ fn a_helper_that_does_not_listen_is_named_and_does_nothing_later() {
     cloud.send("rebootDevice/r-1", "");
     eventually("a request lies there", || is_asked(machine).then_some(()));
     machine.sh("systemctl restart twinagent");
-    wait_for_status(&device, "nobody took the request for it; hint: ");
+    wait_for_status(&device, "nobody took the request for it; hint: only if reboots by the agent are wanted");
     assert!(!is_asked(machine));
     machine.sh("systemctl enable --now twinagent-reboot.path");
     cloud.wait_for_login(1);

@@ -17,6 +17,7 @@ readonly OUT=target/debian MADE=target/package
 readonly MAX_BINARY=$((8 * 1024 * 1024)) MAX_PACKAGE=$((3 * 1024 * 1024))
 # What Debian 12 has, the oldest that is served. The programs ask for less; Depends names what.
 readonly NEWEST_GLIBC=2.36 DEPENDS_GLIBC=2.34
+readonly BRIDGE_SYNOPSIS='Stand-in Cloud IoT Core for demos and tests of twinagent'
 
 die() {
     echo "packaging/build.sh: $*" >&2
@@ -110,6 +111,17 @@ compile() {
     echo "$1 for $arch: $size bytes, $needs"
 }
 
+# describe FILE SYNOPSIS: gives the package a synopsis of its own. cargo-deb knows only the one of Cargo.toml, also for
+# the second package that is made of it.
+describe() {
+    local tree=$MADE/described
+    rm -rf "$tree"
+    dpkg-deb --raw-extract "$1" "$tree"
+    sed -i "s|^Description: .*|Description: $2|" "$tree/DEBIAN/control"
+    SOURCE_DATE_EPOCH=$epoch dpkg-deb --root-owner-group -Zxz --build "$tree" "$1" >/dev/null
+    rm -rf "$tree"
+}
+
 # package NAME FEATURES [OPTION…]: what stands in the file, then the file, and looks at it.
 package() {
     local name=$1 features=$2 file depends size
@@ -120,6 +132,7 @@ package() {
     file=$(SOURCE_DATE_EPOCH=$epoch cargo-deb --quiet --no-build --locked --target "$triple" ${version:+--deb-version "$version"} "$@" \
         --output "$OUT/${version:+$version/}")
     if [ -n "$version" ]; then find $MADE -maxdepth 1 -name '*.deb' -exec mv -f -t "$OUT" {} +; fi
+    if [ "$name" = twinagent-bridge ]; then describe "$file" "$BRIDGE_SYNOPSIS"; fi
     [ "$(dpkg-deb --field "$file" Architecture)" = "$arch" ] || die "$file is not for $arch"
     depends=$(dpkg-deb --field "$file" Depends)
     case $depends in *:a* | *-cross*) die "$file depends on the cross compiler's libraries: $depends" ;; esac

@@ -1,4 +1,4 @@
-//! A machine where the package was installed, and nobody has touched anything since.
+//! Installing: a machine that nobody has touched since, and machines that had something in its way before.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -42,4 +42,87 @@ fn untouched(suite: Suite) {
     assert_eq!(machine.packets(), 0, "packets were sent");
     machine.order(["bash", "-c", &format!("echo >/dev/tcp/{}/9", machine.host_address())]).run();
     assert_ne!(machine.packets(), 0, "packets are not counted");
+}
+
+#[test]
+fn an_account_that_was_made_for_other_ends_is_refused_with_the_remedy() {
+    const GROUP: &str = "twinagent:x:901:";
+    for suite in Suite::ALL {
+        let mut machine = Machine::plain(suite);
+        let package = machine.bring(&Package::under_test());
+        machine.boot();
+        let install = || machine.order(["dpkg", "--install", &package]).run();
+        let refused = |words: &str| {
+            let told = install();
+            assert_ne!(told.code, 0, "{told:?}");
+            let sentences: Vec<_> = told.err.lines().filter(|line| line.starts_with("twinagent: ")).collect();
+            assert!(
+                matches!(sentences[..], [one] if one.contains(words) && one.ends_with(", and install again.")),
+                "{told:?}"
+            );
+            assert_ne!(machine.order(["test", "-e", "/usr/bin/twinagent"]).run().code, 0, "it was unpacked");
+        };
+        let (passwd, group) = (machine.read("/etc/passwd"), machine.read("/etc/group"));
+        let accounts = |user: &str, its_group: &str| {
+            machine.write("/etc/passwd", &format!("{passwd}{user}\n").replace("\n\n", "\n"));
+            machine.write("/etc/group", &format!("{group}{its_group}\n").replace("\n\n", "\n"));
+        };
+        for (user, its_group, words) in [
+            ("twinagent:x:901:901::/:/bin/bash", GROUP, "has a login shell (/bin/bash); take it away (usermod --shell"),
+            ("twinagent:x:901:901::/:", GROUP, "has a login shell (/bin/sh)"),
+            ("twinagent:x:1500:901::/:/usr/sbin/nologin", GROUP, "is no system user (uid 1500)"),
+            ("twinagent:x:0:901::/:/usr/sbin/nologin", GROUP, "is no system user (uid 0)"),
+            ("twinagent:x:901:65534::/:/usr/sbin/nologin", "", "the primary group of the user twinagent is not"),
+            ("", "twinagent:x:901:daemon,games", "has members (daemon,games)"),
+            ("", "twinagent:x:1500:", "is no system group (gid 1500)"),
+            ("joe:x:902:901::/:/bin/sh", GROUP, "is the primary group of joe"),
+        ] {
+            accounts(user, its_group);
+            refused(words);
+        }
+        accounts("twinagent:x:901:901::/:/usr/sbin/nologin", GROUP);
+        for place in ["echo mine >/etc/twinagent", "ln -s /nowhere /etc/twinagent"] {
+            machine.sh(place);
+            refused("/etc/twinagent is no folder; move it away");
+            machine.sh("rm /etc/twinagent");
+        }
+
+        // An account such as a purge leaves behind is taken as it is.
+        assert_eq!(install().code, 0);
+        assert_eq!(machine.sh("stat -c '%U %u %G %g' /var/lib/twinagent"), "twinagent 901 twinagent 901");
+        assert_eq!(machine.sh("systemctl is-active twinagent.service"), "active");
+    }
+}
+
+#[test]
+fn units_that_were_masked_before_stay_so_and_nothing_complains() {
+    const UNITS: &str = "twinagent.service twinagent-reboot.path";
+    for suite in Suite::ALL {
+        let mut machine = Machine::plain(suite);
+        let package = machine.bring(&Package::under_test());
+        machine.boot();
+        machine.sh(&format!("systemctl mask {UNITS}"));
+        let told = machine.order(["dpkg", "--install", &package]).run();
+        assert_eq!(told.code, 0, "{told:?}");
+        // What systemd-sysusers has made it tells there, too.
+        let said: Vec<_> = told.err.lines().filter(|line| !line.starts_with("Creating ")).collect();
+        let expected = ["twinagent-reboot.path", "twinagent.service"]
+            .map(|unit| format!("twinagent: {unit} is masked and stays so."));
+        assert_eq!(said, expected);
+        let states = |word: &str| machine.order(["sh", "-c", &format!("systemctl {word} {UNITS}")]).run().out;
+        assert_eq!(
+            (states("is-enabled"), states("is-active")),
+            ("masked\nmasked\n".into(), "inactive\ninactive\n".into())
+        );
+
+        // An upgrade leaves it at that, and what is no longer masked is not enabled behind anybody's back.
+        machine.sh(&format!("systemctl unmask {UNITS}"));
+        machine.order(["dpkg", "--install", &package]).done();
+        assert_eq!(
+            (states("is-enabled"), states("is-active")),
+            ("disabled\ndisabled\n".into(), "inactive\ninactive\n".into())
+        );
+        machine.sh(&format!("systemctl enable --now {UNITS}"));
+        assert_eq!(states("is-active"), "active\nactive\n");
+    }
 }

@@ -12,6 +12,7 @@
 mod harness;
 
 mod configuration;
+mod credential;
 mod day_one;
 mod endurance;
 mod install;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Device, Machine, Suite, eventually};
+use crate::harness::{Device, Machine, Package, Suite, eventually};
 
 /// No waiting for anything but what the stories are about.
 const HELPER: &str = "[reboot]\nmode = \"helper\"\nmin_uptime = \"0s\"\nmin_interval = \"0s\"\ngrace = \"2s\"\n";
@@ -199,6 +199,51 @@ fn what_is_not_a_fresh_request_of_the_agent_reboots_nothing() {
     cloud.wait_for_answer("r-1", 200);
 }
 
+/// systemd cannot watch such a link: the path unit fails, and would stay so.
+#[test]
+fn a_link_to_itself_makes_nobody_deaf_for_good() {
+    const UNIT: &str = "twinagent-reboot.path";
+    let plant = "cd /run/twinagent-reboot && until ln -s request request; do sleep 0.01; done";
+    for suite in BOTH {
+        let device = Device::online(suite, HELPER);
+        let Device { machine, cloud } = &device;
+        let boot = machine.boot_id().expect("it runs");
+        let listens = || machine.property(UNIT, "ActiveState") == "active" && !is_asked(machine);
+
+        // Whoever goes on with it costs root a run in two seconds, and no more.
+        let keep_planting = format!("while :; do {plant}; done 2>/dev/null");
+        let told = machine.order(["timeout", "6", "sh", "-c", &keep_planting]).by("twinagent").run();
+        assert_eq!(told.code, 124, "{told:?}");
+        eventually("it listens again", || listens().then_some(()));
+        let failures = machine.journal(&[&format!("--unit={UNIT}"), "--boot"]).matches("levels of symbolic").count();
+        assert!((2..8).contains(&failures), "{failures} times");
+        let runs = helper_log(machine).matches("was removed and not obeyed").count();
+        assert!((2..8).contains(&runs), "{runs} runs for {failures} failures");
+
+        // What an administrator has switched off stays off, also when the link comes while the helper is at work.
+        machine.order(["sh", "-c", plant]).by("twinagent").done();
+        eventually("it has failed", || (machine.property(UNIT, "ActiveState") == "failed").then_some(()));
+        machine.sh(&format!("systemctl mask --now {UNIT}"));
+        let is_idle = || machine.property("twinagent-reboot.service", "SubState") == "failed" && !is_asked(machine);
+        eventually("the helper is done with it", || is_idle().then_some(()));
+        assert_ne!(machine.property(UNIT, "ActiveState"), "active");
+        machine.sh(&format!("systemctl unmask {UNIT}; systemctl start {UNIT}; systemctl stop {UNIT}"));
+        machine.order(["sh", "-c", plant]).by("twinagent").done();
+        assert_eq!(machine.property(UNIT, "ActiveState"), "inactive");
+
+        // Nobody listens, so the link lies there; installing anew clears it away.
+        assert!(machine.order(["test", "-L", "/run/twinagent-reboot/request"]).run().code == 0);
+        let package = machine.bring(&Package::under_test());
+        machine.order(["apt-get", "install", "--yes", "--reinstall", &package]).done();
+        assert!(listens());
+        let logins = cloud.logins();
+        cloud.send("rebootDevice/r-1", "");
+        machine.wait_for_reboot(&boot);
+        cloud.wait_for_login(logins);
+        cloud.wait_for_answer("r-1", 200);
+    }
+}
+
 #[test]
 fn a_helper_that_does_not_listen_is_named_and_does_nothing_later() {
     let device = Device::online(Suite::Bookworm, HELPER);
@@ -208,7 +253,7 @@ fn a_helper_that_does_not_listen_is_named_and_does_nothing_later() {
     cloud.send("rebootDevice/r-1", "");
     eventually("a request lies there", || is_asked(machine).then_some(()));
     machine.sh("systemctl restart twinagent");
-    wait_for_status(&device, "nobody took the request for it; hint: ");
+    wait_for_status(&device, "nobody took the request for it; hint: only if reboots by the agent are wanted");
     assert!(!is_asked(machine));
     machine.sh("systemctl enable --now twinagent-reboot.path");
     cloud.wait_for_login(1);

@@ -1,6 +1,6 @@
 //! Taking the package away: what stops, what stays, what is gone, and that it can come back.
 
-use crate::harness::{Device, Package, Suite};
+use crate::harness::{Device, Machine, Package, Suite};
 
 /// Prints the processes of the agent.
 const PROCESSES: &str = "find /proc -maxdepth 1 -user twinagent";
@@ -43,5 +43,45 @@ fn what_is_removed_stops_and_comes_back_as_the_same_device_and_what_is_purged_is
         assert!(machine.sh("twinagent status").starts_with("not configured"));
         assert!(machine.order(["twinagent", "pubkey"]).run().code != 0, "the key is gone");
         assert_eq!(cloud.logins(), logins);
+    }
+}
+
+#[test]
+fn a_purge_follows_links_to_what_is_ours_and_takes_nothing_else() {
+    for suite in Suite::ALL {
+        let mut machine = Machine::installed(suite);
+        machine.boot();
+        // All of it on another disk: state by a mount, since systemd takes no link there.
+        machine.sh(
+            "twinagent keygen; cd /etc/twinagent; touch conf.d/10-mine.toml; systemctl stop twinagent; mkdir /data
+             mv /var/lib/twinagent /data/state; mkdir /var/lib/twinagent; mount --bind /data/state /var/lib/twinagent
+             mv /etc/twinagent /data/agent; ln -s /data/agent /etc/twinagent
+             mv /data/agent/keys /data/keys; ln -s /data/keys /data/agent/keys
+             touch /data/keys/foreign.key /data/agent/foreign; systemctl start twinagent",
+        );
+        assert!(machine.sh("ls /data/state /data/keys").contains("device.key"));
+        let purge = || machine.order(["dpkg", "--purge", "twinagent"]).run();
+        let told = purge();
+        assert_eq!((told.code, told.err.as_str()), (0, ""), "{told:?}");
+        let left = "/data\n/data/agent\n/data/agent/foreign\n/data/keys\n/data/keys/foreign.key\n/data/state";
+        assert_eq!(machine.sh("find /data | sort; umount /var/lib/twinagent"), left);
+        assert_ne!(machine.order(["test", "-L", "/etc/twinagent"]).run().code, 0);
+
+        // Where somebody else could have put something, or nothing is ours, it stays, and that is said.
+        for make in
+            ["cp /usr/share/twinagent/twinagent.toml /data/agent; chown daemon /data/agent", "mkdir /data/agent/conf.d"]
+        {
+            let package = machine.bring(&Package::under_test());
+            machine.order(["dpkg", "--install", &package]).done();
+            machine.sh(&format!(
+                "rm -r /etc/twinagent /data/agent; mkdir /data/agent; {make}; ln -s /data/agent /etc/twinagent"
+            ));
+            let before = machine.sh("find /data/agent");
+            let told = purge();
+            let words = "twinagent: /etc/twinagent is a link; what is in /data/agent stays.";
+            assert!(told.code == 0 && told.err.contains(words), "{told:?}");
+            assert_eq!(machine.sh("find /data/agent"), before);
+            assert_ne!(machine.order(["test", "-L", "/etc/twinagent"]).run().code, 0);
+        }
     }
 }

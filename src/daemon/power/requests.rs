@@ -13,7 +13,8 @@ use crate::model::now::{BootId, BootInstant};
 use crate::model::reboot::plan::Plan;
 
 /// Root's side takes a request within moments.
-const NOT_TAKEN: &str = "nobody took the request for it; hint: `sudo systemctl enable --now twinagent-reboot.path`";
+const NOT_TAKEN: &str = "nobody took the request for it; hint: only if reboots by the agent are wanted, unmask \
+                         twinagent-reboot.path and `sudo systemctl enable --now twinagent-reboot.path`";
 
 pub(super) struct Helper {
     places: Places,

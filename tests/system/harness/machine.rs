@@ -151,9 +151,12 @@ impl Machine {
     /// Shuts it down as a person would, and waits until it is off.
     #[track_caller]
     pub(crate) fn shut_down(&mut self) {
-        self.order(["systemctl", "poweroff"]).run();
-        let power = self.power.as_mut().expect("it is on");
-        within(PATIENCE, "the machine goes off", || power.is_off().then_some(()));
+        // apt holds its lock against shutdowns for a moment longer than it works, and a newer systemd heeds it for root too.
+        let mut is_taken = false;
+        within(PATIENCE, "the machine goes off", || {
+            is_taken = is_taken || self.order(["systemctl", "poweroff"]).run().code == 0;
+            self.power.as_mut().expect("it is on").is_off().then_some(())
+        });
         self.power = None;
     }
 

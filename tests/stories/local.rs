@@ -397,7 +397,7 @@ async fn a_daemon_that_is_frozen_is_told_from_one_that_is_gone() {
     let mut device = Device::new(Setup::default()).await;
     let process = Process::online(&mut device).await;
     process.freeze();
-    let asked = std::time::Duration::from_secs(20);
+    let asked = Duration::from_secs(20);
     let told = tokio::time::timeout(asked, run(&device, &["status"])).await.expect("nobody waits for ever");
     assert_eq!((told.code, told.out.as_str()), (69, ""));
     assert!(told.err.starts_with("twinagent: the daemon gave no answer within 10 s\nhint: "), "{}", told.err);

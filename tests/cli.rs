@@ -258,7 +258,7 @@ fn a_key_is_made_once_kept_to_its_owner_and_never_replaced() {
     let bits = fs::metadata(device.path("keys/device.key")).expect("the key").permissions().mode() & 0o777;
     assert!(bits == 0o600 || bits == 0o640, "{bits:o}");
 
-    let whose = "no daemon runs; this is the key in keys/device.key\n".to_owned();
+    let whose = "no daemon answers; this is the key in keys/device.key\n".to_owned();
     assert_eq!(device.run(&["pubkey"]), Told { code: 0, out: made.out.clone(), err: whose });
     let again = device.run(&["keygen"]);
     assert_eq!((again.code, again.out.as_str()), (1, ""));

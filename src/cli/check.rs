@@ -68,7 +68,9 @@ pub(super) fn verdict(
 
 /// The key in a few words, unless it cannot be used; then why.
 fn key(folders: &Folders) -> (Option<String>, Vec<String>) {
-    if let Some(theirs) = daemon_key::credential(folders) {
+    let theirs = daemon_key::ask(folders);
+    let is_asked = theirs.is_ok();
+    if let Some(theirs) = theirs.ok().flatten().filter(|theirs| theirs.is_credential) {
         let origin = theirs.origin();
         return match theirs.usable() {
             Ok(key) => (Some(format!("key {} ({origin})", key.algorithm)), Vec::new()),
@@ -81,6 +83,10 @@ fn key(folders: &Folders) -> (Option<String>, Vec<String>) {
             None => (Some(format!("key {:?}", key.algorithm())), Vec::new()),
         },
         Err(failure) => match unchecked(&failure) {
+            // It may have one that nobody else can see.
+            Some(_) if !is_asked => {
+                (Some("key not checked, the daemon that runs cannot be asked for its own".to_owned()), Vec::new())
+            }
             Some(words) => (Some(words.to_owned()), Vec::new()),
             None => (None, failure.lines()),
         },

@@ -32,11 +32,17 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) 
 fn public_key(folders: &Folders) -> Result<PublicKey, Failure> {
     let instead = match daemon_key::ask(folders) {
         Ok(Some(key)) if key.is_credential || key.public.is_ok() => {
+            // A file that was just replaced counts from the next login on, whatever the daemon has seen of it.
+            let newer = device_key(folders).ok().map(|(_, own)| PublicKey::from(&own));
+            if let Some(newer) = newer.filter(|own| !key.is_credential && key.public.as_ref() != Ok(own)) {
+                output::note(&format!("the key in {}, which the running daemon has not read yet", key.path))?;
+                return Ok(newer);
+            }
             output::note(&key.origin())?;
             return key.usable();
         }
         Ok(Some(_)) => "the running daemon has no key that it can use".to_owned(),
-        Ok(None) => "no daemon runs".to_owned(),
+        Ok(None) => "no daemon answers".to_owned(),
         Err(error) => format!("the daemon cannot be asked for its key ({error})"),
     };
     let (path, key) = device_key(folders)?;

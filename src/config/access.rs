@@ -3,6 +3,7 @@
 //! Judges by owner, group and mode of the file and of each folder on the way to it. A file or folder with an access
 //! control list is taken to be open: what stands in it is its owner's decision.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
@@ -16,10 +17,12 @@ use super::account::{Account, GROUP};
 /// What `ProtectHome=` hides from a service (systemd.exec(5)).
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 
+const KEEP_ELSEWHERE: &str = "keep the file in /etc/twinagent";
+
 /// Who is to be able to read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
-    /// It and nobody else.
+    /// The daemon and nobody else.
     Daemon,
     Everybody,
 }
@@ -51,10 +54,16 @@ impl Obstacle {
         if mode.trailing_zeros() >= 9 && HOMES.iter().any(|home| at == Path::new(home)) {
             return Self::hidden(path, at);
         }
+        // Folders further up are not the key's own, and others have to get through.
+        let is_own = path.parent() == Some(at);
         let mend = match (readers, facts.is_dir()) {
-            (Readers::Daemon, true) => format!("mend it with: chown root:{GROUP} {place} && chmod 0750 {place}"),
+            // A home is opened to nobody.
+            (_, true) if HOMES.iter().any(|home| at.starts_with(home)) => KEEP_ELSEWHERE.to_owned(),
+            (Readers::Daemon, true) if is_own => {
+                format!("mend it with: chown root:{GROUP} {place} && chmod 0750 {place}")
+            }
             (Readers::Daemon, false) => format!("mend it with: chown root:{GROUP} {place} && chmod 0640 {place}"),
-            (Readers::Everybody, true) => format!("mend it with: chmod a+rx {place}"),
+            (_, true) => format!("mend it with: chmod a+rx {place}"),
             (Readers::Everybody, false) => format!("mend it with: chmod a+r {place}"),
         };
         let (owner, group) = (facts.uid(), facts.gid());
@@ -69,7 +78,7 @@ impl Obstacle {
         Self {
             path: path.to_owned(),
             why: format!("the unit hides {} from the service (ProtectHome=)", home.display()),
-            mend: "keep the file in /etc/twinagent".to_owned(),
+            mend: KEEP_ELSEWHERE.to_owned(),
         }
     }
 }
@@ -95,7 +104,7 @@ pub fn obstacle(path: &Path, readers: Readers, whom: &Account, hides_homes: bool
         }
         _ => None,
     };
-    let folders = ways().flat_map(|way| way.ancestors().skip(1)).collect::<std::collections::BTreeSet<_>>();
+    let folders = ways().flat_map(|way| way.ancestors().skip(1)).collect::<BTreeSet<_>>();
     let on_the_way = folders.into_iter().find_map(|folder| blocked(folder, 0o1));
     let wanted = if given.is_dir() { 0o5 } else { 0o4 };
     on_the_way.or_else(|| blocked(&given, wanted))
@@ -172,6 +181,12 @@ mod tests {
         let told = found(Readers::Everybody).expect("the folder is closed");
         assert!(told.contains(&format!("may not go through {} (mode 0700, owner ", inner.display())), "{told}");
         assert!(told.ends_with(&format!("mend it with: chmod a+rx {}", inner.display())), "{told}");
+        let told = found(Readers::Daemon).expect("the folder is closed");
+        assert!(told.ends_with(&format!("chmod 0750 {}", inner.display())), "its own folder: {told}");
+        set_mode(folder.path(), 0o700);
+        let told = found(Readers::Daemon).expect("the folder above is closed");
+        assert!(told.ends_with(&format!(": chmod a+rx {}", folder.path().display())), "no folder of its own: {told}");
+        set_mode(folder.path(), 0o755);
         set_mode(&inner, 0o711);
         assert_eq!(found(Readers::Everybody), None);
         assert!(obstacle(&inner, Readers::Everybody, &stranger(), false).is_some(), "to be listed it must be readable");

@@ -48,19 +48,16 @@ pub(super) async fn read(
 
 /// The key, and what may be told of it; the error is why it cannot be used.
 fn key(folders: &Folders) -> (DeviceKey, Result<Key, String>) {
-    let (path, key) = match key_file::read(folders) {
-        Ok(file) => {
-            let key = Key::parse(&file.text);
-            let why = |error: &dyn std::fmt::Display, hint| format!("{}: {error}; hint: {hint}", file.path.display());
-            let key = key.map_err(|error| why(&error, error.hint()));
-            (file.path.clone(), key.map_err(|why| (false, why)))
-        }
-        Err(error) => (error.path().to_owned(), Err((matches!(error, KeyFileError::Absent(_)), error.in_words()))),
-    };
+    let file = key_file::read(folders);
+    let path = file.as_ref().map_or_else(|error| error.path().to_owned(), |file| file.path.clone());
+    let is_absent = matches!(file, Err(KeyFileError::Absent(_)));
+    let key = file.map_err(|error| error.in_words()).and_then(|file| {
+        Key::parse(&file.text).map_err(|error| format!("{}: {error}; hint: {}", path.display(), error.hint()))
+    });
     let found = match &key {
         Ok(key) => Found::Usable { public: key.public_pem(), algorithm: name(key.algorithm()) },
-        Err((true, _)) => Found::Absent,
-        Err((false, why)) => Found::Unusable(why.clone()),
+        Err(_) if is_absent => Found::Absent,
+        Err(why) => Found::Unusable(why.clone()),
     };
     let facts = DeviceKey {
         is_credential: folders.credentials.as_ref().is_some_and(|folder| path.starts_with(folder)),
@@ -68,7 +65,7 @@ fn key(folders: &Folders) -> (DeviceKey, Result<Key, String>) {
         folder: folders.keys().display().to_string(),
         found,
     };
-    (facts, key.map_err(|(_, why)| why))
+    (facts, key)
 }
 
 /// As in RFC 7518 3.1. A key has one of these two.

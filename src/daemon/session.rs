@@ -11,7 +11,7 @@ use crate::dialect::iotcore::IotCore;
 use crate::dialect::{Dialect, EncodeError};
 use crate::model::agent::Input;
 use crate::model::cloud::{CloudLimits, Outbound};
-use crate::model::device_key::DeviceKey;
+use crate::model::device_key::{DeviceKey, Found};
 use crate::model::digest::Digest;
 use crate::model::now::Now;
 use crate::model::outbox::WINDOW;
@@ -33,7 +33,7 @@ pub(super) struct Session {
     seen: Option<Result<Digest, String>>,
     /// The key that was last told.
     key: Option<DeviceKey>,
-    /// A key that is missing now has been lost.
+    /// There was one that could be used: if it is missing now, it has been lost.
     has_had_key: bool,
 }
 
@@ -105,7 +105,7 @@ impl Session {
 
     /// What is new about the key.
     fn news(&mut self, key: DeviceKey) -> Option<Input> {
-        self.has_had_key |= !key.is_absent();
+        self.has_had_key |= matches!(key.found, Found::Usable { .. });
         if self.key.as_ref() == Some(&key) {
             return None;
         }

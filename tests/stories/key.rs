@@ -52,7 +52,21 @@ async fn a_credential_is_told_by_the_daemon_and_no_second_key_is_made() {
     process.stop().await;
     let told = run(&device, &["pubkey"]).await;
     assert_eq!(told.out, second.out);
-    assert!(told.err.starts_with("no daemon runs; this is the key in /"), "{}", told.err);
+    assert!(told.err.starts_with("no daemon answers; this is the key in /"), "{}", told.err);
+}
+
+#[tokio::test]
+async fn a_key_in_a_file_is_told_as_it_lies_there() {
+    let mut device = Device::new(Setup::default()).await;
+    let process = Process::online(&mut device).await;
+    let before = run(&device, &["pubkey"]).await;
+    assert!(before.err.starts_with("the key of the running daemon, /"), "{}", before.err);
+    // Whether the daemon has noticed it by then or not.
+    let (key, other) = (device.path("etc/keys/device.key"), device.path("other.key"));
+    let made = done(&device, &["keygen", "--out", &other.display().to_string()]).await;
+    fs::rename(&other, &key).expect("in its place");
+    assert_eq!(done(&device, &["pubkey"]).await, made, "it is what the next login is made with");
+    process.stop().await;
 }
 
 #[tokio::test]

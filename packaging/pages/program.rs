@@ -119,7 +119,8 @@ mod tests {
     fn every_command_and_every_option_stands_in_the_page() {
         let page = agent();
         let missing = |command: &Command, path: &str| -> Vec<String> {
-            let chapter = page.contains(&format!(".SS \"{path} {}\"\n", command.get_name()));
+            let name = command.get_name().replace('-', "\\-");
+            let chapter = page.contains(&format!(".SS \"{path} {name}\"\n"));
             let options = command.get_arguments().filter_map(Arg::get_long).filter(|long| {
                 let long = long.replace('-', "\\-");
                 !page.contains(&format!("\\fB\\-\\-{long}\\fP"))

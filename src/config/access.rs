@@ -83,7 +83,7 @@ impl Obstacle {
     }
 }
 
-/// What keeps this account from reading a file or listing a folder. `hides_homes`: see [`HOMES`].
+/// What keeps this account from reading a file or listing a folder. `hides_homes`: see `HOMES`.
 ///
 /// `None` also where that cannot be found out; that the path leads nowhere is no business of this function.
 pub fn obstacle(path: &Path, readers: Readers, whom: &Account, hides_homes: bool) -> Option<Obstacle> {

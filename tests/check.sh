@@ -210,7 +210,7 @@ system_stories() {
         return 1
     fi
     # Machines wait for the disk more than for a processor.
-    bounded 15m cargo test --locked --all-features --test system -- --test-threads=3 "$@"
+    bounded 15m cargo test --locked --all-features --test system -- --test-threads=4 "$@"
 }
 
 # The daemon ended at every system call of a reboot.

@@ -1,8 +1,10 @@
 //! `rebootDevice` on an installed machine, which really goes down: asked of the helper by REST, proved by the boot id.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::harness::{Device, Machine, Package, Suite, eventually};
+use crate::harness::{Device, Machine, Package, Suite, eventually, within};
 
 /// No waiting for anything but what the stories are about.
 const HELPER: &str = "[reboot]\nmode = \"helper\"\nmin_uptime = \"0s\"\nmin_interval = \"0s\"\ngrace = \"2s\"\n";
@@ -261,4 +263,31 @@ fn a_helper_that_does_not_listen_is_named_and_does_nothing_later() {
     cloud.wait_for_answer("last", 200);
     assert_eq!((machine.boots(), machine.boot_id()), (1, boot));
     assert_eq!(helper_log(machine).matches("asked for a reboot").count(), 0);
+}
+
+/// The time that a machine has for going down, and the time for noticing that it has not.
+const OVER: Duration = Duration::from_secs(6 * 60);
+
+#[test]
+fn a_reboot_that_never_comes_has_failed_and_the_next_one_may_come() {
+    let mut device = Device::online(Suite::Trixie, HELPER);
+    let Device { machine, cloud } = &mut device;
+    let boot = machine.boot_id().expect("it runs");
+    machine.sh("systemctl stop twinagent-reboot.path");
+    cloud.send("rebootDevice/r-1", "");
+    cloud.wait_for_answer("r-1", 202);
+    let failed = || Some(cloud.twin()).filter(|twin| twin["commands"]["r-1"]["status"] == 500);
+    let twin = within(OVER, "the reboot has failed", failed);
+    let why = twin["commands"]["r-1"]["payload"]["error"].as_str().expect("a reason").to_owned();
+    assert!(why.contains("still runs") && why.contains("nobody took the request"), "{why}");
+    assert_eq!(twin["reboot"]["state"], "failed");
+    assert_eq!((machine.boots(), machine.boot_id()), (1, Some(boot.clone())));
+    // Nothing of it is left to come out of the blue, and the agent is as good as before.
+    machine.sh("systemctl start twinagent-reboot.path");
+    cloud.send("echo/still", "");
+    cloud.wait_for_answer("still", 200);
+    assert_eq!(machine.boot_id(), Some(boot.clone()));
+    cloud.send("rebootDevice/r-2", "");
+    machine.wait_for_reboot(&boot);
+    cloud.wait_for_answer("r-2", 200);
 }

@@ -21,4 +21,4 @@ pub(crate) use self::cloud::{Cloud, TOKEN};
 pub(crate) use self::device::Device;
 pub(crate) use self::machine::Machine;
 pub(crate) use self::package::Package;
-pub(crate) use self::patience::eventually;
+pub(crate) use self::patience::{eventually, within};

@@ -88,7 +88,7 @@ impl Obstacle {
 /// `None` also where that cannot be found out; that the path leads nowhere is no business of this function.
 pub fn obstacle(path: &Path, readers: Readers, whom: &Account, hides_homes: bool) -> Option<Obstacle> {
     let given = std::path::absolute(path).ok()?;
-    // A link needs the way to itself, and the way to what it leads to.
+    // A link needs the way to itself, and the way to what it leads to. If that is not found, the first is judged alone.
     let real = fs::canonicalize(&given).ok();
     let ways = || std::iter::once(&given).chain(&real);
     let home = |home: &&str| ways().any(|way| way.starts_with(home));

@@ -13,8 +13,11 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod hostile;
 mod kept;
+mod keys;
 mod places;
+mod reference;
 
 const REFERENCE: &str = include_str!("../../packaging/twinagent.toml");
 
@@ -95,6 +98,13 @@ impl Machine {
         };
         text.replace(&format!("{}/", self.root.path().display()), "").lines().map(str::to_owned).collect()
     }
+}
+
+/// The lines of the reference that begin as given, uncommented.
+fn uncommented(begins: &[&str]) -> String {
+    let setting = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| file::is_plain(key));
+    let live = |line: &str| begins.iter().find_map(|begin| line.strip_prefix(begin).filter(setting)).map(str::to_owned);
+    REFERENCE.lines().map(|line| live(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
 }
 
 #[test]
@@ -298,170 +308,4 @@ fn a_cloud_that_is_not_built_yet_is_said_to_be_so() {
             ["etc/twinagent.toml:1: cloud.kind: this cloud is not built yet in this version; \"iotcore\" is"]
         );
     }
-}
-
-#[test]
-fn hostile_files_are_refused_soon_and_with_a_line() {
-    let deep = format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let deep_tables = format!("{}x = 1", "a.".repeat(100_000));
-    let many = "x = \u{1}\n".repeat(10_000);
-    let cases: [(&[u8], &str); 11] = [
-        (deep.as_bytes(), "etc/twinagent.toml:1: "),
-        (deep_tables.as_bytes(), "etc/twinagent.toml:1: "),
-        (many.as_bytes(), "etc/twinagent.toml:1: "),
-        (b"a = 1\nb = \"\xff\"\n", "etc/twinagent.toml:2: is not UTF-8"),
-        (b"a = 1\na = 2\n", "etc/twinagent.toml:2: duplicate key"),
-        (b"[session]\n[session]\n", "etc/twinagent.toml:2: duplicate key"),
-        (b"\"a[999999999]\" = 1\n", "etc/twinagent.toml:1: a key with other characters"),
-        (b"\"session.keep_alive\" = \"5s\"\n", "etc/twinagent.toml:1: a key with other characters"),
-        (b"a = 99999999999999999999\n", "etc/twinagent.toml:1: the number is too large"),
-        (b"device.id = 2026-01-01\n", "etc/twinagent.toml:1: no key takes a date or time"),
-        (b"device.id = \"a\\u0007b\x7f\"\n", "etc/twinagent.toml:1: "),
-    ];
-    for (text, expected) in cases {
-        let start = Instant::now();
-        let faults = Machine::new().with("etc/twinagent.toml", text).faults();
-        let shown = String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned();
-        assert!(faults.first().is_some_and(|fault| fault.starts_with(expected)), "{shown:?}: {faults:?}");
-        assert!(faults.len() <= 5 && faults.iter().all(|fault| fault.len() < 400 && !fault.contains('\x07')));
-        assert!(start.elapsed() < Duration::from_secs(5), "{shown:?} took {:?}", start.elapsed());
-    }
-    let numbered = |before: &str, after: &str| -> String {
-        (0..90_000).flat_map(|number| [before.to_owned(), number.to_string(), after.to_owned()]).collect()
-    };
-    let unknown = numbered("kep", "=1\n");
-    let wrong = format!("methods.disable = [{}]", "\"?\",".repeat(200_000));
-    let odd = numbered("'", "?'=1\n");
-    for text in [unknown, wrong, odd] {
-        let start = Instant::now();
-        assert_eq!(Machine::new().with("etc/twinagent.toml", &text).faults().len(), 50, "{:?}", &text[..20]);
-        assert!(start.elapsed() < Duration::from_secs(20), "{:?} took {:?}", &text[..20], start.elapsed());
-    }
-    let with_mark = [b"\xef\xbb\xbf".as_slice(), GOOD.as_bytes()].concat();
-    Machine::new().with("etc/twinagent.toml", with_mark).config();
-}
-
-#[test]
-fn what_is_no_file_is_not_read_as_one() {
-    let large = Machine::new().with("etc/twinagent.toml", vec![b'\n'; (1 << 20) + 1]);
-    assert_eq!(large.faults(), ["etc/twinagent.toml: is larger than 1024 KiB"]);
-
-    let folder = Machine::new();
-    fs::create_dir(folder.path("etc/conf.d/10.toml")).expect("a folder");
-    assert_eq!(folder.faults(), ["etc/conf.d/10.toml: is not a regular file"]);
-
-    let pipe = Machine::new();
-    let made = std::process::Command::new("mkfifo").arg(pipe.path("etc/twinagent.toml")).status().expect("mkfifo");
-    assert!(made.success());
-    assert_eq!(pipe.faults(), ["etc/twinagent.toml: is not a regular file"]);
-
-    let open = Machine::new().with("etc/twinagent.toml", GOOD);
-    fs::set_permissions(open.path("etc/twinagent.toml"), fs::Permissions::from_mode(0o666)).expect("a mode");
-    assert_eq!(
-        open.faults(),
-        ["etc/twinagent.toml: may be written by everybody, so it is not trusted; chmod o-w mends it"]
-    );
-
-    let dangling = Machine::new();
-    symlink("nowhere", dangling.path("etc/twinagent.toml")).expect("a link");
-    assert_eq!(dangling.faults().len(), 1, "a link that leads nowhere is not the same as no file");
-
-    let crowded = Machine::new();
-    for number in 0..300 {
-        fs::write(crowded.path(&format!("etc/conf.d/{number}.toml")), "").expect("a file");
-    }
-    assert_eq!(crowded.faults(), ["etc/conf.d: holds more than 256 files"]);
-}
-
-proptest! {
-    #[test]
-    fn no_text_is_a_panic(junk in "\\PC{0,60}", line in 0..40_usize, from in 0..60_usize) {
-        file::parse(Path::new("x"), &junk);
-        // Most of what people break is nearly right, so the reference is broken too.
-        let mut lines: Vec<String> = uncommented(&["#   ", "#"]).lines().map(str::to_owned).collect();
-        let settings: Vec<usize> = (0..lines.len()).filter(|&at| lines[at].contains(" = ")).collect();
-        let broken = &mut lines[settings[line % settings.len()]];
-        let kept: String = broken.chars().take(from).collect();
-        *broken = kept + &junk;
-        let (tree, faults) = file::parse(Path::new("x"), &lines.join("\n"));
-        let mut reader = Reader::new(merge(vec![tree]).expect("merged"));
-        raw::read(&mut reader, &Specifiers::default());
-        let findings = reader.finish();
-        for fault in faults.iter().chain(&findings.faults).chain(&findings.unknown) {
-            prop_assert!(!fault.to_string().contains(char::is_control));
-        }
-    }
-}
-
-/// The lines of the reference that begin as given, uncommented.
-fn uncommented(begins: &[&str]) -> String {
-    let setting = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| file::is_plain(key));
-    let live = |line: &str| begins.iter().find_map(|begin| line.strip_prefix(begin).filter(setting)).map(str::to_owned);
-    REFERENCE.lines().map(|line| live(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
-}
-
-#[test]
-fn the_reference_file_shows_the_defaults() {
-    assert_eq!(Machine::new().with("etc/twinagent.toml", REFERENCE).config(), Machine::new().config());
-
-    let defaults = uncommented(&["#"]);
-    let shown = Machine::new().with("etc/twinagent.toml", &defaults).with("etc/conf.d/10.toml", GOOD);
-    let plain = Machine::new().with("etc/conf.d/10.toml", GOOD);
-    assert_eq!(shown.config(), plain.config());
-    assert!(defaults.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count() > 10);
-}
-
-#[test]
-fn the_reference_file_shows_every_key_and_no_other() {
-    let machine = Machine::new().with("etc/twinagent.toml", uncommented(&["#   ", "#"]));
-    machine.config();
-    let tree = merge(layers::read(&machine.sources(), &mut Vec::new())).expect("merged");
-    let mut reader = Reader::new(tree);
-    raw::read(&mut reader, &Specifiers::default());
-    for (key, place) in &reader.asked {
-        assert!(place.is_some(), "packaging/twinagent.toml does not show {key}");
-    }
-}
-
-fn mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
-}
-
-#[test]
-fn a_key_open_to_others_is_refused_with_the_command_that_mends_it() {
-    let machine = Machine::new().with("etc/keys/device.key", "secret text");
-    let path = machine.path("etc/keys/device.key");
-    for good in [0o600, 0o400] {
-        mode(&path, good);
-        let key = key_file::read(&machine.folders).expect("well kept");
-        assert_eq!((key.text.reveal(), &key.path), ("secret text", &path));
-        assert!(!format!("{key:?}").contains("text:\"") && format!("{key:?}").contains("(secret)"));
-    }
-    for bad in [0o644, 0o604, 0o660, 0o620, 0o777] {
-        mode(&path, bad);
-        let error = key_file::read(&machine.folders).expect_err("open to others").to_string();
-        assert!(error.contains(&format!("mode {bad:04o}")) && error.contains(&path.display().to_string()), "{error}");
-        let mend = error.rsplit_once("mend it with: ").expect("a command").1;
-        let mended = std::process::Command::new("sh").args(["-ec", mend]).status().expect("a shell");
-        assert!(mended.success(), "{mend}");
-        key_file::read(&machine.folders).expect("mended");
-    }
-}
-
-#[test]
-fn a_credential_of_systemd_wins_and_an_absent_key_is_told_from_a_bad_one() {
-    let mut machine = Machine::new();
-    let absent = key_file::read(&machine.folders).expect_err("no key");
-    assert!(matches!(absent, key_file::KeyFileError::Absent(path) if path == machine.path("etc/keys/device.key")));
-
-    fs::create_dir(machine.path("etc/keys/device.key")).expect("a folder");
-    assert!(matches!(key_file::read(&machine.folders), Err(key_file::KeyFileError::NotAFile(_))));
-
-    machine.folders.credentials = Some(machine.path("state"));
-    let machine = machine.with("state/twinagent.device.key", "from systemd");
-    assert_eq!(key_file::read(&machine.folders).expect("a key").text.reveal(), "from systemd");
-    let machine = machine.with("state/twinagent.device.key", vec![b'x'; 65 * 1024]);
-    assert!(matches!(key_file::read(&machine.folders), Err(key_file::KeyFileError::TooLarge(_))));
-    let machine = machine.with("state/twinagent.device.key", b"\xff\xfe");
-    assert!(matches!(key_file::read(&machine.folders), Err(key_file::KeyFileError::NotText(_))));
 }

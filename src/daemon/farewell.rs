@@ -55,7 +55,7 @@ impl Farewell {
     async fn mark(&mut self, work: impl FnOnce(&StateDir) -> Result<(), StoreError> + Send + 'static) {
         let (state, before) = (self.state.clone(), self.last.take());
         let mut task = tokio::spawn(async move {
-            // In their order, however slow the disk is.
+            // In their order, however slow the disk is. A panic of the one before has been told when it happened.
             if let Some(before) = before {
                 let _ = before.await;
             }

@@ -49,7 +49,7 @@ pub(super) fn run(program: &Path, arguments: &[&str], limit: Duration) -> anyhow
     match told.recv_timeout(limit) {
         Ok(ended) => ended.with_context(|| format!("{name} cannot be waited for")),
         Err(RecvTimeoutError::Timeout) => {
-            // The thread has not reaped it yet, so the id is still its own.
+            // The thread has not reaped it yet, so the id is still its own. Refused only if it has just ended.
             let _ = kill_process(id, Signal::KILL);
             bail!("{name} was ended after {} s", limit.as_secs());
         }

@@ -15,7 +15,7 @@ use crate::config::{Folders, IotCore};
 use crate::dialect::token::{Algorithm, Key};
 use crate::model::device_key::{DeviceKey, Found};
 use crate::model::digest::Digest;
-use crate::model::wire::Reason;
+use crate::model::wire::{Reason, TlsFault};
 use crate::mqtt;
 
 /// What a login needs from the disk.
@@ -64,6 +64,7 @@ fn key(folders: &Folders) -> (DeviceKey, Result<Key, String>) {
         path: path.display().to_string(),
         folder: folders.keys().display().to_string(),
         found,
+        others: Vec::new(),
     };
     (facts, key)
 }
@@ -81,7 +82,7 @@ fn with_roots(key: Key, ca_file: Option<&Path>, tls: bool) -> Result<Credentials
     let trusted = trusted.map(|file| (file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec()));
     let mark = Digest::of(format!("{} {trusted:?}", key.public_pem()).as_bytes());
     let tls = tls.then(|| mqtt::tls::client_config(ca_file)).transpose();
-    let tls = tls.map_err(|error| Reason::Tls(untrusted(&error, ca_file)))?;
+    let tls = tls.map_err(|error| Reason::Tls(TlsFault::Other, untrusted(&error, ca_file)))?;
     Ok(Credentials { key, tls, mark })
 }
 

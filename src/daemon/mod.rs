@@ -230,14 +230,15 @@ impl Daemon {
     /// Does what the model ordered; what it leads to at once is further input.
     async fn perform(&mut self, effect: Effect, now: &Now, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
         match effect {
-            Effect::Record(_) | Effect::Refused { .. } | Effect::Exit => {}
+            Effect::Record(_) | Effect::Refused { .. } | Effect::CheckLink | Effect::Exit => {}
             Effect::Ack(delivery) => self.session.acknowledge(delivery),
             Effect::Start(run, command) => inputs.extend(self.workers.start(run, command)),
             Effect::Resume(run, command) => inputs.extend(self.workers.resume(run, command)),
             Effect::Cancel(run) => self.workers.cancel(run),
             Effect::Probe => self.power.look(),
             Effect::Send(id, message) => self.session.send(id, &message),
-            Effect::Connect => {
+            Effect::Prepare => inputs.push(Input::Prepared(Ok(()))),
+            Effect::Connect(_) => {
                 let begun = self.session.connect(now);
                 inputs.extend(self.watchdog.pet_while(begun).await?);
             }

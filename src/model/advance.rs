@@ -1,7 +1,7 @@
 //! What follows from the state of things, whatever has just happened: a reboot that is due, a command that may start, a
 //! connection to be made or closed, an answer to be sent, a sentence to be said.
 
-use super::agent::{Agent, Effect, newest};
+use super::agent::{Agent, Attempt, Effect, newest};
 use super::command::{CommandId, Outcome, Status};
 use super::connection::Step as ConnectionStep;
 use super::device_key::DeviceKey;
@@ -135,7 +135,7 @@ impl Agent {
         // A machine that goes down does not wait for what has not been acknowledged.
         let is_idle = self.outbox.is_idle() || self.has_said_goodbye();
         match self.connection.next(wanted, is_idle, now.boot) {
-            Some(ConnectionStep::Connect) => out.push(Effect::Connect),
+            Some(ConnectionStep::Connect) => out.push(Effect::Connect(Attempt::default())),
             Some(ConnectionStep::Disconnect) => out.push(Effect::Disconnect),
             None => {}
         }

@@ -30,7 +30,7 @@ use super::status::Session;
 use super::twin::About;
 use super::wire::{MessageId, Reason};
 
-pub use super::turn::{Effect, Input, Settings};
+pub use super::turn::{Attempt, Effect, Input, Settings};
 
 /// Handlers that still run when the daemon is told to stop get this long.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -220,9 +220,9 @@ impl Agent {
             Input::Problem { code, text } => self.note(code, text.as_deref(), now),
             Input::Key(key) => self.device_key = Some(key),
             Input::Reloaded { settings, anew } => self.reloaded(*settings, anew, now),
-            Input::Hurry => self.connection.hurry(now.boot),
+            Input::Hurry | Input::NetworkChanged => self.connection.hurry(now.boot),
             Input::RebootAnswered { id, answer } => self.reboot_answered(&id, answer),
-            Input::Tick => {}
+            Input::Prepared(_) | Input::ClockStepped { .. } | Input::Tick => {}
         }
     }
 

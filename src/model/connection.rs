@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::now::BootInstant;
-use super::wire::Reason;
+use super::wire::{Reason, Schedule};
 
 /// A session that lasted this long was a good one: the next failure starts the back-off anew.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
@@ -128,10 +128,9 @@ impl Connection {
         if lasted >= GOOD_AFTER {
             self.failures = 0;
         }
-        let (first, longest) = if reason.is_about_identity() {
-            (FIRST_REFUSED, self.terms.backoff_max_refused)
-        } else {
-            (FIRST, self.terms.backoff_max)
+        let (first, longest) = match reason.schedule() {
+            Schedule::Refused => (FIRST_REFUSED, self.terms.backoff_max_refused),
+            Schedule::Network | Schedule::Busy => (FIRST, self.terms.backoff_max),
         };
         let wait = self.dice.up_to(ceiling(first, longest, self.failures));
         self.failures = self.failures.saturating_add(1);

@@ -4,6 +4,16 @@
 
 use serde_json::{Value, json};
 
+/// Which of the device's keys: it may have a next one, which the cloud knows already, and a previous one, which it knows
+/// still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeySlot {
+    #[default]
+    Current,
+    Next,
+    Previous,
+}
+
 /// What was found when the key was last looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceKey {
@@ -13,6 +23,8 @@ pub struct DeviceKey {
     /// Where a key that is a file is looked for: tells daemons of different folders apart.
     pub folder: String,
     pub found: Found,
+    /// Keys beside the current one that can be used.
+    pub others: Vec<KeySlot>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -117,8 +117,10 @@ impl Agent {
                 | Effect::Cancel(_)
                 | Effect::Probe
                 | Effect::Refused { .. }
-                | Effect::Connect
+                | Effect::Prepare
+                | Effect::Connect(_)
                 | Effect::Disconnect
+                | Effect::CheckLink
                 | Effect::LetGo
                 | Effect::Reply(..)
                 | Effect::Reload

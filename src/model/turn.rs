@@ -7,7 +7,7 @@ use super::ask::{CallerId, Question, Reply};
 use super::cloud::{CloudLimits, Inbound, Outbound};
 use super::command::{Command, CommandId, Method, MethodSpec, Outcome, Status};
 use super::connection::Terms;
-use super::device_key::DeviceKey;
+use super::device_key::{DeviceKey, KeySlot};
 use super::problems::Code;
 use super::reboot::Policy;
 use super::reboot::facts::Facts;
@@ -30,6 +30,14 @@ pub enum Input {
         session_kept: bool,
     },
     Offline(Reason),
+    /// The stream of the next connection is open, or why it is not.
+    Prepared(Result<(), Reason>),
+    /// Addresses or routes of this machine have changed.
+    NetworkChanged,
+    /// The wall clock was set: by so many microseconds, ahead if positive.
+    ClockStepped {
+        by: i64,
+    },
     Cloud(Inbound, Delivery),
     /// The cloud has acknowledged a message.
     Settled(MessageId),
@@ -89,8 +97,13 @@ pub enum Effect {
     /// Stop the handler; nobody waits for its end.
     Cancel(RunId),
     Send(MessageId, Outbound),
-    Connect,
+    /// Open the stream of the next connection, beside the one that stands; the answer is [`Input::Prepared`].
+    Prepare,
+    /// Connect, over the stream that was prepared if there is one.
+    Connect(Attempt),
     Disconnect,
+    /// Find out at once whether the connection is still alive.
+    CheckLink,
     /// Ask the machine whether it may be rebooted, and by whom; the answer is [`Input::Probed`].
     Probe,
     /// Nothing to be done, but somebody may want to know: a command was not taken on.
@@ -112,6 +125,14 @@ pub enum Effect {
     Status(String),
     /// End the program.
     Exit,
+}
+
+/// How a connection is to be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    pub key: KeySlot,
+    /// What the broker keeps for us is dropped, whatever the configuration says of sessions.
+    pub drop_session: bool,
 }
 
 /// What the operator decided and the cloud allows.

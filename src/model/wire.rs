@@ -97,8 +97,14 @@ pub enum Reason {
     Dns(String),
     #[error("no TCP connection: {0}")]
     Tcp(String),
-    #[error("TLS failed: {0}")]
-    Tls(String),
+    /// The HTTP proxy on the way refused to let us through, or could not.
+    #[error("the proxy does not let us through: {0}")]
+    Proxy(String),
+    #[error("TLS failed: {1}")]
+    Tls(TlsFault, String),
+    /// Somebody on the way answers in the broker's place, in HTTP.
+    #[error("a web page instead of a broker: {0}")]
+    CaptivePortal(String),
     #[error("nothing from the broker within {seconds} s while {stage}")]
     TimedOut { stage: &'static str, seconds: u64 },
     /// CONNACK with a return code other than 0.
@@ -115,9 +121,47 @@ pub enum Reason {
     Lost(String),
     #[error("dead link: no answer to a ping within {seconds} s")]
     DeadLink { seconds: u64 },
-    /// The broker sent what MQTT 3.1.1 does not allow, or more than we take.
+    /// The broker closed a session that had hardly begun. Found by the model: no connection knows how long is long.
+    #[error("closed by the broker {seconds} s after the login")]
+    KickedEarly { seconds: u64 },
+    /// The broker closed so many sessions in a row soon after their beginning, as it does when two devices say that they are
+    /// the same one. Found by the model.
+    #[error(
+        "closed by the broker soon after the login, {times} times in a row: another client seems to have our identity"
+    )]
+    TakenOver { times: u32 },
+    /// The broker sent bytes that are no MQTT 3.1.1, or a packet larger than we take. Where it keeps sessions, it will send
+    /// them again.
+    #[error("undecodable packet: {0}")]
+    Undecodable(String),
+    /// The broker sent a packet that MQTT 3.1.1 does not allow here.
     #[error("protocol error: {0}")]
     Protocol(String),
+}
+
+/// What is wrong with a TLS connection, as far as somebody can do something about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFault {
+    /// The certificate is for other names.
+    Name,
+    Expired,
+    NotYetValid,
+    /// No root that we trust has signed the certificate.
+    UnknownAuthority,
+    /// The other side speaks nothing newer than TLS 1.1, or nothing that we speak.
+    Version,
+    Other,
+}
+
+/// How soon it is of use to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// The network may be better in a second.
+    Network,
+    /// The broker asks for patience: it has too much to do, or we came too often.
+    Busy,
+    /// The broker judged who we are. Asking again soon only gets a device banned.
+    Refused,
 }
 
 /// The words of MQTT 3.1.1 table 3.1; some brokers send codes of their own above 5.
@@ -140,7 +184,11 @@ impl Reason {
             Self::NoLogin(_) => "see `twinagent check` and `twinagent pubkey`",
             Self::Dns(_) => "check `host` under [cloud.*] and the resolver of this machine",
             Self::Tcp(_) => "check `host` and `port` under [cloud.*] and the firewall between here and there",
-            Self::Tls(_) => "check `ca_file` and `host` under [cloud.*], and the clock of this machine",
+            Self::Proxy(_) => "check `proxy` under [session], and what the proxy allows",
+            Self::CaptivePortal(_) => {
+                "this network wants a login of its own first, or `host` and `port` are those of a web server"
+            }
+            Self::Tls(fault, _) => fault.hint(),
             Self::TimedOut { .. } => {
                 "the network or the broker is slow or silent; `session.connect_timeout` is the limit"
             }
@@ -154,17 +202,81 @@ impl Reason {
             Self::Closed => {
                 "another client with the same identity, an expired login, or a broken rule of the broker, such as telemetry or `answers = \"events\"` to a registry without an event topic; see the broker's log"
             }
+            Self::KickedEarly { .. } => {
+                "an expired login, a clock that is wrong, or a broken rule of the broker; see the broker's log"
+            }
+            Self::TakenOver { .. } => {
+                "look for a second device with this `device.id`, such as a copied card; `sudo twinagent reset --identity` on the copy"
+            }
             Self::Lost(_) | Self::DeadLink { .. } => "the network between here and the broker was interrupted",
-            Self::Protocol(_) => "see the broker's log; is this port MQTT at all?",
+            Self::Undecodable(_) | Self::Protocol(_) => "see the broker's log; is this port MQTT at all?",
         }
     }
 
-    /// Whether trying again soon is useless: the broker judged who we are, not how the network is.
-    pub fn is_about_identity(&self) -> bool {
+    /// A name that a fleet can be searched for.
+    pub fn code(&self) -> &'static str {
         match self {
-            Self::NoLogin(_) | Self::ClosedBeforeAnswer | Self::SubscriptionRefused { .. } => true,
-            Self::Refused { code } => *code != 3,
-            _ => false,
+            Self::Planned => "planned",
+            Self::NoLogin(_) => "no-login",
+            Self::Dns(_) => "dns",
+            Self::Tcp(_) => "tcp",
+            Self::Proxy(_) => "proxy",
+            Self::Tls(fault, _) => fault.code(),
+            Self::CaptivePortal(_) => "captive-portal",
+            Self::TimedOut { .. } => "time-out",
+            Self::Refused { code: 3 } => "unavailable",
+            Self::Refused { .. } => "refused",
+            Self::ClosedBeforeAnswer => "closed-before-answer",
+            Self::SubscriptionRefused { .. } => "subscription-refused",
+            Self::Closed => "closed",
+            Self::Lost(_) => "lost",
+            Self::DeadLink { .. } => "dead-link",
+            Self::KickedEarly { .. } => "kicked-early",
+            Self::TakenOver { .. } => "taken-over",
+            Self::Undecodable(_) => "undecodable",
+            Self::Protocol(_) => "protocol",
+        }
+    }
+
+    /// How soon another try is of use.
+    pub fn schedule(&self) -> Schedule {
+        match self {
+            Self::NoLogin(_) | Self::ClosedBeforeAnswer | Self::SubscriptionRefused { .. } | Self::TakenOver { .. } => {
+                Schedule::Refused
+            }
+            Self::Refused { code: 3 } => Schedule::Busy,
+            Self::Refused { .. } => Schedule::Refused,
+            _ => Schedule::Network,
+        }
+    }
+}
+
+impl TlsFault {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Name => "tls-name",
+            Self::Expired => "tls-expired",
+            Self::NotYetValid => "tls-not-yet-valid",
+            Self::UnknownAuthority => "tls-unknown-authority",
+            Self::Version => "tls-version",
+            Self::Other => "tls",
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Name => {
+                "check `host` under [cloud.*]; a captive portal or a proxy that opens TLS shows a name of its own too"
+            }
+            Self::Expired => {
+                "the broker's certificate must be renewed, or the clock of this machine is ahead; see `timedatectl`"
+            }
+            Self::NotYetValid => "the clock of this machine is behind; see `timedatectl`",
+            Self::UnknownAuthority => {
+                "the broker may have changed to another root; check `ca_file` under [cloud.*], else the package ca-certificates"
+            }
+            Self::Version => "the broker must speak TLS 1.2 or 1.3; is this the right `port` under [cloud.*]?",
+            Self::Other => "check `ca_file` and `host` under [cloud.*], and the clock of this machine",
         }
     }
 }

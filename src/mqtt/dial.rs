@@ -15,7 +15,7 @@ use tokio::{select, time};
 use tokio_rustls::TlsConnector;
 
 use super::Endpoint;
-use crate::model::wire::Reason;
+use crate::model::wire::{Reason, TlsFault};
 
 /// An open stream, whatever it runs over.
 pub(super) type Stream = Box<dyn Duplex>;
@@ -50,9 +50,11 @@ pub(super) async fn open(
     let Some(tls) = tls else { return Ok(Box::new(tcp)) };
     *stage = "agreeing on TLS";
     let name = ServerName::try_from(host.clone())
-        .map_err(|_| Reason::Tls(format!("`{host}` is no name for a certificate")))?;
-    let tls =
-        TlsConnector::from(tls.clone()).connect(name, tcp).await.map_err(|error| Reason::Tls(error.to_string()))?;
+        .map_err(|_| Reason::Tls(TlsFault::Name, format!("`{host}` is no name for a certificate")))?;
+    let tls = TlsConnector::from(tls.clone())
+        .connect(name, tcp)
+        .await
+        .map_err(|error| Reason::Tls(TlsFault::Other, error.to_string()))?;
     Ok(Box::new(tls))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rumqttc::mqttbytes::v4::{self, Connect, LastWill, Publish, Subscribe, SubscribeFilter, SubscribeReasonCode};
 use rumqttc::mqttbytes::{Error, QoS};
 
-use crate::model::wire::{Login, Packet, Qos, Reason, Subscription};
+use crate::model::wire::{Login, Packet, Qos, Reason, Subscription, TlsFault};
 
 /// The longest text or binary field (MQTT 3.1.1 section 1.5.3); the codec would write a wrong length for a longer one.
 const FIELD_MAX: usize = 65_535;
@@ -151,16 +151,14 @@ pub(super) fn unexpected(packet: &v4::Packet) -> Reason {
 pub(super) fn reason(error: Error) -> Reason {
     match error {
         Error::Io(error) => lost(&error),
-        Error::PayloadSizeLimitExceeded(size) => {
-            Reason::Protocol(format!("a packet of {size} bytes is more than we take"))
-        }
-        other => Reason::Protocol(format!("undecodable packet: {other}")),
+        Error::PayloadSizeLimitExceeded(size) => Reason::Undecodable(format!("{size} bytes, more than we take")),
+        other => Reason::Undecodable(other.to_string()),
     }
 }
 
 fn lost(error: &io::Error) -> Reason {
     if error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some() {
-        return Reason::Tls(error.to_string());
+        return Reason::Tls(TlsFault::Other, error.to_string());
     }
     match error.kind() {
         // TLS without a close_notify. Brokers do that, and MQTT frames its packets itself: nothing can be cut unseen.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use twinagent::model::agent::{Agent, Effect, Input};
+use twinagent::model::agent::{Agent, Attempt, Effect, Input};
 use twinagent::model::cloud::Road;
 use twinagent::model::device_key::{DeviceKey, Found};
 use twinagent::model::durable::Durable;
@@ -78,7 +78,7 @@ fn without_a_configuration_nothing_connects_and_the_sentence_says_what_to_do() {
     let mut agent = Agent::new(settings, Durable::default(), None, 1, &now);
     let effects = agent.handle(&now, [Input::Begin { left_clean: Some(false) }]);
     agent.stored();
-    assert!(!effects.contains(&Effect::Connect));
+    assert!(!effects.contains(&Effect::Connect(Attempt::default())));
     assert_eq!(sentences(&effects), ["not configured: set `kind` under [cloud]"]);
     assert_eq!(agent.deadline(&now), None, "nothing is due, ever");
     assert!(agent.handle(&now, [Input::Stop]).contains(&Effect::Exit));
@@ -86,7 +86,7 @@ fn without_a_configuration_nothing_connects_and_the_sentence_says_what_to_do() {
 
 fn key(found: Found) -> Input {
     let (path, folder) = ("/keys/device.key".to_owned(), "/keys".to_owned());
-    Input::Key(DeviceKey { is_credential: false, path, folder, found })
+    Input::Key(DeviceKey { is_credential: false, path, folder, found, others: Vec::new() })
 }
 
 fn usable() -> Input {
@@ -99,14 +99,18 @@ fn without_a_key_nothing_is_tried_until_there_is_one() {
     let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), None, 1, &now);
     let effects = agent.handle(&now, [Input::Begin { left_clean: None }, key(Found::Absent)]);
     agent.stored();
-    assert!(!effects.contains(&Effect::Connect));
+    assert!(!effects.contains(&Effect::Connect(Attempt::default())));
     assert_eq!(sentences(&effects), ["not configured: there is no key yet; `sudo twinagent keygen` makes one"]);
     assert_eq!(agent.deadline(&now), None, "nothing is due");
     // One that cannot be used is a fault, and the end of the try says which.
     let mut spoiled = agent.clone();
-    assert!(spoiled.handle(&now, [key(Found::Unusable("open to others".to_owned()))]).contains(&Effect::Connect));
+    assert!(
+        spoiled
+            .handle(&now, [key(Found::Unusable("open to others".to_owned()))])
+            .contains(&Effect::Connect(Attempt::default()))
+    );
     let effects = agent.handle(&now, [usable()]);
-    assert!(effects.contains(&Effect::Connect), "{effects:?}");
+    assert!(effects.contains(&Effect::Connect(Attempt::default())), "{effects:?}");
     assert_eq!(sentences(&effects), ["connecting"]);
 }
 
@@ -117,8 +121,8 @@ fn a_key_that_is_lost_ends_no_session_and_no_further_one_is_tried() {
     assert!(!effects.contains(&Effect::Disconnect) && sentences(&effects).is_empty(), "{effects:?}");
     let effects = desk.take([Input::Offline(Reason::Closed)]);
     assert!(sentences(&effects)[0].starts_with("not configured: there is no key"), "{effects:?}");
-    assert!(!desk.wait(60).contains(&Effect::Connect));
-    assert!(desk.take([usable()]).contains(&Effect::Connect));
+    assert!(!desk.wait(60).contains(&Effect::Connect(Attempt::default())));
+    assert!(desk.take([usable()]).contains(&Effect::Connect(Attempt::default())));
 }
 
 #[test]
@@ -149,7 +153,7 @@ fn a_daemon_that_is_offline_or_connecting_exits_too() {
 
     let mut connecting = desk();
     connecting.cut();
-    assert!(connecting.wait(6).contains(&Effect::Connect));
+    assert!(connecting.wait(6).contains(&Effect::Connect(Attempt::default())));
     assert!(connecting.take([Input::Stop]).contains(&Effect::Disconnect));
     assert!(connecting.take([closed()]).contains(&Effect::Exit));
 }
@@ -186,7 +190,7 @@ fn a_stop_that_has_begun_to_close_does_not_come_back() {
     desk.take([Input::Stop]);
     desk.hear(request("echo", Some("late"), json!(null)));
     let effects = desk.take([closed()]);
-    assert!(effects.contains(&Effect::Exit) && !effects.contains(&Effect::Connect));
+    assert!(effects.contains(&Effect::Exit) && !effects.contains(&Effect::Connect(Attempt::default())));
 }
 
 #[test]
@@ -209,6 +213,6 @@ fn a_renewal_closes_and_connects_at_once_and_takes_commands_meanwhile() {
     assert!(desk.wait(2).contains(&Effect::Disconnect));
     let run = count(&mut desk, "a");
     assert_eq!(told(&desk.ends(run, done(json!(1)))), [], "nothing is sent on a connection that is being closed");
-    assert!(desk.take([closed()]).contains(&Effect::Connect));
+    assert!(desk.take([closed()]).contains(&Effect::Connect(Attempt::default())));
     assert_eq!(told(&desk.online()), [("a".to_owned(), 200)]);
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use twinagent::model::agent::{Agent, Effect, Input, Settings};
+use twinagent::model::agent::{Agent, Attempt, Effect, Input, Settings};
 use twinagent::model::cloud::{Answer, Inbound, Outbound, Road};
 use twinagent::model::command::{Command, Method, Outcome, Request, Status};
 use twinagent::model::durable::Durable;
@@ -187,7 +187,7 @@ impl Desk {
         let now = self.now();
         self.agent = Agent::new(self.settings.clone(), Durable::replay(&self.records), None, 2, &now);
         let mut effects = self.take([Input::Begin { left_clean: Some(self.is_orderly) }]);
-        if effects.contains(&Effect::Connect) {
+        if effects.contains(&Effect::Connect(Attempt::default())) {
             effects.extend(self.online());
         }
         effects

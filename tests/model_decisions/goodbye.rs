@@ -1,7 +1,7 @@
 //! What is said and done when the machine shuts down, whoever has caused it.
 
 use serde_json::json;
-use twinagent::model::agent::{Effect, Input};
+use twinagent::model::agent::{Attempt, Effect, Input};
 use twinagent::model::cloud::Road;
 use twinagent::model::reboot::Mode;
 use twinagent::model::wire::Reason;
@@ -37,9 +37,12 @@ fn the_cloud_is_told_then_the_connection_is_closed_then_the_machine_is_let_go() 
         let closes = effects.iter().position(|effect| *effect == Effect::Disconnect).expect("it is closed");
         assert!(sent < closes && !has(&effects, &Effect::LetGo));
         let effects = desk.take([closed()]);
-        assert!(has(&effects, &Effect::LetGo) && !has(&effects, &Effect::Connect));
-        assert!(!has(&desk.wait(290), &Effect::Connect), "for as long as a shutdown takes");
-        assert!(has(&desk.wait(20), &Effect::Connect), "a machine that still runs does not shut down");
+        assert!(has(&effects, &Effect::LetGo) && !has(&effects, &Effect::Connect(Attempt::default())));
+        assert!(!has(&desk.wait(290), &Effect::Connect(Attempt::default())), "for as long as a shutdown takes");
+        assert!(
+            has(&desk.wait(20), &Effect::Connect(Attempt::default())),
+            "a machine that still runs does not shut down"
+        );
     }
 }
 
@@ -113,10 +116,10 @@ fn without_a_connection_the_machine_is_let_go_at_once() {
     let mut desk = online(Road::Own);
     desk.cut();
     let effects = desk.take([begins()]);
-    assert!(has(&effects, &Effect::LetGo) && !has(&effects, &Effect::Connect));
+    assert!(has(&effects, &Effect::LetGo) && !has(&effects, &Effect::Connect(Attempt::default())));
     let mut connecting = online(Road::Own);
     connecting.cut();
-    assert!(has(&connecting.wait(6), &Effect::Connect));
+    assert!(has(&connecting.wait(6), &Effect::Connect(Attempt::default())));
     assert!(has(&connecting.take([begins()]), &Effect::Disconnect));
     assert!(has(&connecting.take([closed()]), &Effect::LetGo));
 }
@@ -126,7 +129,7 @@ fn a_shutdown_that_is_given_up_leaves_no_trace() {
     let mut desk = online(Road::Own);
     desk.take([begins()]);
     desk.take([closed()]);
-    assert!(has(&desk.take([Input::ShuttingDown(false)]), &Effect::Connect));
+    assert!(has(&desk.take([Input::ShuttingDown(false)]), &Effect::Connect(Attempt::default())));
     desk.online();
     desk.wait(2);
     assert_eq!(desk.twin["agent"].get("shuttingDown"), None);
@@ -142,5 +145,5 @@ fn the_daemon_ends_in_the_middle_of_it_as_at_any_time() {
     desk.take([begins()]);
     desk.take([Input::Stop]);
     let effects = desk.take([closed()]);
-    assert!(has(&effects, &Effect::Exit) && !has(&effects, &Effect::Connect));
+    assert!(has(&effects, &Effect::Exit) && !has(&effects, &Effect::Connect(Attempt::default())));
 }

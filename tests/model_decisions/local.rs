@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use twinagent::model::agent::{Effect, Input};
+use twinagent::model::agent::{Attempt, Effect, Input};
 use twinagent::model::ask::{CallerId, Question, Refusal, Reply};
 use twinagent::model::cloud::{Inbound, Outbound, Road};
 use twinagent::model::command::{CommandId, Method};
@@ -305,7 +305,7 @@ fn who_asks_for_a_reload_wants_the_next_try_soon() {
         }
         desk.take([Input::Offline(Reason::Refused { code: 5 })]);
         desk.take(asked);
-        desk.wait(5).contains(&Effect::Connect)
+        desk.wait(5).contains(&Effect::Connect(Attempt::default()))
     };
     assert!(!tries_within_seconds(Vec::new()), "a login that was refused for hours waits");
     assert!(tries_within_seconds(vec![Input::Hurry]));

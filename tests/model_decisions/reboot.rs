@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use twinagent::model::agent::{Effect, Input};
+use twinagent::model::agent::{Attempt, Effect, Input};
 use twinagent::model::cloud::{Outbound, Road};
 use twinagent::model::command::{CommandId, Outcome, Request, Status};
 use twinagent::model::now::BootInstant;
@@ -352,8 +352,8 @@ fn a_simulated_reboot_disconnects_waits_and_is_done() {
     assert!(is_started(&effects) && effects.contains(&Effect::Disconnect) && reboots(&effects) == 0);
     assert_eq!(desk.twin["reboot"]["state"], "rebooting");
     desk.take([Input::Offline(twinagent::model::wire::Reason::Planned)]);
-    assert!(!desk.wait(19).contains(&Effect::Connect));
-    assert!(desk.wait(1).contains(&Effect::Connect));
+    assert!(!desk.wait(19).contains(&Effect::Connect(Attempt::default())));
+    assert!(desk.wait(1).contains(&Effect::Connect(Attempt::default())));
     let effects = desk.online();
     let answer = answer(&effects);
     assert_eq!((answer.status, &answer.payload["simulated"]), (Status::DONE, &json!(true)));
@@ -367,9 +367,9 @@ fn a_simulated_reboot_goes_on_over_a_restart() {
     desk.hear(reboot("r"));
     desk.wait(10);
     let effects = desk.restarts();
-    assert!(!effects.contains(&Effect::Connect), "still away");
-    assert!(!desk.wait(14).contains(&Effect::Connect));
-    assert!(desk.wait(1).contains(&Effect::Connect));
+    assert!(!effects.contains(&Effect::Connect(Attempt::default())), "still away");
+    assert!(!desk.wait(14).contains(&Effect::Connect(Attempt::default())));
+    assert!(desk.wait(1).contains(&Effect::Connect(Attempt::default())));
     assert_eq!(status_of(&desk.online(), "r"), Some(200));
 }
 

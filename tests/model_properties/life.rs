@@ -334,7 +334,7 @@ impl Life {
                     assert!(self.started.insert(key.clone()), "asked to reboot twice for {key}");
                 }
                 Effect::Exit => assert!(self.stopped, "nobody told it to end"),
-                Effect::Connect => {
+                Effect::Connect(_) => {
                     assert!(!self.ordered, "a second connection beside the first");
                     // One that still runs after five minutes does not go down.
                     let is_going = |since: Duration| self.up.saturating_sub(since) < Duration::from_secs(303);
@@ -349,8 +349,13 @@ impl Life {
                 }
                 // Its end is reported when the story says so.
                 Effect::Disconnect => self.closing = true,
-                Effect::Record(_) | Effect::Refused { .. } | Effect::Reply(..) | Effect::Reload | Effect::Status(_) => {
-                }
+                Effect::Record(_)
+                | Effect::CheckLink
+                | Effect::Refused { .. }
+                | Effect::Reply(..)
+                | Effect::Reload
+                | Effect::Status(_) => {}
+                Effect::Prepare => assert!(self.connected && !self.closing, "prepared though no session stands"),
             }
         }
         assert!(self.open.is_empty(), "{:?} were not acknowledged", self.open);

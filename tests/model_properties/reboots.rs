@@ -247,7 +247,7 @@ impl Life {
                         let inhibitors = self.held.then_some(inhibitor).into_iter().collect();
                         inputs.push(Input::Probed(Facts { inhibitors, ..Facts::clear(Way::Logind) }));
                     }
-                    Effect::Connect if self.network => {
+                    Effect::Connect(_) if self.network => {
                         self.online_since = Some(self.time);
                         inputs.push(Input::Online { session_kept: true });
                         if self.haunted {
@@ -256,7 +256,7 @@ impl Life {
                             inputs.push(Input::Cloud(Inbound::Command(again), Delivery(self.deliveries)));
                         }
                     }
-                    Effect::Connect => inputs.push(Input::Offline(Reason::Closed)),
+                    Effect::Connect(_) => inputs.push(Input::Offline(Reason::Closed)),
                     Effect::Reboot(_) => {
                         self.judge();
                         if self.reboots {

@@ -534,7 +534,7 @@ impl World {
                     self.inputs.push(Input::Settled(*id));
                 }
             }
-            Effect::Connect => {
+            Effect::Connect(_) => {
                 self.connected = true;
                 self.inputs.push(Input::Online { session_kept: !self.fault.no_sessions });
                 if !self.fault.no_sessions {
@@ -542,6 +542,7 @@ impl World {
                     self.deliver(&again);
                 }
             }
+            Effect::Prepare => self.inputs.push(Input::Prepared(Ok(()))),
             Effect::Disconnect => {
                 if self.connected {
                     self.connected = false;
@@ -596,7 +597,12 @@ impl World {
             Effect::Reply(caller, reply) => self.reply(*caller, reply),
             Effect::Exit => return Went::Exited,
             // Whoever ran has ended before, so there is nothing to cancel.
-            Effect::Record(_) | Effect::Cancel(_) | Effect::Refused { .. } | Effect::Reload | Effect::Status(_) => {}
+            Effect::Record(_)
+            | Effect::Cancel(_)
+            | Effect::CheckLink
+            | Effect::Refused { .. }
+            | Effect::Reload
+            | Effect::Status(_) => {}
         }
         Went::On
     }

@@ -5,7 +5,6 @@ use std::fs::metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 
@@ -16,12 +15,12 @@ use crate::dialect::token::{Algorithm, Key};
 use crate::model::device_key::{DeviceKey, Found};
 use crate::model::digest::Digest;
 use crate::model::wire::{Reason, TlsFault};
-use crate::mqtt;
+use crate::mqtt::tls::Trust;
 
 /// What a login needs from the disk.
 pub(super) struct Credentials {
     pub(super) key: Key,
-    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+    pub(super) tls: Option<Trust>,
     /// Tells these from others: another key or another `ca_file` has another mark.
     pub(super) mark: Digest,
 }
@@ -81,7 +80,7 @@ fn with_roots(key: Key, ca_file: Option<&Path>, tls: bool) -> Result<Credentials
     let trusted = ca_file.and_then(|path| metadata(path).ok());
     let trusted = trusted.map(|file| (file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec()));
     let mark = Digest::of(format!("{} {trusted:?}", key.public_pem()).as_bytes());
-    let tls = tls.then(|| mqtt::tls::client_config(ca_file)).transpose();
+    let tls = tls.then(|| Trust::read(ca_file)).transpose();
     let tls = tls.map_err(|error| Reason::Tls(TlsFault::Other, untrusted(&error, ca_file)))?;
     Ok(Credentials { key, tls, mark })
 }

@@ -12,6 +12,7 @@ mod keeper;
 mod narrator;
 mod power;
 mod retry;
+mod route;
 mod session;
 mod settings;
 mod watchdog;
@@ -230,18 +231,22 @@ impl Daemon {
     /// Does what the model ordered; what it leads to at once is further input.
     async fn perform(&mut self, effect: Effect, now: &Now, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
         match effect {
-            Effect::Record(_) | Effect::Refused { .. } | Effect::CheckLink | Effect::Exit => {}
+            Effect::Record(_) | Effect::Refused { .. } | Effect::Exit => {}
             Effect::Ack(delivery) => self.session.acknowledge(delivery),
             Effect::Start(run, command) => inputs.extend(self.workers.start(run, command)),
             Effect::Resume(run, command) => inputs.extend(self.workers.resume(run, command)),
             Effect::Cancel(run) => self.workers.cancel(run),
             Effect::Probe => self.power.look(),
             Effect::Send(id, message) => self.session.send(id, &message),
-            Effect::Prepare => inputs.push(Input::Prepared(Ok(()))),
+            Effect::Prepare => {
+                let begun = Box::pin(self.session.prepare());
+                inputs.extend(self.watchdog.pet_while(begun).await?);
+            }
             Effect::Connect(_) => {
                 let begun = self.session.connect(now);
                 inputs.extend(self.watchdog.pet_while(begun).await?);
             }
+            Effect::CheckLink => self.session.check_link(),
             Effect::Disconnect => inputs.extend(self.session.disconnect().map(Input::Offline)),
             Effect::Status(sentence) => {
                 self.sentence = sentence;

@@ -6,6 +6,7 @@ use std::future::pending;
 use std::sync::Arc;
 
 use super::credentials::{self, Credentials};
+use super::route::{self, Route};
 use crate::config::{Cloud, Config, Folders, IotCore as IotCoreConfig};
 use crate::dialect::iotcore::IotCore;
 use crate::dialect::{Dialect, EncodeError};
@@ -17,7 +18,7 @@ use crate::model::now::Now;
 use crate::model::outbox::WINDOW;
 use crate::model::problems::Code;
 use crate::model::wire::{Delivery, MessageId, Reason};
-use crate::mqtt::{self, Ask, Endpoint, Event, Limits, Link, Order};
+use crate::mqtt::{self, Ask, Event, Limits, Link, Order, Preparation};
 
 /// Deliveries of one connection are numbered below this; above it stands the number of the connection.
 const CONNECTION_BIT: u32 = 40;
@@ -28,6 +29,9 @@ pub(super) struct Session {
     /// Of the next connection. Without it there is nothing to connect to; the text says what is missing.
     dialect: Result<Arc<dyn Dialect>, String>,
     live: Option<Live>,
+    route: Route,
+    /// The stream of the next connection, where it was ordered ahead.
+    prepared: Option<Preparation>,
     connection: u64,
     /// The credentials that were last read.
     seen: Option<Result<Digest, String>>,
@@ -55,7 +59,18 @@ impl Session {
     pub(super) fn new(config: &Config, folders: Folders) -> Self {
         let dialect = dialect(config);
         let config = config.clone();
-        Self { config, folders, dialect, live: None, connection: 0, seen: None, key: None, has_had_key: false }
+        Self {
+            config,
+            folders,
+            dialect,
+            live: None,
+            route: Route::new(),
+            prepared: None,
+            connection: 0,
+            seen: None,
+            key: None,
+            has_had_key: false,
+        }
     }
 
     /// Takes another configuration, with which the next connection is made. Unless what a login says is `anew`, the
@@ -118,11 +133,26 @@ impl Session {
         self.config.cloud.is_some() && self.key.as_ref().is_some_and(DeviceKey::is_absent)
     }
 
+    /// Begins to open the stream of the next connection; why not, if that is not possible.
+    pub(super) async fn prepare(&mut self) -> anyhow::Result<Option<Input>> {
+        self.prepared = None;
+        let refused = |reason| Some(Input::Prepared(Err(reason)));
+        let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
+            return Ok(refused(no_cloud()));
+        };
+        let roots = match route::roots(cloud).await? {
+            Ok(roots) => roots,
+            Err(reason) => return Ok(refused(reason)),
+        };
+        self.prepared = Some(mqtt::prepare(self.route.to(cloud, &self.config, roots)));
+        Ok(None)
+    }
+
     /// Begins a connection; its end, if that is not possible. What the key turned out to be comes first.
     pub(super) async fn connect(&mut self, now: &Now) -> anyhow::Result<Vec<Input>> {
         self.live = None;
         let Some(Cloud::IotCore(cloud)) = self.config.cloud.clone() else {
-            return Ok(vec![Input::Offline(Reason::NoLogin("no cloud is configured".to_owned()))]);
+            return Ok(vec![Input::Offline(no_cloud())]);
         };
         let (key, credentials) = credentials::read(&self.folders, &cloud).await?;
         self.seen = Some(mark(&credentials));
@@ -136,13 +166,19 @@ impl Session {
         let login = dialect.login(now.wall, &key).map_err(|error| Reason::NoLogin(error.to_string()))?;
         let window = u16::try_from(WINDOW).expect("the window of the outbox fits the packet ids of MQTT");
         self.connection += 1;
-        let link = mqtt::connect(Order {
-            endpoint: Endpoint { host: cloud.host.clone(), port: cloud.port, tls },
+        let approach = self.route.to(cloud, &self.config, tls);
+        let order = Order {
+            endpoint: approach.endpoint,
             login,
             subscriptions: dialect.subscriptions(),
-            connect_timeout: self.config.session.connect_timeout,
+            connect_timeout: approach.connect_timeout,
+            resolver: approach.resolver,
             limits: Limits { window, ..Limits::default() },
-        });
+        };
+        let link = match self.prepared.take() {
+            Some(prepared) => mqtt::connect_over(order, prepared),
+            None => mqtt::connect(order),
+        };
         self.live = Some(Live { link, dialect: dialect.clone(), made_with: self.config.clone(), is_online: false });
         Ok(())
     }
@@ -154,6 +190,14 @@ impl Session {
             // Its end is on its way to us.
             Some(_) => None,
             None => Some(Reason::Planned),
+        }
+    }
+
+    /// Has the connection find out at once whether it is still alive.
+    pub(super) fn check_link(&self) {
+        if let Some(Live { link, .. }) = &self.live {
+            // Refused only if the connection has ended, or has so much to do that its own pings are as good.
+            let _ = link.ask(Ask::Check);
         }
     }
 
@@ -180,12 +224,16 @@ impl Session {
 
     /// What the connection says next; nothing, while there is none. May be dropped without loss.
     pub(super) async fn next(&mut self) -> Input {
-        match &mut self.live {
-            Some(live) => {
-                let event = live.link.event().await;
-                self.read(event)
+        let (live, prepared) = (&mut self.live, &mut self.prepared);
+        tokio::select! {
+            biased;
+            outcome = opened(prepared) => {
+                if outcome.is_err() {
+                    self.prepared = None;
+                }
+                Input::Prepared(outcome)
             }
-            None => pending().await,
+            event = event(live) => self.read(event),
         }
     }
 
@@ -196,11 +244,11 @@ impl Session {
 
     fn read(&mut self, event: Event) -> Input {
         match event {
-            Event::Online { session_kept } => {
+            Event::Online { session_kept, tls } => {
                 if let Some(live) = &mut self.live {
                     live.is_online = true;
                 }
-                Input::Online { session_kept }
+                Input::Online { session_kept, tls }
             }
             Event::Settled(id) => Input::Settled(id),
             Event::Ended(reason) => {
@@ -216,6 +264,24 @@ impl Session {
             }
         }
     }
+}
+
+async fn opened(prepared: &mut Option<Preparation>) -> Result<(), Reason> {
+    match prepared {
+        Some(prepared) => prepared.opened().await,
+        None => pending().await,
+    }
+}
+
+async fn event(live: &mut Option<Live>) -> Event {
+    match live {
+        Some(live) => live.link.event().await,
+        None => pending().await,
+    }
+}
+
+fn no_cloud() -> Reason {
+    Reason::NoLogin("no cloud is configured".to_owned())
 }
 
 /// The dialect of the configured cloud, or what is missing in the configuration.

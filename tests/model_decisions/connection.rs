@@ -37,7 +37,7 @@ fn the_sentence_says_what_is_the_matter_and_is_said_once() {
     assert_eq!(say(Input::Tick), [] as [&str; 0]);
     let refused = say(Input::Offline(Reason::Refused { code: 5 }));
     assert!(refused[0].starts_with("not connected: login refused") && refused[0].contains("hint:"), "{refused:?}");
-    assert_eq!(say(Input::Online { session_kept: false }), ["connected"]);
+    assert_eq!(say(Input::Online { session_kept: false, tls: None }), ["connected"]);
     let stopping = say(Input::Stop);
     assert!(stopping.is_empty() || stopping[0].contains("closing"), "{stopping:?}");
 }

@@ -46,8 +46,13 @@ impl Narrator {
                 }
                 Input::ShuttingDown(true) => tracing::info!("the machine shuts down"),
                 Input::ShuttingDown(false) => tracing::info!("the machine does not shut down after all"),
-                Input::Key(key) if key.is_absent() => {
-                    tracing::info!("there is no key: {}; hint: `sudo twinagent keygen` makes one", key.path);
+                Input::Key(key) => {
+                    if key.is_absent() {
+                        tracing::info!("there is no key: {}; hint: `sudo twinagent keygen` makes one", key.path);
+                    }
+                    for (slot, why) in &key.unusable {
+                        tracing::warn!("the {} key cannot be used: {why}", slot.name());
+                    }
                 }
                 Input::Stop => tracing::info!("stopping"),
                 _ => {}

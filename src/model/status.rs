@@ -94,6 +94,10 @@ impl Agent {
                 "dropped": self.outbox.telemetry().dropped(),
             },
         });
+        let others = self.device_key.as_ref().filter(|key| !(key.others.is_empty() && key.unusable.is_empty()));
+        if let Some(key) = others {
+            status["otherKeys"] = key.others_document();
+        }
         if let Some(desired) = &self.durable.rest.desired {
             status["twin"]["desired"] = json!({ "digest": desired.digest, "status": desired.status });
         }

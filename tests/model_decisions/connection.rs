@@ -86,7 +86,7 @@ fn without_a_configuration_nothing_connects_and_the_sentence_says_what_to_do() {
 
 fn key(found: Found) -> Input {
     let (path, folder) = ("/keys/device.key".to_owned(), "/keys".to_owned());
-    Input::Key(DeviceKey { is_credential: false, path, folder, found, others: Vec::new() })
+    Input::Key(DeviceKey { is_credential: false, path, folder, found, others: Vec::new(), unusable: Vec::new() })
 }
 
 fn usable() -> Input {

@@ -11,6 +11,8 @@ use super::now::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
+    /// The clock is not known to be right.
+    Clock,
     /// The configuration is wrong; what was last known to work is in force.
     Config,
     /// The breaker has tripped: too many reboots.
@@ -53,6 +55,13 @@ impl Problems {
                 self.0.insert(code, Problem { since: now, text: text.to_owned() });
                 true
             }
+        }
+    }
+
+    /// The wall clock, by which they were noted, was set ahead by so many microseconds.
+    pub fn shift_times(&mut self, by: i64) {
+        for problem in self.0.values_mut() {
+            problem.since = problem.since.shifted(by);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The daemon runs in the test's own runtime; killing it is for the tests that start it as a process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub(crate) struct Setup {
     pub(crate) listen: &'static str,
     /// There is a way to the reboot helper, as the package makes it.
     pub(crate) helper: bool,
+    /// `session.clock_wait`. It stands in the environment, so that `config` may open `[session]`.
+    pub(crate) clock_wait: &'static str,
     /// More lines of `twinagent.toml`.
     pub(crate) config: &'static str,
 }
@@ -56,6 +58,7 @@ impl Default for Setup {
             rest: false,
             listen: "127.0.0.1:0",
             helper: true,
+            clock_wait: "0s",
             config: "",
         }
     }
@@ -68,6 +71,7 @@ pub(crate) struct Device {
     /// With which the bridge can be started again, at the same address.
     options: Options,
     folder: TempDir,
+    clock_wait: &'static str,
     daemon: Option<Daemon>,
     /// Logins that were waited for.
     logins: u64,
@@ -140,7 +144,21 @@ impl Device {
         let answers = cloud.telemetry().await.expect("a tap");
         let states = cloud.state_changes().await.expect("a tap");
         let (heard, telemetry) = (HashMap::new(), Vec::new());
-        Self { bridge, cloud, name, options, folder, daemon: None, logins: 0, answers, states, heard, telemetry }
+        let clock_wait = setup.clock_wait;
+        Self {
+            bridge,
+            cloud,
+            name,
+            options,
+            folder,
+            clock_wait,
+            daemon: None,
+            logins: 0,
+            answers,
+            states,
+            heard,
+            telemetry,
+        }
     }
 
     /// A device whose daemon is connected.
@@ -170,8 +188,13 @@ impl Device {
             runtime: self.path("run"),
             bus: self.bus(),
             credentials: None,
-            variables: BTreeMap::new(),
+            variables: self.variables().map(|(name, value)| (name.into(), value.into())).into(),
         }
+    }
+
+    /// What the environment of its daemon says of the configuration.
+    pub(crate) fn variables(&self) -> [(&'static str, &'static str); 1] {
+        [("TWINAGENT__SESSION__CLOCK_WAIT", self.clock_wait)]
     }
 
     // === The daemon

@@ -93,6 +93,7 @@ debian_packages() {
     has shellcheck || missing+=(shellcheck)
     has strace || missing+=(strace)
     [ -e /usr/share/zoneinfo/Europe/Berlin ] || missing+=(tzdata)
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || missing+=(libfaketime)
     has_venv || missing+=(python3-venv)
     if [ "$mode" != quick ]; then
         has ip || missing+=(iproute2)

@@ -215,6 +215,7 @@ fn configure(folder: &Path, broker: &Broker, tls: bool) {
     let text = format!(
         "device.id = \"{DEVICE}\"\n\
          session.keep_alive = \"19m\"\n\
+         session.clock_wait = \"0s\"\n\
          [cloud]\nkind = \"iotcore\"\n\
          [cloud.iotcore]\nhost = \"localhost\"\nport = {}\n{security}\n\
          project_id = \"p\"\nregion = \"r\"\nregistry_id = \"r\"\n\

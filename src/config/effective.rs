@@ -37,6 +37,7 @@ impl Config {
             ("session.connect_timeout", lasts(self.session.connect_timeout)),
             ("session.backoff_max", lasts(self.session.backoff_max)),
             ("session.backoff_max_refused", lasts(self.session.backoff_max_refused)),
+            ("session.clock_wait", lasts(self.session.clock_wait)),
             ("reboot.mode", text(self.reboot.mode.name())),
             ("reboot.simulate_for", lasts(self.reboot.simulate_for)),
             ("reboot.min_interval", lasts(self.reboot.min_interval)),

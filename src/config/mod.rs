@@ -106,6 +106,8 @@ pub struct Session {
     pub backoff_max: Duration,
     /// The same, after the broker judged who we are.
     pub backoff_max_refused: Duration,
+    /// How long after the start a doubtful clock keeps logins waiting. Zero: the clock is used as it is.
+    pub clock_wait: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -148,6 +148,7 @@ fn session(from: &mut Reader) -> Session {
         connect_timeout: from.duration("session.connect_timeout", 30 * SECOND, &(SECOND..=10 * MINUTE)),
         backoff_max: from.duration("session.backoff_max", 5 * MINUTE, &(SECOND..=DAY)),
         backoff_max_refused: from.duration("session.backoff_max_refused", 15 * MINUTE, &(SECOND..=DAY)),
+        clock_wait: from.duration("session.clock_wait", 2 * MINUTE, &(Duration::ZERO..=HOUR)),
     }
 }
 

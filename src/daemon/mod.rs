@@ -5,6 +5,7 @@
 //! connection goes on answering pings, since it is a task of its own.
 
 mod callers;
+mod clock;
 mod configuration;
 mod credentials;
 mod farewell;
@@ -34,14 +35,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::Folders;
 use crate::dialect::token;
 use crate::handler::Handler;
-use crate::host::{boot, clock, systemd};
+use crate::host::clock::{Alarm, Keepers};
+use crate::host::{boot, clock as clocks, systemd};
 use crate::model::agent::{Agent, Effect, Input};
 use crate::model::durable::Durable;
 use crate::model::fingerprint::Fingerprint;
-use crate::model::now::{BootId, BootInstant, Now};
+use crate::model::now::{BootInstant, Now};
 use crate::model::problems::Code;
 use crate::store::StateDir;
 use callers::Callers;
+use clock::Clock;
 use configuration::Configuration;
 use farewell::{Farewell, Left};
 use keeper::Keeper;
@@ -91,7 +94,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Send) -> anyhow:
     let state = Arc::new(StateDir::lock(&parts.folders.state)?);
     let left = Left::read(&state);
     let claim = Claim::make(&state, parts.machine).await?;
-    let started = clock::now(boot_id);
+    let started = clocks::now(boot_id);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), boot = %started.boot_id, "started");
     let mut stop = pin!(stop.fuse());
     loop {
@@ -109,7 +112,8 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Send) -> anyhow:
 
 /// One life of the daemon, from the reading of the journal.
 struct Daemon {
-    boot_id: BootId,
+    clock: Clock,
+    alarm: Alarm,
     agent: Agent,
     keeper: Keeper,
     session: Session,
@@ -161,19 +165,18 @@ impl Daemon {
         if let Err(missing) = session.limits() {
             tracing::info!("not configured, so no connection is made: {missing}");
         }
+        let keepers = Keepers::beside(&parts.folders.runtime, &parts.folders.bus);
+        let wait = configuration.current().session.clock_wait;
+        let clock = Clock::new(started.boot_id, keepers, wait, durable.rest.seen);
         let workers = Workers::new(&parts.handlers);
-        let callers = Callers::new(
-            parts.folders.runtime.clone(),
-            rights(configuration.current()),
-            clock::now(started.boot_id).boot,
-        );
-        let boot_id = started.boot_id;
-        let power = Power::new(&parts.folders, configuration.current().reboot.mode, boot_id);
+        let callers = Callers::new(parts.folders.runtime.clone(), rights(configuration.current()), clocks::boot());
+        let power = Power::new(&parts.folders, configuration.current().reboot.mode, started.boot_id);
         let volatile = volatile_state(&parts.folders.state);
         let settings = settings(configuration.current(), &session, &workers, volatile.as_deref(), started);
         Ok(Self {
-            boot_id,
-            agent: Agent::new(settings, durable, opened.trouble, seed()?, &clock::now(boot_id)),
+            agent: Agent::new(settings, durable, opened.trouble, seed()?, &clock.now()),
+            clock,
+            alarm: Alarm::new(),
             keeper,
             session,
             workers,
@@ -198,10 +201,11 @@ impl Daemon {
         let mut inputs = vec![Input::Begin { left_clean: self.left_clean }, self.config_problem()];
         inputs.push(Input::Problem { code: Code::AnotherMachine, text: self.foreign.take() });
         inputs.extend(self.watchdog.pet_while(self.session.begin()).await?);
+        self.watchdog.pet_while(self.clock.begin()).await;
         inputs.extend(self.power.begin());
         let mut is_ready = false;
         loop {
-            let now = clock::now(self.boot_id);
+            let now = self.turn(&mut inputs);
             self.narrator.hear(&inputs, now.boot);
             // Also one that came into force while a session stands, unless it needs another one.
             if self.is_to_be_kept().is_some_and(|due| now.boot >= due) {
@@ -248,6 +252,20 @@ impl Daemon {
         }
     }
 
+    /// The moment of this turn; that the clock was set since the last one is the first of its inputs.
+    fn turn(&mut self, inputs: &mut Vec<Input>) -> Now {
+        if inputs.iter().any(|input| matches!(input, Input::Online { .. })) {
+            self.clock.login_was_taken();
+        }
+        let (now, step) = self.clock.turn();
+        self.power.set_clock(now.clock);
+        if let Some(by) = step {
+            self.started.wall = self.started.wall.shifted(by);
+            inputs.insert(0, Input::ClockStepped { by });
+        }
+        now
+    }
+
     /// Does what the model ordered; what it leads to at once is further input.
     async fn perform(&mut self, effect: Effect, now: &Now, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
         match effect {
@@ -263,7 +281,8 @@ impl Daemon {
                 inputs.extend(self.watchdog.pet_while(begun).await?);
             }
             Effect::Connect(attempt) => {
-                let begun = self.session.connect(attempt, now);
+                let now = self.clock.for_login(now);
+                let begun = self.session.connect(attempt, &now);
                 inputs.extend(self.watchdog.pet_while(begun).await?);
             }
             Effect::CheckLink => self.session.check_link(),
@@ -285,13 +304,14 @@ impl Daemon {
         if let Some(before) = self.watchdog.pet_while(self.configuration.reload()).await? {
             let config = self.configuration.current();
             let anew = !config.connects_as(&before);
+            self.clock.set_wait(config.session.clock_wait);
             self.session.reconfigure(config, anew);
             self.callers.set_rights(rights(config));
             self.power.set_mode(config.reboot.mode);
             inputs.push(self.reloaded(anew));
         }
         inputs.push(self.config_problem());
-        if self.callers.open(clock::boot()) {
+        if self.callers.open(clocks::boot()) {
             self.tell_status();
         }
         Ok(())
@@ -360,7 +380,7 @@ impl Daemon {
         inputs: &mut Vec<Input>,
         stop: Pin<&mut impl Future<Output = ()>>,
     ) -> anyhow::Result<Option<End>> {
-        let now = clock::now(self.boot_id);
+        let now = self.clock.now();
         let deadline = [
             self.agent.deadline(&now),
             self.keeper.deadline(),
@@ -368,8 +388,9 @@ impl Daemon {
             self.is_to_be_kept(),
             self.key_due(),
             self.watchdog.pet(now.boot),
+            self.clock.due(),
         ];
-        let sleep = deadline.into_iter().flatten().min().map_or(Duration::MAX, |due| due.since(now.boot));
+        let deadline = deadline.into_iter().flatten().min();
         let mut is_changed = false;
         // The cloud comes last of what can happen: it may have more to say at any time, and all else is bounded.
         tokio::select! {
@@ -391,12 +412,13 @@ impl Daemon {
             input = self.workers.next() => inputs.push(input),
             input = self.callers.next() => inputs.push(input),
             input = self.session.next() => inputs.push(input),
-            () = tokio::time::sleep(sleep) => inputs.push(Input::Tick),
+            () = self.clock.news() => inputs.push(Input::Tick),
+            () = self.alarm.wait(deadline) => inputs.push(Input::Tick),
         }
         if is_changed {
             self.reload(inputs).await?;
         }
-        let now = clock::boot();
+        let now = clocks::boot();
         if is_changed || self.key_due().is_some_and(|due| now >= due) {
             // Keys are watched with the configuration, and most changes are none of theirs.
             inputs.extend(self.watchdog.pet_while(self.session.look()).await?);
@@ -407,7 +429,7 @@ impl Daemon {
         {
             inputs.push(input);
         }
-        let is_back = !self.is_stopping && self.keeper.is_back(&clock::now(self.boot_id)).await?;
+        let is_back = !self.is_stopping && self.keeper.is_back(&self.clock.now()).await?;
         // What was gathered is lost with the connection, so the cloud says it again.
         Ok(is_back.then_some(End::JournalIsBack))
     }

@@ -48,6 +48,7 @@ pub(super) fn settings(
             backoff_max: timing.backoff_max,
             backoff_max_refused: timing.backoff_max_refused,
         },
+        clock_wait: timing.clock_wait,
         reboot: reboot_policy(config),
         volatile: volatile.map(str::to_owned),
         methods: workers.methods(),

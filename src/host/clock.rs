@@ -1,21 +1,47 @@
 //! The clocks. Every present moment in the program comes from here, as a value.
+//!
+//! `alarm.rs` wakes a task at a moment of the boot clock, and when somebody sets the wall clock; `keepers.rs` asks those who
+//! keep the wall clock whether it is right. Whether it is believed, the daemon decides from all of that.
 
-use std::time::Duration;
+mod alarm;
+mod keepers;
 
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::model::now::{BootId, BootInstant, Clock, Now, Timestamp};
 
-/// The present moment in the boot with this id.
+pub use alarm::{Alarm, Steps};
+pub use keepers::{Keepers, Word};
+
+/// No release of this program is older than this moment, in seconds since 1970: 2026-01-01T00:00:00Z. A clock that shows
+/// less has not been set.
+///
+/// A constant, so that the same source gives the same bytes on whichever day it is built.
+const NO_EARLIER: i64 = 1_767_225_600;
+
+/// The earliest moment that a clock can show which is right; see [`NO_EARLIER`].
+pub fn earliest() -> Timestamp {
+    Timestamp::from_micros(NO_EARLIER * 1_000_000)
+}
+
+/// The present moment in the boot with this id, for whoever takes the wall clock as it is.
 pub fn now(boot_id: BootId) -> Now {
     Now { wall: wall(), boot: boot(), boot_id, clock: Clock::Trusted }
 }
 
 /// The wall clock (`CLOCK_REALTIME`); may jump either way.
+///
+/// Asked of the C library, as all other programs of the machine do, and not of the kernel by a way around it: so what an
+/// administrator has put before the C library's clock counts for us too.
 #[expect(clippy::disallowed_methods, reason = "this is the place that asks")]
 pub fn wall() -> Timestamp {
-    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Realtime);
-    Timestamp::from_micros(tv_sec.saturating_mul(1_000_000).saturating_add(tv_nsec / 1_000))
+    let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => micros(since),
+        Err(before) => micros(before.duration()).saturating_neg(),
+    })
 }
 
 /// Time since the kernel started, suspend included (`CLOCK_BOOTTIME`).
@@ -26,7 +52,7 @@ pub fn boot() -> BootInstant {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "judged by the standard library's clock")]
+#[expect(clippy::disallowed_methods, reason = "judged by the kernel's own word")]
 mod tests {
     use super::*;
 
@@ -45,8 +71,19 @@ mod tests {
         };
         let uptime = seconds("/proc/uptime", "");
         assert!((uptime - now.boot.0.as_secs_f64()).abs() < 20.0, "up for {uptime} s, boot clock {:?}", now.boot);
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-        assert!(now.wall.unix_seconds().abs_diff(since.as_secs().cast_signed()) < 20);
+        let kernel = clock_gettime(ClockId::Realtime).tv_sec;
+        assert!(now.wall.unix_seconds().abs_diff(kernel) < 20);
         assert!(now.wall >= before.0, "no step during the test");
+    }
+
+    #[test]
+    fn the_earliest_moment_is_before_the_newest_release_and_not_long_before() {
+        let changelog = include_str!("../../packaging/debian/changelog");
+        let newest = changelog.lines().find(|line| line.starts_with(" -- ")).expect("a signed entry");
+        let (_, date) = newest.split_once(">  ").expect("a date behind the address");
+        let released = jiff::fmt::rfc2822::parse(date).expect("a date of RFC 2822").timestamp().as_second();
+        let days = (released - NO_EARLIER) / (24 * 60 * 60);
+        assert!((0..=2 * 366).contains(&days), "{days} days before {date}; raise the constant with a release");
+        assert_eq!(earliest().to_string(), "2026-01-01T00:00:00.000000Z");
     }
 }

@@ -2,6 +2,7 @@
 //! connection to be made or closed, an answer to be sent, a sentence to be said.
 
 use super::agent::{Agent, Attempt, Effect, newest};
+use super::clock::{Expiry, NOT_SET};
 use super::command::{CommandId, Outcome, Status};
 use super::connection::Step as ConnectionStep;
 use super::device_key::DeviceKey;
@@ -16,6 +17,9 @@ use super::wire::Reason;
 
 /// What a device without a key is told to do.
 const NO_KEY: &str = "there is no key yet; `sudo twinagent keygen` makes one";
+
+/// The stage of a device that does not log in before it knows what time it is.
+const WAITS_FOR_CLOCK: &str = "waiting for the clock";
 
 impl Agent {
     pub(super) fn pending_step(&mut self, now: &Now) -> Option<RebootStep> {
@@ -103,8 +107,13 @@ impl Agent {
         for number in waiting {
             let Some(entry) = self.durable.ledger.get(number) else { continue };
             let key = entry.key.clone();
-            if entry.expires.is_some_and(|expires| now.wall > expires) {
-                let outcome = Outcome::failed(Status::EXPIRED, "expired while it waited to be run");
+            let ended = match self.expiry(entry.expires, now) {
+                Expiry::InTime => None,
+                Expiry::Over => Some(Outcome::failed(Status::EXPIRED, "expired while it waited to be run")),
+                Expiry::Unknown if now.boot < self.clock_given_up(entry, now) => continue,
+                Expiry::Unknown => Some(Outcome::failed(Status::CANNOT_NOW, NOT_SET)),
+            };
+            if let Some(outcome) = ended {
                 self.finish(number, outcome, now, out);
                 continue;
             }
@@ -119,8 +128,9 @@ impl Agent {
             if self.runs.has_room_for(spec) {
                 let command = entry.command();
                 let run = self.runs.begin_recorded(number, entry.method.clone(), Some(spec.class));
-                let (boot, at) = (now.boot_id, now.wall);
-                self.record(Record::Started { key, boot, at, until: None, up: None, doubtful: false }, out);
+                let (boot, at, doubtful) = (now.boot_id, now.wall, now.clock == Clock::Doubtful);
+                let up = doubtful.then_some(now.boot);
+                self.record(Record::Started { key, boot, at, until: None, up, doubtful }, out);
                 out.push(Effect::Start(run, command));
             }
         }
@@ -131,7 +141,9 @@ impl Agent {
         let may_leave = self.runs.is_empty() && !self.has_more_to_tell();
         self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || may_leave);
         let is_over = self.leaving || self.is_away() || self.has_said_goodbye();
-        let wanted = self.not_configured().is_none() && !is_over;
+        // A session that stands is not given up for the clock's sake.
+        let is_early = self.connection.is_at_rest() && self.is_clock_awaited(now);
+        let wanted = self.not_configured().is_none() && !is_over && !is_early;
         // A machine that goes down does not wait for what has not been acknowledged.
         let is_idle = self.outbox.is_idle() || self.has_said_goodbye();
         match self.connection.next(wanted, is_idle, now.boot) {
@@ -140,6 +152,7 @@ impl Agent {
             None => {}
         }
         if self.leaving && self.connection.is_off() {
+            self.see(now, out);
             out.push(Effect::Exit);
         }
     }
@@ -180,7 +193,7 @@ impl Agent {
     }
 
     /// What is to be done before a connection can be tried at all.
-    fn not_configured(&self) -> Option<&str> {
+    pub(super) fn not_configured(&self) -> Option<&str> {
         // What stands or was begun has the key that it needs.
         let is_keyless = || self.device_key.as_ref().is_some_and(DeviceKey::is_absent) && self.connection.is_at_rest();
         self.unconfigured.as_deref().or_else(|| is_keyless().then_some(NO_KEY))
@@ -193,6 +206,9 @@ impl Agent {
                 format!("not connected: {reason} (hint: {})", reason.hint())
             }
             (Some(why), _) => format!("not configured: {why}"),
+            (None, _) if self.stage() == WAITS_FOR_CLOCK => {
+                format!("{WAITS_FOR_CLOCK} to be set, for `session.clock_wait` at most (hint: `timedatectl`)")
+            }
             (None, _) => self.stage().to_owned(),
         };
         let journal = self.journal.trouble().map(|why| format!("commands are refused: {why}"));
@@ -214,6 +230,8 @@ impl Agent {
             "a simulated reboot is on"
         } else if self.is_going_down() {
             "the machine is shutting down"
+        } else if self.waits_for_clock() {
+            WAITS_FOR_CLOCK
         } else if !self.connection.is_online()
             && self.last_reason.as_ref().is_some_and(|reason| *reason != Reason::Planned)
         {

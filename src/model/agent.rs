@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::asked::Callers;
+use super::clock::{ClockWatch, Expiry};
 use super::cloud::{CloudLimits, Road};
 use super::command::{Method, MethodSpec, Outcome, Status};
 use super::connection::Connection;
@@ -16,7 +17,7 @@ use super::durable::Durable;
 use super::goodbye::Goodbye;
 use super::intake::own_methods;
 use super::ledger::{Entry, Number, Run};
-use super::now::{BootInstant, Clock, Now, Timestamp};
+use super::now::{BootInstant, Clock, Doubt, Now, Timestamp};
 use super::outage::Journal;
 use super::outbox::Outbox;
 use super::problems::{Code, Problems};
@@ -55,6 +56,7 @@ pub struct Agent {
     /// Nothing, as long as nobody has looked for it.
     pub(super) device_key: Option<DeviceKey>,
     pub(super) connection: Connection,
+    pub(super) clock: ClockWatch,
     pub(super) session: Option<Session>,
     /// Why there is no connection, if there is none.
     pub(super) last_reason: Option<Reason>,
@@ -92,9 +94,11 @@ impl Agent {
     /// `trouble`: why the journal cannot be written; then nothing that needs it is taken on until
     /// [`Input::JournalHealed`].
     pub fn new(settings: Settings, durable: Durable, trouble: Option<String>, seed: u64, now: &Now) -> Self {
-        let Settings { cloud, terms, reboot, volatile, methods, disabled, aliases, heartbeat, about } = settings;
+        let Settings { cloud, terms, clock_wait, reboot, volatile, methods, disabled, aliases, heartbeat, about } =
+            settings;
         let (limits, unconfigured) = limits_of(cloud);
         Self {
+            clock: ClockWatch::new(clock_wait, durable.ledger.ran(), now),
             durable,
             methods: methods_of(methods, &disabled),
             aliases,
@@ -135,13 +139,15 @@ impl Agent {
     pub fn handle(&mut self, now: &Now, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
         let mut out = Vec::new();
         if self.is_stored {
-            self.answer_callers(&mut out);
+            self.answer_callers(now, &mut out);
         }
+        self.note_clock(now);
         self.set_boot_time(now, &mut out);
         for input in inputs {
             self.take(input, now, &mut out);
         }
         self.note_health(now, &mut out);
+        self.note_time(now, &mut out);
         self.step_reboot(now, &mut out);
         self.look_around(now, &mut out);
         self.start_waiting(now, &mut out);
@@ -178,18 +184,34 @@ impl Agent {
         let stop = self.stopping.filter(|_| !self.leaving);
         let goodbye = self.goodbye.map(|goodbye| goodbye.deadline());
         let upkeep = self.upkeep_due(now);
-        [self.connection.deadline(), reboot, report, local, stop, goodbye, upkeep, self.next_expiry(now)]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.connection.deadline(),
+            reboot,
+            report,
+            local,
+            stop,
+            goodbye,
+            upkeep,
+            self.clock_due(),
+            self.next_expiry(now),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// When the first of the waiting commands expires: its sender need not wait for what runs before it.
     fn next_expiry(&self, now: &Now) -> Option<BootInstant> {
-        let waiting = self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting());
-        let first = waiting.filter_map(|(_, entry)| entry.expires).min().filter(|_| self.may_start())?;
-        // At that very moment it could still start.
-        Some(now.boot + first.saturating_add(Duration::from_micros(1)).since(now.wall))
+        let waiting = self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting() && !is_reboot(&entry.method));
+        let due = |entry: &Entry| match self.expiry(entry.expires, now) {
+            Expiry::Unknown => Some(self.clock_given_up(entry, now)),
+            // At that very moment it could still start.
+            Expiry::InTime | Expiry::Over => {
+                let over = entry.expires?.saturating_add(Duration::from_micros(1));
+                Some(now.boot + over.since(now.wall))
+            }
+        };
+        waiting.filter_map(|(_, entry)| due(entry)).min().filter(|_| self.may_start())
     }
 
     // === One input
@@ -222,7 +244,11 @@ impl Agent {
             Input::Reloaded { settings, anew } => self.reloaded(*settings, anew, now),
             Input::Hurry | Input::NetworkChanged => self.connection.hurry(now.boot),
             Input::RebootAnswered { id, answer } => self.reboot_answered(&id, answer),
-            Input::Prepared(_) | Input::ClockStepped { .. } | Input::Tick => {}
+            Input::ClockStepped { by } => {
+                self.shift_times(by);
+                self.connection.renew_soon(now.boot);
+            }
+            Input::Prepared(_) | Input::Tick => {}
         }
     }
 
@@ -245,8 +271,10 @@ impl Agent {
     }
 
     fn reloaded(&mut self, settings: Settings, anew: bool, now: &Now) {
-        let Settings { cloud, terms, reboot, volatile, methods, disabled, aliases, heartbeat, about } = settings;
+        let Settings { cloud, terms, clock_wait, reboot, volatile, methods, disabled, aliases, heartbeat, about } =
+            settings;
         let (limits, unconfigured) = limits_of(cloud);
+        self.clock.wait = clock_wait;
         self.volatile = volatile;
         self.methods = methods_of(methods, &disabled);
         self.aliases = aliases;
@@ -308,7 +336,8 @@ impl Agent {
             if let Some(entry) = self.durable.ledger.get(number)
                 && entry.told < what
             {
-                self.record(Record::Told { key: entry.key.clone(), what }, out);
+                let ran = Some(self.clock.ran(now));
+                self.record(Record::Told { key: entry.key.clone(), what, ran }, out);
             }
         }
         if let Some((number, pending)) = &mut self.pending {
@@ -323,7 +352,8 @@ impl Agent {
     /// Ends a recorded command.
     pub(super) fn finish(&mut self, number: Number, outcome: Outcome, now: &Now, out: &mut Vec<Effect>) {
         if let Some(entry) = self.durable.ledger.get(number) {
-            self.record(Record::Finished { key: entry.key.clone(), outcome, at: now.wall }, out);
+            let (key, doubt) = (entry.key.clone(), Doubt::of(now));
+            self.record(Record::Finished { key, outcome, at: now.wall, doubt }, out);
         }
     }
 }

@@ -135,7 +135,7 @@ impl Agent {
     /// Tells callers the outcomes that were recorded in batches before this one, so that they are on disk.
     ///
     /// A local command counts as told when its caller has the answer or is gone; the cloud never hears of it.
-    pub(super) fn answer_callers(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn answer_callers(&mut self, now: &Now, out: &mut Vec<Effect>) {
         let ledger = &self.durable.ledger;
         self.callers.invokers.retain(|key, waiting| {
             let Some((_, entry)) = ledger.find(key) else {
@@ -155,7 +155,8 @@ impl Agent {
             .map(|(_, entry)| entry.key.clone())
             .collect();
         for key in ended {
-            self.record(Record::Told { key, what: Told::Outcome }, out);
+            let ran = Some(self.clock.ran(now));
+            self.record(Record::Told { key, what: Told::Outcome, ran }, out);
         }
     }
 

@@ -202,6 +202,14 @@ impl Connection {
         }
     }
 
+    /// The wall clock was set: what the last login said of the time is not true any more.
+    pub fn renew_soon(&mut self, now: BootInstant) {
+        if let State::Online { renew, .. } = &mut self.state {
+            *renew = Some(renew.map_or(now, |renew| renew.min(now)));
+        }
+        self.hurry(now);
+    }
+
     /// What made a login impossible may be gone: there is no reason to wait longer than `SPREAD`.
     pub fn hurry(&mut self, now: BootInstant) {
         let soon = now + self.dice.up_to(SPREAD);

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::digest::Digest;
 use super::ledger::Ledger;
+use super::now::Timestamp;
 use super::patch::merge;
 use super::reboot::boots::Boots;
 use super::record::Record;
@@ -24,6 +25,8 @@ pub struct Rest {
     pub desired: Option<Desired>,
     /// What local programs have merged into the reported document.
     pub members: Map<String, Value>,
+    /// The last moment that a clock to be believed has shown.
+    pub seen: Option<Timestamp>,
 }
 
 /// The desired document that was last taken note of.
@@ -59,6 +62,7 @@ impl Durable {
             Record::Desired { digest, version, status } => {
                 self.rest().desired = Some(Desired { digest: *digest, version: *version, status: *status });
             }
+            Record::Seen { at: Some(at), .. } => self.rest().seen = Some(*at),
             Record::Reported { patch } => merge(&mut self.rest().members, patch),
             record if self.rest.boots.is_concerned_by(record) => self.rest().boots.apply(record),
             _ => {}
@@ -69,6 +73,7 @@ impl Durable {
     pub fn records(&self) -> Vec<Record> {
         let mut records = self.ledger.records();
         records.push(Record::Boots { boots: Box::new(self.rest.boots.clone()) });
+        records.push(Record::Seen { ran: self.ledger.ran(), at: self.rest.seen });
         if let Some(Desired { digest, version, status }) = &self.rest.desired {
             records.push(Record::Desired { digest: *digest, version: *version, status: *status });
         }

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::agent::{Agent, Effect};
 use super::ask::{CallerId, Reply};
 use super::asked::outcome_document;
+use super::clock::{Expiry, NOT_SET};
 use super::cloud::{Answer, Inbound};
 use super::command::{Class, Command, CommandId, Identity, Key, Method, MethodSpec, Outcome, ReplyTo, Request, Status};
 use super::digest::Digest;
 use super::ledger::{Entry, Number};
-use super::now::{Now, Timestamp};
+use super::now::{Clock, Now, Timestamp};
 use super::reboot::pending::Pending;
 use super::reboot::{CANCEL, REBOOT, is_reboot};
 use super::record::Record;
@@ -116,7 +117,7 @@ impl Agent {
         match request.identity {
             Identity::Given(_) => self.durable.ledger.find(key),
             Identity::Unique => None,
-            Identity::Derived => self.durable.ledger.find_derived(key, digest, now.wall),
+            Identity::Derived => self.durable.ledger.find_derived(key, digest, now),
         }
     }
 
@@ -129,8 +130,11 @@ impl Agent {
                 json!({ "error": why, "methods": self.methods.keys().collect::<Vec<_>>() }),
             ));
         };
-        if request.expires.is_some_and(|expires| now.wall > expires) {
-            return Err(Outcome::failed(Status::EXPIRED, "expired before it arrived"));
+        match self.expiry(request.expires, now) {
+            Expiry::Over => return Err(Outcome::failed(Status::EXPIRED, "expired before it arrived")),
+            // What is recorded waits for the clock.
+            Expiry::Unknown if spec.harmless => return Err(Outcome::failed(Status::CANNOT_NOW, NOT_SET)),
+            Expiry::Unknown | Expiry::InTime => {}
         }
         if self.is_going_down() {
             return Err(Outcome::failed(Status::CANNOT_NOW, "the machine is shutting down"));
@@ -177,7 +181,8 @@ impl Agent {
         out: &mut Vec<Effect>,
     ) {
         let is_reboot = is_reboot(&request.method);
-        let started = !is_reboot && self.runs.has_room_for(spec) && self.waiting(&request.method) == 0;
+        let is_timely = self.expiry(request.expires, now) == Expiry::InTime;
+        let started = !is_reboot && is_timely && self.runs.has_room_for(spec) && self.waiting(&request.method) == 0;
         let Request { identity, method, payload, reply_to, expires, .. } = request;
         let record = Record::Accepted {
             key: key.clone(),
@@ -191,6 +196,8 @@ impl Agent {
             started,
             boot: now.boot_id,
             at: now.wall,
+            up: Some(now.boot),
+            doubtful: now.clock == Clock::Doubtful,
         };
         self.record(record, out);
         source.acknowledge(out);

@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 
 use super::command::{Command, Key, Method, Outcome, ReplyTo, Status};
 use super::digest::Digest;
-use super::now::{BootId, Timestamp};
+use super::now::{BootId, BootInstant, Clock, Doubt, Now, Timestamp};
 use super::record::{Record, Told};
 
 /// Commands that were told are remembered this long, so that a late duplicate finds its answer.
+///
+/// Of the time in which the agent runs: the wall clock may jump, and a machine that is off hears no duplicate.
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// And no more of them than this; the oldest go first.
@@ -45,10 +47,15 @@ pub struct Entry {
     pub reply_to: Option<ReplyTo>,
     pub expires: Option<Timestamp>,
     pub accepted: Timestamp,
-    /// The boot in which it was accepted.
+    /// `accepted` is that of a clock which was not set.
+    pub doubtful: bool,
+    /// The boot in which it was accepted, and when by its clock. Journals of older agents do not tell when.
     pub boot: BootId,
+    pub up: Option<BootInstant>,
     pub run: Run,
     pub told: Told,
+    /// When that was, in seconds that the agent had run.
+    told_after: u64,
 }
 
 /// How far a command has run.
@@ -59,10 +66,14 @@ pub enum Run {
         boot: BootId,
         at: Timestamp,
         until: Option<Timestamp>,
+        /// Where `at` is that of a clock which was not set.
+        doubt: Option<Doubt>,
     },
     Finished {
         outcome: Outcome,
         at: Timestamp,
+        /// Where `at` is that of a clock which was not set.
+        doubt: Option<Doubt>,
         /// It took effect, or may have.
         ran: bool,
     },
@@ -87,10 +98,6 @@ impl Entry {
     fn is_told(&self) -> bool {
         self.told == Told::Outcome
     }
-
-    fn finished_before(&self, moment: Timestamp) -> bool {
-        matches!(self.run, Run::Finished { at, .. } if at < moment)
-    }
 }
 
 /// All commands that are remembered, in the order in which they were accepted.
@@ -100,6 +107,8 @@ pub struct Ledger {
     by_key: HashMap<Key, Number>,
     untold: BTreeSet<Number>,
     next: u64,
+    /// For how many seconds the agent had run when that was last noted, in all its lives.
+    ran: u64,
     /// What each changed place held before, newest last, since the last [`Ledger::settle`].
     before: Vec<(Number, Option<Entry>)>,
 }
@@ -123,8 +132,13 @@ impl Ledger {
         Some((number, self.entries.get(&number)?))
     }
 
+    /// For how many seconds the agent had run, in all its lives, when that was last noted.
+    pub fn ran(&self) -> u64 {
+        self.ran
+    }
+
     /// The command of unknown id that equal content would be taken for at `now`.
-    pub fn find_derived(&self, key: &Key, digest: Digest, now: Timestamp) -> Option<(Number, &Entry)> {
+    pub fn find_derived(&self, key: &Key, digest: Digest, now: &Now) -> Option<(Number, &Entry)> {
         self.entries.iter().rev().map(|(number, entry)| (*number, entry)).find(|(_, entry)| {
             entry.derived && entry.digest == digest && entry.key.target == key.target && entry.stands_for_a_repeat(now)
         })
@@ -149,50 +163,37 @@ impl Ledger {
     /// Takes note of a record. One that fits no entry changes nothing: its entry was forgotten before.
     pub fn apply(&mut self, record: &Record) {
         match record {
-            Record::Accepted { key, method, payload, digest, derived, local, reply_to, expires, started, boot, at } => {
-                if self.by_key.contains_key(key) {
-                    return;
-                }
-                self.forget(*at);
-                let run = if *started { Run::Started { boot: *boot, at: *at, until: None } } else { Run::Waiting };
-                let entry = Entry {
-                    key: key.clone(),
-                    method: method.clone(),
-                    payload: payload.clone(),
-                    digest: *digest,
-                    derived: *derived,
-                    local: *local,
-                    reply_to: reply_to.clone(),
-                    expires: *expires,
-                    accepted: *at,
-                    boot: *boot,
-                    run,
-                    told: Told::Nothing,
-                };
-                let number = Number(self.next);
-                self.next += 1;
-                self.put(number, Some(entry));
-            }
-            Record::Started { key, boot, at, until, .. } => self.change(key, |entry| {
-                entry.run = Run::Started { boot: *boot, at: *at, until: *until };
+            Record::Accepted { .. } => self.accept(record),
+            Record::Started { key, boot, at, until, up, doubtful } => self.change(key, |entry| {
+                let doubt = up.filter(|_| *doubtful).map(|up| Doubt { boot: *boot, up });
+                entry.run = Run::Started { boot: *boot, at: *at, until: *until, doubt };
             }),
-            Record::Finished { key, outcome, at } => self.change(key, |entry| {
+            Record::Finished { key, outcome, at, doubt } => self.change(key, |entry| {
                 // A reboot that another boot has proved took effect without ever having been started by us.
                 let ran = !entry.is_waiting() || outcome.status == Status::DONE;
                 entry.payload = Value::Null;
-                entry.run = Run::Finished { outcome: outcome.clone(), at: *at, ran };
+                entry.run = Run::Finished { outcome: outcome.clone(), at: *at, doubt: *doubt, ran };
             }),
-            Record::Told { key, what } => self.change(key, |entry| {
-                entry.told = entry.told.max(*what);
-                if let Run::Finished { outcome, .. } = &mut entry.run
-                    && entry.told == Told::Outcome
-                    && outcome.payload.to_string().len() > REMEMBERED_PAYLOAD
-                {
-                    outcome.payload = json!({ "payloadDropped": true });
-                }
-            }),
+            Record::Told { key, what, ran } => {
+                // What an older agent noted without it counts from now on.
+                let ran = ran.unwrap_or(self.ran);
+                self.ran = self.ran.max(ran);
+                self.change(key, |entry| {
+                    if *what == Told::Outcome && !entry.is_told() {
+                        entry.told_after = ran;
+                    }
+                    entry.told = entry.told.max(*what);
+                    if let Run::Finished { outcome, .. } = &mut entry.run
+                        && entry.told == Told::Outcome
+                        && outcome.payload.to_string().len() > REMEMBERED_PAYLOAD
+                    {
+                        outcome.payload = json!({ "payloadDropped": true });
+                    }
+                });
+            }
+            Record::Seen { ran, .. } => self.ran = self.ran.max(*ran),
+            Record::BootTime { boot, time, .. } => self.correct(*boot, *time),
             Record::Boot { .. }
-            | Record::BootTime { .. }
             | Record::GuardCleared { .. }
             | Record::Began { .. }
             | Record::Boots { .. }
@@ -221,21 +222,23 @@ impl Ledger {
                 started: matches!(entry.run, Run::Finished { ran: true, .. }),
                 boot: entry.boot,
                 at: entry.accepted,
+                up: entry.up,
+                doubtful: entry.doubtful,
             });
             match &entry.run {
                 Run::Waiting => {}
-                Run::Started { boot, at, until } => {
-                    // The clocks of then are the business of `Boots`.
-                    let (up, doubtful) = (None, false);
+                Run::Started { boot, at, until, doubt } => {
+                    let (up, doubtful) = (doubt.map(|doubt| doubt.up), doubt.is_some());
                     records.push(Record::Started { key: key(), boot: *boot, at: *at, until: *until, up, doubtful });
                 }
-                Run::Finished { outcome, at, .. } => {
-                    records.push(Record::Finished { key: key(), outcome: outcome.clone(), at: *at });
+                Run::Finished { outcome, at, doubt, .. } => {
+                    records.push(Record::Finished { key: key(), outcome: outcome.clone(), at: *at, doubt: *doubt });
                 }
             }
         }
         for entry in self.entries.values().filter(|entry| entry.told > Told::Nothing) {
-            records.push(Record::Told { key: entry.key.clone(), what: entry.told });
+            let ran = entry.is_told().then_some(entry.told_after);
+            records.push(Record::Told { key: entry.key.clone(), what: entry.told, ran });
         }
         records
     }
@@ -253,12 +256,60 @@ impl Ledger {
         }
     }
 
-    /// Forgets commands that were told: those that ended long before `at`, and the oldest when there are too many.
-    fn forget(&mut self, at: Timestamp) {
-        let long_ago = at.saturating_sub(REMEMBERED_FOR);
+    fn accept(&mut self, record: &Record) {
+        let Record::Accepted {
+            key,
+            method,
+            payload,
+            digest,
+            derived,
+            local,
+            reply_to,
+            expires,
+            started,
+            boot,
+            at,
+            up,
+            doubtful,
+        } = record
+        else {
+            return;
+        };
+        if self.by_key.contains_key(key) {
+            return;
+        }
+        self.forget();
+        let doubt = up.filter(|_| *doubtful).map(|up| Doubt { boot: *boot, up });
+        let run = if *started { Run::Started { boot: *boot, at: *at, until: None, doubt } } else { Run::Waiting };
+        let entry = Entry {
+            key: key.clone(),
+            method: method.clone(),
+            payload: payload.clone(),
+            digest: *digest,
+            derived: *derived,
+            local: *local,
+            reply_to: reply_to.clone(),
+            expires: *expires,
+            accepted: *at,
+            doubtful: *doubtful,
+            boot: *boot,
+            up: *up,
+            run,
+            told: Told::Nothing,
+            told_after: 0,
+        };
+        let number = Number(self.next);
+        self.next += 1;
+        self.put(number, Some(entry));
+    }
+
+    /// Forgets commands that were told: those that were told long ago, and the oldest when there are too many.
+    fn forget(&mut self) {
+        let ran = self.ran;
+        let is_old = |entry: &Entry| ran.saturating_sub(entry.told_after) >= REMEMBERED_FOR.as_secs();
         // In order of acceptance, so the search ends at the first that is to be kept, however many there are.
         while let Some(number) = self.oldest_told()
-            && (self.entries.len() - self.untold.len() >= REMEMBERED || self.entries[&number].finished_before(long_ago))
+            && (self.entries.len() - self.untold.len() >= REMEMBERED || is_old(&self.entries[&number]))
         {
             self.put(number, None);
         }
@@ -266,6 +317,16 @@ impl Ledger {
 
     fn oldest_told(&self) -> Option<Number> {
         self.entries.keys().find(|number| !self.untold.contains(number)).copied()
+    }
+
+    /// It is known when the kernel of this boot started: what was noted in it, while its clock was doubtful, is put right.
+    fn correct(&mut self, boot: BootId, kernel_start: Timestamp) {
+        let wrong = self.entries.iter().filter(|(_, entry)| entry.has_doubt_of(boot));
+        let wrong: Vec<(Number, Entry)> = wrong.map(|(number, entry)| (*number, entry.clone())).collect();
+        for (number, mut entry) in wrong {
+            entry.correct(boot, kernel_start);
+            self.put(number, Some(entry));
+        }
     }
 
     fn change(&mut self, key: &Key, change: impl FnOnce(&mut Entry)) {
@@ -296,11 +357,55 @@ impl Ledger {
 
 impl Entry {
     /// Whether equal content without an id is this command, sent again.
-    fn stands_for_a_repeat(&self, now: Timestamp) -> bool {
+    fn stands_for_a_repeat(&self, now: &Now) -> bool {
         match &self.run {
             Run::Waiting | Run::Started { .. } => true,
+            Run::Finished { ran, .. } => *ran && self.age(now) < DERIVED_FOR,
+        }
+    }
+
+    /// How long ago it was accepted, as far as that can be told; too short rather than too long.
+    fn age(&self, now: &Now) -> Duration {
+        match self.up {
+            Some(up) if self.boot == now.boot_id => now.boot.since(up),
+            // It was before this boot, and nobody knows how long.
+            _ if self.boot != now.boot_id && (self.doubtful || now.clock == Clock::Doubtful) => now.boot.0,
             // Either way: when the clock was set back since, this must not last until it is there again.
-            Run::Finished { ran, .. } => *ran && now.since(self.accepted).max(self.accepted.since(now)) < DERIVED_FOR,
+            _ => now.wall.apart(self.accepted),
+        }
+    }
+
+    /// When it was accepted, where the clock of then was not set.
+    fn doubt(&self) -> Option<Doubt> {
+        self.up.filter(|_| self.doubtful).map(|up| Doubt { boot: self.boot, up })
+    }
+
+    fn has_doubt_of(&self, boot: BootId) -> bool {
+        let of_run = match self.run {
+            Run::Waiting => None,
+            Run::Started { doubt, .. } | Run::Finished { doubt, .. } => doubt,
+        };
+        [self.doubt(), of_run].into_iter().flatten().any(|doubt| doubt.boot == boot)
+    }
+
+    fn correct(&mut self, boot: BootId, kernel_start: Timestamp) {
+        if let Some(right) = self.doubt().and_then(|doubt| doubt.resolved(boot, kernel_start)) {
+            self.accepted = right;
+            self.doubtful = false;
+        }
+        match &mut self.run {
+            Run::Waiting => {}
+            Run::Started { at, until, doubt, .. } => {
+                if let Some(right) = doubt.and_then(|doubt| doubt.resolved(boot, kernel_start)) {
+                    *until = until.map(|until| right.saturating_add(until.since(*at)));
+                    (*at, *doubt) = (right, None);
+                }
+            }
+            Run::Finished { at, doubt, .. } => {
+                if let Some(right) = doubt.and_then(|doubt| doubt.resolved(boot, kernel_start)) {
+                    (*at, *doubt) = (right, None);
+                }
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod advance;
 pub mod agent;
 pub mod ask;
 pub mod asked;
+pub mod clock;
 pub mod cloud;
 pub mod command;
 pub mod connection;

@@ -48,6 +48,25 @@ impl BootInstant {
     }
 }
 
+/// When something was, on the clock that does not step: noted where the wall clock of then was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    pub boot: BootId,
+    pub up: BootInstant,
+}
+
+impl Doubt {
+    /// The present moment, if its wall clock is doubtful.
+    pub fn of(now: &Now) -> Option<Self> {
+        (now.clock == Clock::Doubtful).then_some(Self { boot: now.boot_id, up: now.boot })
+    }
+
+    /// What the wall clock should have shown, now that it is known when the kernel of `boot` started.
+    pub fn resolved(self, boot: BootId, kernel_start: Timestamp) -> Option<Timestamp> {
+        (self.boot == boot).then(|| kernel_start.saturating_add(self.up.0))
+    }
+}
+
 impl Add<Duration> for BootInstant {
     type Output = Self;
     fn add(self, time: Duration) -> Self {
@@ -170,6 +189,17 @@ impl Timestamp {
             .ok()
             .and_then(|time| self.0.checked_sub(time).ok())
             .map_or(Self::first(), Self::to_the_microsecond)
+    }
+
+    /// The moment that a clock shows after it was set ahead by so many microseconds; within the calendar.
+    #[must_use]
+    pub fn shifted(self, by: i64) -> Self {
+        Self::from_micros(self.unix_micros().saturating_add(by))
+    }
+
+    /// How far apart two moments are, whichever is earlier.
+    pub fn apart(self, other: Self) -> Duration {
+        self.since(other).max(other.since(self))
     }
 
     /// What is read back from a record must equal what was written, so nothing finer than its text is kept.

@@ -43,7 +43,7 @@ impl Journal {
 impl Agent {
     /// Takes note of something, in memory now and on disk before anything that follows.
     pub(super) fn record(&mut self, record: Record, out: &mut Vec<Effect>) {
-        if !matches!(record, Record::Told { .. }) {
+        if !matches!(record, Record::Told { .. } | Record::Seen { .. }) {
             self.outbox.changed();
         }
         match (&mut self.journal, &record) {

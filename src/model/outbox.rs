@@ -159,6 +159,14 @@ impl Outbox {
         self.places.amend(is_it, outcome);
     }
 
+    /// The wall clock, by which this was noted, was set ahead by so many microseconds.
+    pub fn shift_times(&mut self, by: i64) {
+        if let Some((_, at)) = &mut self.reported.settled_at {
+            *at = at.shifted(by);
+        }
+        self.places.shift_times(by);
+    }
+
     /// The reported document may differ from what the cloud has.
     pub fn changed(&mut self) {
         self.reported.changed = true;

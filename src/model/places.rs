@@ -61,6 +61,14 @@ impl Places {
         Self { road, list: VecDeque::new(), next: 0, dropped: 0 }
     }
 
+    /// The wall clock, by which they were noted, was set ahead by so many microseconds.
+    pub fn shift_times(&mut self, by: i64) {
+        for place in &mut self.list {
+            place.received = place.received.shifted(by);
+            place.time = place.time.shifted(by);
+        }
+    }
+
     /// Keeps an answer until it was told, or counts it if there is no room.
     pub fn add(&mut self, answer: Answer, refusal: bool, received: Timestamp, time: Timestamp) {
         // The answer to the same command, sent again, takes the place of the older one.

@@ -13,6 +13,8 @@ use super::now::Timestamp;
 pub enum Code {
     /// The state folder came from another machine, and its journal was set aside.
     AnotherMachine,
+    /// The clock is not known to be right.
+    Clock,
     /// The configuration is wrong; what was last known to work is in force.
     Config,
     /// The breaker has tripped: too many reboots.
@@ -55,6 +57,13 @@ impl Problems {
                 self.0.insert(code, Problem { since: now, text: text.to_owned() });
                 true
             }
+        }
+    }
+
+    /// The wall clock, by which they were noted, was set ahead by so many microseconds.
+    pub fn shift_times(&mut self, by: i64) {
+        for problem in self.0.values_mut() {
+            problem.since = problem.since.shifted(by);
         }
     }
 

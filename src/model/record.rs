@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::command::{Key, Method, Outcome, ReplyTo};
 use super::digest::Digest;
-use super::now::{BootId, BootInstant, Timestamp};
+use super::now::{BootId, BootInstant, Doubt, Timestamp};
 use super::reboot::boots::Boots;
 
 /// The number of this format, written at the head of each journal.
@@ -42,7 +42,7 @@ pub enum Record {
     /// All that is known of boots, as compaction writes it.
     Boots { boots: Box<Boots> },
     /// A command was taken on. `started`: it may run as soon as this is on disk. `local`: not from the cloud, which is
-    /// not told of it either.
+    /// not told of it either. `up` is the boot clock; `doubtful`: `at` is that of a clock which was not set.
     Accepted {
         #[serde(flatten)]
         key: Key,
@@ -62,9 +62,13 @@ pub enum Record {
         started: bool,
         boot: BootId,
         at: Timestamp,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        up: Option<BootInstant>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        doubtful: bool,
     },
-    /// A command that waited may run as soon as this is on disk. `until`: the end of a simulated reboot. `up` and
-    /// `doubtful`, of reboots only: the boot clock, and whether `at` is that of a clock which was not set.
+    /// A command that waited may run as soon as this is on disk. `until`: the end of a simulated reboot. `up`: the boot
+    /// clock, of reboots and wherever `at` is `doubtful`, that is of a clock which was not set.
     Started {
         #[serde(flatten)]
         key: Key,
@@ -77,19 +81,30 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         doubtful: bool,
     },
-    /// A command ended.
+    /// A command ended. `doubt`, where `at` is that of a clock which was not set.
     Finished {
         #[serde(flatten)]
         key: Key,
         #[serde(flatten)]
         outcome: Outcome,
         at: Timestamp,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        doubt: Option<Doubt>,
     },
-    /// The cloud acknowledged an answer.
+    /// The cloud acknowledged an answer. `ran`: for how many seconds the agent had run by then, in all its lives.
     Told {
         #[serde(flatten)]
         key: Key,
         what: Told,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ran: Option<u64>,
+    },
+    /// Time has passed: the agent has run for so many seconds in all its lives. `at`: the wall clock, if it was to be
+    /// believed.
+    Seen {
+        ran: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Timestamp>,
     },
     /// A patch was merged into the reported document by a local program.
     Reported { patch: Map<String, Value> },
@@ -126,7 +141,8 @@ impl fmt::Debug for Record {
             Self::Finished { key, outcome, .. } => write!(out, "Finished({key} {})", outcome.status),
             Self::Began { boot, .. } => write!(out, "Began({boot})"),
             Self::Reported { patch } => write!(out, "Reported({} members)", patch.len()),
-            Self::Told { key, what } => write!(out, "Told({key} {what:?})"),
+            Self::Told { key, what, .. } => write!(out, "Told({key} {what:?})"),
+            Self::Seen { ran, .. } => write!(out, "Seen(after {ran} s)"),
             Self::Desired { digest, status, .. } => write!(out, "Desired({digest} {status})"),
         }
     }
@@ -135,7 +151,8 @@ impl fmt::Debug for Record {
 impl Record {
     /// Whether effects that follow this record must wait until it is on disk.
     ///
-    /// Losing one of the others costs an answer told twice, never a command run twice.
+    /// Losing one of the others costs an answer told twice, or that something is remembered longer than it must be; never
+    /// a command run twice.
     pub fn must_be_synced(&self) -> bool {
         match self {
             Self::Boot { .. }
@@ -147,6 +164,7 @@ impl Record {
             Self::Began { .. }
             | Self::BootTime { .. }
             | Self::Told { .. }
+            | Self::Seen { .. }
             | Self::Reported { .. }
             | Self::Desired { .. } => false,
         }

@@ -143,6 +143,8 @@ pub struct Settings {
     /// No connection is made without; the text says what is missing.
     pub cloud: Result<CloudLimits, String>,
     pub terms: Terms,
+    /// So long after the start a login waits for a clock that is doubtful. Zero: the clock is used as it is.
+    pub clock_wait: Duration,
     pub reboot: Policy,
     /// The state folder forgets at a reboot, and where it lies; for people.
     pub volatile: Option<String>,

@@ -4,6 +4,7 @@
 mod given;
 
 mod breaker;
+mod clock;
 mod commands;
 mod connection;
 mod desk;

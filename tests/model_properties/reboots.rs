@@ -12,7 +12,6 @@ use twinagent::model::agent::{Agent, Effect, Input, Settings};
 use twinagent::model::cloud::{Inbound, Road};
 use twinagent::model::command::Key;
 use twinagent::model::durable::Durable;
-use twinagent::model::ledger::REMEMBERED_FOR;
 use twinagent::model::now::{BootInstant, Clock, Now};
 use twinagent::model::reboot::Mode;
 use twinagent::model::reboot::facts::{Facts, Inhibitor, Way};
@@ -106,8 +105,6 @@ struct Life {
     boots: Vec<Duration>,
     online_since: Option<Duration>,
     done: BTreeSet<Key>,
-    /// The wall clock was off by so much that commands may have been forgotten before their time.
-    astray: bool,
 }
 
 impl Life {
@@ -134,7 +131,6 @@ impl Life {
             boots: Vec::new(),
             online_since: None,
             done: BTreeSet::new(),
-            astray: false,
         };
         life.turn(vec![Input::Begin { left_clean: Some(false) }]);
         life
@@ -157,10 +153,7 @@ impl Life {
                 self.hear(id.as_deref(), payload);
             }
             Deed::Pass(seconds) => self.pass(Duration::from_secs(*seconds)),
-            Deed::Doubt(off) => {
-                (self.off, self.clock) = (*off, Clock::Doubtful);
-                self.astray |= Duration::from_secs(off.unsigned_abs()) > REMEMBERED_FOR / 2;
-            }
+            Deed::Doubt(off) => (self.off, self.clock) = (*off, Clock::Doubtful),
             Deed::Set => (self.off, self.clock) = (0, Clock::Trusted),
             Deed::Restart => self.begin(false),
             Deed::Cut { clean } => self.boots(*clean),
@@ -280,7 +273,7 @@ impl Life {
         let forced = entry.payload["force"] == true;
         assert!(now.boot.0 >= law.min_uptime, "too young: {:?}", now.boot);
         assert!(!self.held, "held back");
-        assert!(self.done.insert(key.clone()) || self.astray, "{key} was done before");
+        assert!(self.done.insert(key.clone()), "{key} was done before");
         if let (Some(last), false) = (self.last, forced) {
             let passed = self.time.checked_sub(last).expect("later");
             assert!(passed >= law.min_interval, "too soon: {passed:?} after the last");

@@ -2,7 +2,7 @@
 //!
 //! The daemon runs in the test's own runtime; killing it is for the tests that start it as a process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) listen: &'static str,
     /// There is a way to the reboot helper, as the package makes it.
     pub(crate) helper: bool,
+    /// `session.clock_wait`. It stands in the environment, so that `config` may open `[session]`.
+    pub(crate) clock_wait: &'static str,
     /// More lines of `twinagent.toml`.
     pub(crate) config: &'static str,
 }
@@ -57,6 +59,7 @@ impl Default for Setup {
             rest: false,
             listen: "127.0.0.1:0",
             helper: true,
+            clock_wait: "0s",
             config: "",
         }
     }
@@ -71,6 +74,7 @@ pub(crate) struct Device {
     folder: TempDir,
     /// The one that the daemon will find itself on; not known, unless a story says so. A process asks the real one.
     pub(crate) machine: Fingerprint,
+    clock_wait: &'static str,
     daemon: Option<Daemon>,
     /// Logins that were waited for.
     logins: u64,
@@ -150,6 +154,7 @@ impl Device {
             options,
             folder,
             machine: Fingerprint::default(),
+            clock_wait,
             daemon: None,
             logins: 0,
             answers,
@@ -186,8 +191,13 @@ impl Device {
             runtime: self.path("run"),
             bus: self.bus(),
             credentials: None,
-            variables: BTreeMap::new(),
+            variables: self.variables().map(|(name, value)| (name.into(), value.into())).into(),
         }
+    }
+
+    /// What the environment of its daemon says of the configuration.
+    pub(crate) fn variables(&self) -> [(&'static str, &'static str); 1] {
+        [("TWINAGENT__SESSION__CLOCK_WAIT", self.clock_wait)]
     }
 
     // === The daemon

@@ -38,6 +38,7 @@ impl Process {
             .env("RUNTIME_DIRECTORY", device.path("run"))
             .env("DBUS_SYSTEM_BUS_ADDRESS", device.bus())
             .env("TWINAGENT_COUNT_FILE", device.path("counted"))
+            .envs(device.variables())
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -34,6 +34,7 @@ pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
     Settings {
         cloud: Ok(CloudLimits { reported_interval: Duration::from_secs(1), answers: road }),
         terms: Terms { lease: None, backoff_max: Duration::from_secs(5), backoff_max_refused: Duration::from_secs(5) },
+        clock_wait: Duration::ZERO,
         reboot: Policy {
             mode: reboot,
             min_interval: Duration::from_secs(20),

@@ -27,6 +27,7 @@ const ALL: &str = r#"
     connect_timeout = "31s"
     backoff_max = "6m"
     backoff_max_refused = "16m"
+    clock_wait = "3m"
     [reboot]
     mode = "simulate"
     simulate_for = "250ms"

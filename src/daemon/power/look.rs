@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::bus::Asking;
 use crate::config::Mode;
 use crate::config::veto::{End, Vetoes};
-use crate::host::clock;
+use crate::host::clock as clocks;
 use crate::host::logind::Right;
 use crate::host::power::Places;
 use crate::model::now::{BootId, Clock, Now};
@@ -21,14 +21,16 @@ pub(super) struct Look {
     pub(super) places: Places,
     pub(super) vetoes: [PathBuf; 2],
     pub(super) boot_id: BootId,
+    /// Whether the wall clock can be believed.
+    pub(super) clock: Clock,
 }
 
 impl Look {
     /// How things stand, and what is wrong with veto files.
     pub(super) async fn facts(self) -> (Facts, Vec<String>) {
-        let Self { mode, logind, places, vetoes, boot_id } = self;
+        let Self { mode, logind, places, vetoes, boot_id, clock } = self;
         let files = tokio::task::spawn_blocking(move || {
-            let now = clock::now(boot_id);
+            let now = Now { clock, ..clocks::now(boot_id) };
             let Vetoes { vetoes, troubles } = Vetoes::read(vetoes.iter().map(PathBuf::as_path));
             (
                 vetoes.into_iter().filter_map(|veto| standing(veto, &now)).collect::<Vec<Veto>>(),

@@ -20,13 +20,15 @@ use crate::config::{Folders, Mode};
 use crate::host::power::Places;
 use crate::host::watch::Watcher;
 use crate::model::agent::Input;
-use crate::model::now::BootId;
+use crate::model::now::{BootId, Clock};
 use crate::model::reboot::facts::{Facts, Way};
 use crate::model::reboot::plan::Plan;
 
 pub(super) struct Power {
     mode: Mode,
     boot_id: BootId,
+    /// Whether the ends of vetoes can be told by the wall clock.
+    clock: Clock,
     address: String,
     places: Places,
     vetoes: [PathBuf; 2],
@@ -63,6 +65,7 @@ impl Power {
         Self {
             mode,
             boot_id,
+            clock: Clock::Doubtful,
             address: folders.bus.clone(),
             helper: Helper::new(places.clone(), boot_id),
             places,
@@ -94,6 +97,15 @@ impl Power {
         self.look();
     }
 
+    /// Whether the wall clock can be believed from now on.
+    pub(super) fn set_clock(&mut self, clock: Clock) {
+        let is_new = std::mem::replace(&mut self.clock, clock) != clock;
+        // Before the first look nobody has been told anything that could be wrong.
+        if is_new && self.way.is_some() {
+            self.look();
+        }
+    }
+
     /// Finds out how things stand; the answer is news.
     pub(super) fn look(&mut self) {
         if !self.errands.looks.is_empty() {
@@ -106,6 +118,7 @@ impl Power {
             places: self.places.clone(),
             vetoes: self.vetoes.clone(),
             boot_id: self.boot_id,
+            clock: self.clock,
         };
         self.errands.looks.spawn(look.facts());
     }

@@ -8,7 +8,7 @@ use super::request::Request;
 use super::story::{Cause, State, Story};
 use crate::model::command::{Key, Outcome, Status};
 use crate::model::ledger::Entry;
-use crate::model::now::{BootId, BootInstant, Timestamp};
+use crate::model::now::{BootId, BootInstant, Doubt, Timestamp};
 use crate::model::record::Record;
 
 /// Reboots that are remembered. More than the breaker may be told to count.
@@ -89,7 +89,7 @@ impl Boots {
             Record::Started { key, .. } | Record::Finished { key, .. } => {
                 self.story.as_ref().is_some_and(|story| story.is_of(key))
             }
-            Record::Told { .. } | Record::Reported { .. } | Record::Desired { .. } => false,
+            Record::Told { .. } | Record::Seen { .. } | Record::Reported { .. } | Record::Desired { .. } => false,
         }
     }
 
@@ -103,14 +103,16 @@ impl Boots {
             Record::BootTime { boot, time, .. } => self.correct(*boot, *time),
             Record::Began { .. } => self.starts = self.starts.saturating_add(1),
             Record::GuardCleared { .. } => self.past.iter_mut().for_each(|past| past.forgiven = true),
-            Record::Accepted { key, method, payload, local, boot, at, .. } if is_reboot(method) => {
+            Record::Accepted { key, method, payload, local, boot, at, up, doubtful, .. } if is_reboot(method) => {
                 self.story = Some(Story {
                     key: Some(key.clone()),
                     state: State::Scheduled,
                     reason: Request::accepted(payload).reason,
                     requested: Some(*at),
+                    requested_doubt: up.filter(|_| *doubtful).map(|up| Doubt { boot: *boot, up }),
                     started: None,
                     ended: None,
+                    ended_doubt: None,
                     asked_in: *boot,
                     proved_by: None,
                     simulated: false,
@@ -129,8 +131,12 @@ impl Boots {
                     self.asked = up.map(|up| Asked { boot: *boot, up, doubtful: *doubtful });
                 }
             }
-            Record::Finished { key, outcome, at } => self.end_of_story(key, outcome.status, *at),
-            Record::Accepted { .. } | Record::Told { .. } | Record::Reported { .. } | Record::Desired { .. } => {}
+            Record::Finished { key, outcome, at, doubt } => self.end_of_story(key, outcome.status, *at, *doubt),
+            Record::Accepted { .. }
+            | Record::Told { .. }
+            | Record::Seen { .. }
+            | Record::Reported { .. }
+            | Record::Desired { .. } => {}
         }
     }
 
@@ -153,8 +159,10 @@ impl Boots {
                     state: State::Completed,
                     reason: None,
                     requested: None,
+                    requested_doubt: None,
                     started: None,
                     ended: Some(at),
+                    ended_doubt: None,
                     asked_in: before.id,
                     proved_by: Some(boot.id),
                     simulated: false,
@@ -176,16 +184,29 @@ impl Boots {
         };
         let wrong = std::mem::replace(&mut current.time, time);
         current.doubtful = false;
+        // What has no note of the boot clock was noted when the boot was.
+        let by = time.unix_micros().saturating_sub(wrong.unix_micros());
+        let ended = self.story.as_ref().and_then(|story| story.ended);
+        if let Some(asked) = self.asked.as_mut().filter(|asked| asked.boot == boot && asked.doubtful) {
+            asked.doubtful = false;
+            self.last_asked = Some(time.saturating_add(asked.up.0));
+            if let Some(story) = self.story.as_mut().filter(|story| story.asked_in == boot && story.started.is_some()) {
+                story.started = self.last_asked;
+            }
+        }
+        if let Some(story) = &mut self.story {
+            story.correct(boot, time, by);
+        }
+        let right_end = self.story.as_ref().and_then(|story| story.ended);
         if self.reboot_time == Some(wrong) {
             self.reboot_time = Some(time);
+        } else if self.reboot_time.is_some() && self.reboot_time == ended {
+            self.reboot_time = right_end;
         }
         for past in self.past.iter_mut().filter(|past| past.boot == boot && past.doubtful) {
-            past.time = shifted(past.time, wrong, time);
+            let is_last = past.simulated && Some(past.time) == ended;
+            past.time = right_end.filter(|_| is_last).unwrap_or(past.time.shifted(by));
             past.doubtful = false;
-        }
-        if let Some(story) = self.story.as_mut().filter(|story| story.proved_by == Some(boot) && story.asked_in != boot)
-        {
-            story.ended = story.ended.map(|ended| shifted(ended, wrong, time));
         }
     }
 
@@ -195,10 +216,10 @@ impl Boots {
         self.past.drain(..too_many);
     }
 
-    fn end_of_story(&mut self, key: &Key, status: Status, at: Timestamp) {
+    fn end_of_story(&mut self, key: &Key, status: Status, at: Timestamp, doubt: Option<Doubt>) {
         let current = self.current;
         let Some(story) = self.story.as_mut().filter(|story| story.is_of(key)) else { return };
-        story.ended = Some(at);
+        (story.ended, story.ended_doubt) = (Some(at), doubt);
         story.state = State::of(status);
         let (true, Some(current)) = (status == Status::DONE, current) else { return };
         story.simulated = current.id == story.asked_in;
@@ -274,10 +295,4 @@ impl Past {
         }
         document
     }
-}
-
-/// A moment that was noted on a clock which showed `wrong` when it should have shown `right`.
-fn shifted(moment: Timestamp, wrong: Timestamp, right: Timestamp) -> Timestamp {
-    let by = right.unix_micros().saturating_sub(wrong.unix_micros());
-    Timestamp::from_micros(moment.unix_micros().saturating_add(by))
 }

@@ -76,7 +76,10 @@ impl Pending {
     pub fn new(entry: &Entry, now: &Now) -> Self {
         let delay = match Request::accepted(&entry.payload).wish {
             // Found after a restart, what has passed of it counts, as far as the wall clock can be believed.
-            Some(Wish::After(delay)) => delay.saturating_sub(now.wall.since(entry.accepted)),
+            Some(Wish::After(delay)) => delay.saturating_sub(match entry.up {
+                Some(up) if entry.boot == now.boot_id => now.boot.since(up),
+                _ => now.wall.since(entry.accepted),
+            }),
             Some(Wish::At(_)) | None => Duration::ZERO,
         };
         Self {
@@ -137,6 +140,11 @@ impl Pending {
 
     fn before_the_act(&mut self, entry: &Entry, situation: &Situation<'_>) -> (Step, Option<Outlook>) {
         let Situation { policy, now, .. } = situation;
+        if entry.expires.is_some() && now.clock == Clock::Doubtful {
+            let look_again = now.boot + CLOCK_LOOK;
+            let why = "the clock of this device is not set";
+            return self.hold(Outlook::held(HeldBy::Clock), look_again, why, situation);
+        }
         if entry.expires.is_some_and(|expires| now.wall > expires) {
             let outcome = Outcome::failed(Status::EXPIRED, "expired before the reboot could start");
             return (Step::End(outcome), None);

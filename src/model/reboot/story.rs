@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::command::{Key, Status};
-use crate::model::now::{BootId, Timestamp};
+use crate::model::now::{BootId, Doubt, Timestamp};
 
 /// The last reboot: one that was asked for, or one that the machine has done on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,8 +19,14 @@ pub struct Story {
     pub state: State,
     pub reason: Option<String>,
     pub requested: Option<Timestamp>,
+    /// Where `requested` is that of a clock which was not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_doubt: Option<Doubt>,
     pub started: Option<Timestamp>,
     pub ended: Option<Timestamp>,
+    /// Where `ended` is that of a clock which was not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_doubt: Option<Doubt>,
     /// The boot in which it was asked for, or that it ended.
     pub asked_in: BootId,
     /// The boot that proved it.
@@ -70,6 +76,26 @@ impl State {
 impl Story {
     pub fn is_of(&self, key: &Key) -> bool {
         self.key.as_ref() == Some(key)
+    }
+
+    /// It is known when the kernel of this boot started, whose clock was wrong by so many microseconds when the boot was
+    /// noted.
+    pub fn correct(&mut self, boot: BootId, kernel_start: Timestamp, by: i64) {
+        let right = |doubt: &mut Option<Doubt>| {
+            let right = doubt.and_then(|doubt| doubt.resolved(boot, kernel_start));
+            if right.is_some() {
+                *doubt = None;
+            }
+            right
+        };
+        if let Some(requested) = right(&mut self.requested_doubt) {
+            self.requested = Some(requested);
+        }
+        if let Some(ended) = right(&mut self.ended_doubt) {
+            self.ended = Some(ended);
+        } else if self.proved_by == Some(boot) && self.asked_in != boot {
+            self.ended = self.ended.map(|ended| ended.shifted(by));
+        }
     }
 
     /// Whether its end is still to come.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{accepted, accepted_with, boot, finished, told};
 use crate::model::command::{CommandId, DeviceId, Key, Method, Outcome, ReplyTo, Status};
 use crate::model::digest::Digest;
-use crate::model::now::{BootId, BootInstant, Timestamp};
+use crate::model::now::{BootId, BootInstant, Doubt, Timestamp};
 use crate::model::record::{FORMAT, Record, Told};
 use crate::store::lines::{Damage, Scan, push, scan, snapshot};
 
@@ -62,22 +62,49 @@ fn record() -> impl Strategy<Value = Record> {
             .prop_map(|(id, time, at, doubtful, clean)| Record::Boot { id, time, at, doubtful, clean }),
         (boot_id(), time(), time()).prop_map(|(boot, time, at)| Record::BootTime { boot, time, at }),
         (any::<bool>(), time()).prop_map(|(by_hand, at)| Record::GuardCleared { by_hand, at }),
-        ((key(), method, json(), digest()), (any::<[bool; 3]>(), reply_to, option::of(time()), boot_id(), time()))
-            .prop_map(|((key, method, payload, digest), ([derived, local, started], reply_to, expires, boot, at))| {
-                Record::Accepted { key, method, payload, digest, derived, local, reply_to, expires, started, boot, at }
-            }),
+        (
+            (key(), method, json(), digest()),
+            (any::<[bool; 4]>(), reply_to, option::of(time()), boot_id(), time(), option::of(any::<Duration>()))
+        )
+            .prop_map(
+                |(
+                    (key, method, payload, digest),
+                    ([derived, local, started, doubtful], reply_to, expires, boot, at, up),
+                )| {
+                    let up = up.map(BootInstant);
+                    Record::Accepted {
+                        key,
+                        method,
+                        payload,
+                        digest,
+                        derived,
+                        local,
+                        reply_to,
+                        expires,
+                        started,
+                        boot,
+                        at,
+                        up,
+                        doubtful,
+                    }
+                }
+            ),
         (key(), boot_id(), time(), option::of(time()), option::of(any::<Duration>()), any::<bool>()).prop_map(
             |(key, boot, at, until, up, doubtful)| {
                 let up = up.map(BootInstant);
                 Record::Started { key, boot, at, until, up, doubtful }
             }
         ),
-        (key(), any::<u16>(), json(), time()).prop_map(|(key, status, payload, at)| Record::Finished {
-            key,
-            outcome: Outcome::new(Status(status), payload),
-            at
-        }),
-        (key(), what).prop_map(|(key, what)| Record::Told { key, what }),
+        (key(), any::<u16>(), json(), time(), option::of((boot_id(), any::<Duration>()))).prop_map(
+            |(key, status, payload, at, doubt)| Record::Finished {
+                key,
+                outcome: Outcome::new(Status(status), payload),
+                at,
+                doubt: doubt.map(|(boot, up)| Doubt { boot, up: BootInstant(up) }),
+            }
+        ),
+        (key(), what, option::of(any::<u64>())).prop_map(|(key, what, ran)| Record::Told { key, what, ran }),
+        (any::<u64>(), option::of(time())).prop_map(|(ran, at)| Record::Seen { ran, at }),
         (boot_id(), time()).prop_map(|(boot, at)| Record::Began { boot, at }),
         vec((any::<String>(), json()), 0..4)
             .prop_map(|members| Record::Reported { patch: members.into_iter().collect() }),

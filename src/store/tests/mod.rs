@@ -53,6 +53,8 @@ fn accepted_with(number: u32, payload: Value) -> Record {
         started: true,
         boot: boot_id(),
         at: at(),
+        up: None,
+        doubtful: false,
     }
 }
 
@@ -61,11 +63,11 @@ fn accepted(number: u32) -> Record {
 }
 
 fn finished(number: u32) -> Record {
-    Record::Finished { key: key(number), outcome: Outcome::new(Status::DONE, json!("done")), at: at() }
+    Record::Finished { key: key(number), outcome: Outcome::new(Status::DONE, json!("done")), at: at(), doubt: None }
 }
 
 fn told(number: u32) -> Record {
-    Record::Told { key: key(number), what: Told::Outcome }
+    Record::Told { key: key(number), what: Told::Outcome, ran: None }
 }
 
 fn open(path: &Path) -> (Journal, Vec<Record>) {

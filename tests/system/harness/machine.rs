@@ -65,6 +65,9 @@ impl Machine {
         machine.write("/etc/hosts", &format!("127.0.0.1 localhost\n127.0.1.1 {}\n", machine.network.name));
         // The first boot makes one.
         machine.write("/etc/machine-id", "");
+        // As timesyncd leaves it: the clock is that of the host, and nobody sets it here.
+        let flag = "d /run/systemd/timesync 0755 root root\nf /run/systemd/timesync/synchronized 0644 root root\n";
+        machine.write("/etc/tmpfiles.d/harness-clock.conf", flag);
         if suite == Suite::Bookworm {
             machine.show_true_boot_id();
         }

@@ -93,6 +93,8 @@ impl Site {
              region = \"{REGION}\"\n\
              registry_id = \"{REGISTRY}\"\n\
              ca_file = {ca_file}\n\n\
+             [session]\n\
+             clock_wait = \"0s\"\n\n\
              [reboot]\n\
              mode = \"simulate\"\n\
              simulate_for = \"3s\"\n\

@@ -1,0 +1,175 @@
+//! What follows from the wall clock: that it is not to be believed yet, that it was set, and that time passes in which
+//! what was told may be forgotten.
+//!
+//! Reads no clock: [`Now`] says what time it is and whether to believe it. What a step means to the connection is the
+//! connection's business.
+
+use std::time::Duration;
+
+use super::agent::{Agent, Effect};
+use super::ledger::Entry;
+use super::now::{BootInstant, Clock, Now, Timestamp};
+use super::problems::Code;
+use super::record::Record;
+
+/// What is noted of the time is noted after so much time in which the agent runs: four lines a day wear out no card.
+const SEEN_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// A moment that was noted and lies further ahead than this was noted on a clock that was wrong.
+const AHEAD: Duration = Duration::from_secs(60);
+
+/// What a device with a doubtful clock is told to do.
+const DOUBTFUL: &str = "the clock of this machine is not known to be right; hint: `timedatectl` shows whether something \
+                        sets it; where nothing does and it is right all the same, set `clock_wait = \"0s\"` under [session]";
+
+/// Why a command that may expire was not run.
+pub(super) const NOT_SET: &str =
+    "the clock of this device is not set, so it does not know whether this has expired; it was not run";
+
+/// The clock as this run of the daemon knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockWatch {
+    /// When this run of the daemon began.
+    pub(super) began: BootInstant,
+    /// So long a login waits for a clock to be believed; zero: it is used as it is.
+    pub(super) wait: Duration,
+    /// It was to be believed in the last turn; unknown before the first.
+    trusted: Option<bool>,
+    /// A login waits for it.
+    awaited: bool,
+    /// The time was last noted then.
+    noted: BootInstant,
+    /// How long the agent had run before, in seconds.
+    ran_before: u64,
+    /// It has been to be believed in this run of the daemon.
+    was_trusted: bool,
+}
+
+/// Whether a command may still start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expiry {
+    InTime,
+    Over,
+    /// The clock is not set.
+    Unknown,
+}
+
+impl ClockWatch {
+    /// `ran`: how long the agent has run before this, in seconds.
+    pub fn new(wait: Duration, ran: u64, now: &Now) -> Self {
+        Self {
+            began: now.boot,
+            wait,
+            trusted: None,
+            awaited: false,
+            noted: now.boot,
+            ran_before: ran,
+            was_trusted: false,
+        }
+    }
+
+    fn wait_ends(&self) -> BootInstant {
+        self.began + self.wait
+    }
+
+    /// For how long the agent has run, in all its lives, in seconds.
+    pub(super) fn ran(&self, now: &Now) -> u64 {
+        self.ran_before.saturating_add(now.boot.since(self.began).as_secs())
+    }
+}
+
+impl Agent {
+    // === Whether it is to be believed
+
+    /// Takes note of what is to be thought of the clock.
+    pub(super) fn note_clock(&mut self, now: &Now) {
+        let trusted = now.clock == Clock::Trusted;
+        if trusted && self.clock.trusted == Some(false) {
+            // What was refused may have been refused for the time that it named.
+            self.connection.hurry(now.boot);
+        }
+        self.clock.trusted = Some(trusted);
+        self.clock.awaited = self.is_clock_awaited(now);
+        self.note(Code::Clock, (!trusted).then_some(DOUBTFUL), now);
+    }
+
+    /// Whether a login is to wait for the clock. A session that stands is left alone.
+    pub(super) fn is_clock_awaited(&self, now: &Now) -> bool {
+        now.clock == Clock::Doubtful && now.boot < self.clock.wait_ends()
+    }
+
+    /// Whether no connection is tried for the clock's sake, as far as the last turn knows.
+    pub(super) fn waits_for_clock(&self) -> bool {
+        self.clock.awaited && self.connection.is_at_rest()
+    }
+
+    /// Whether a command that expires then may start. Where the clock is to be used as it is, that counts for this too.
+    pub(super) fn expiry(&self, expires: Option<Timestamp>, now: &Now) -> Expiry {
+        let is_known = now.clock == Clock::Trusted || self.clock.wait.is_zero();
+        match expires {
+            Some(_) if !is_known => Expiry::Unknown,
+            Some(expires) if now.wall > expires => Expiry::Over,
+            Some(_) | None => Expiry::InTime,
+        }
+    }
+
+    /// Until when a command that waits for the clock goes on waiting.
+    pub(super) fn clock_given_up(&self, entry: &Entry, now: &Now) -> BootInstant {
+        let since = entry.up.filter(|_| entry.boot == now.boot_id).unwrap_or(self.clock.began);
+        since + self.clock.wait
+    }
+
+    // === That it was set
+
+    /// Moves what this run of the daemon has noted by the wall clock, which was set ahead by so many microseconds. What
+    /// is in the journal is put right once it is known when this boot began.
+    pub(super) fn shift_times(&mut self, by: i64) {
+        self.about.started = self.about.started.shifted(by);
+        if let Some(session) = &mut self.session {
+            session.since = session.since.shifted(by);
+        }
+        if let Some((_, time)) = &mut self.last_disconnect {
+            *time = time.shifted(by);
+        }
+        self.problems.shift_times(by);
+        self.outbox.shift_times(by);
+        self.outbox.changed();
+    }
+
+    // === That it goes on
+
+    /// Notes, now and then, for how long the agent has run, and what time it is if that can be believed.
+    pub(super) fn note_time(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        let trusted = now.clock == Clock::Trusted;
+        let is_first = trusted && !self.clock.was_trusted;
+        self.clock.was_trusted |= trusted;
+        let is_off = match self.durable.rest.seen {
+            Some(seen) => {
+                let is_ahead = trusted && seen > now.wall.saturating_add(AHEAD);
+                is_ahead || (is_first && seen.apart(now.wall) >= SEEN_EVERY)
+            }
+            None => is_first,
+        };
+        if is_off || now.boot >= self.time_due() {
+            self.see(now, out);
+        }
+    }
+
+    /// Notes it now.
+    pub(super) fn see(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        self.clock.noted = now.boot;
+        let at = (now.clock == Clock::Trusted).then_some(now.wall);
+        self.record(Record::Seen { ran: self.clock.ran(now), at }, out);
+    }
+
+    fn time_due(&self) -> BootInstant {
+        self.clock.noted + SEEN_EVERY
+    }
+
+    /// When any of this is due by itself. A device without a cloud is not woken for it.
+    pub(super) fn clock_due(&self) -> Option<BootInstant> {
+        let wait = self.clock.awaited.then(|| self.clock.wait_ends());
+        let time = self.not_configured().is_none().then(|| self.time_due());
+        wait.into_iter().chain(time).min()
+    }
+}

@@ -10,6 +10,7 @@ mod process;
 mod program;
 mod strace;
 
+mod clone;
 mod commands;
 mod config;
 mod connection;

@@ -180,19 +180,34 @@ async fn a_copy_gets_a_key_of_its_own_and_that_one_is_not_refused() {
     assert!(fs::read_to_string(elsewhere).expect("a key").starts_with("-----BEGIN PRIVATE KEY-----\n"));
 }
 
-/// A copy on a disk that takes nothing: what is in the way of an empty journal is still not read.
+/// A copy on a disk that does not take what must be written: another machine's journal is still not used, and none of ours
+/// is begun that the next start would set aside.
 #[tokio::test]
-async fn a_journal_that_cannot_be_set_aside_is_not_used_either() {
-    let mut device = cut_off(setup()).await;
-    fs::create_dir(device.path(ASIDE)).expect("in the way");
-    device.machine = machine("b-2", "m-1");
-    device.start();
-    device.wait_until_ready().await;
-    device.send("echo/e-1", "").await;
-    device.answer("e-1", 200).await;
-    device.send("count/c-2", "").await;
-    let refused = device.answer("c-2", 503).await;
-    assert!(refused["payload"]["error"].as_str().is_some_and(|text| text.contains("another machine")), "{refused}");
-    assert!(device.answers_to("slow").iter().all(|answer| answer["status"] == 202), "nobody ended it");
-    device.stop().await;
+async fn a_state_that_cannot_be_made_this_machines_own_is_not_used() {
+    // A draft that cannot be made stands for a disk that is full.
+    for in_the_way in [ASIDE, "state/machine.draft"] {
+        let mut device = cut_off(setup()).await;
+        let kept = fs::read(device.path("state/machine")).expect("whose state it is");
+        fs::create_dir(device.path(in_the_way)).expect("in the way");
+        device.machine = machine("b-2", "m-1");
+        device.start();
+        device.wait_until_ready().await;
+        device.send("echo/e-1", "").await;
+        device.answer("e-1", 200).await;
+        device.send("count/c-2", "").await;
+        let refused = device.answer("c-2", 503).await;
+        assert!(refused["payload"]["error"].as_str().is_some_and(|text| text.contains("another machine")), "{refused}");
+        assert!(device.answers_to("slow").iter().all(|answer| answer["status"] == 202), "nobody ended it");
+        device.stop().await;
+        assert_eq!(fs::read(device.path("state/machine")).expect("whose state it is"), kept, "{in_the_way}");
+        assert_eq!(device.path("state/journal").exists(), in_the_way == ASIDE, "none is begun");
+
+        fs::remove_dir(device.path(in_the_way)).expect("mended");
+        device.start();
+        device.wait_until_ready().await;
+        device.send("count/c-2", "").await;
+        device.answer("c-2", 200).await;
+        assert!(device.path(ASIDE).exists() && device.answers_to("slow").iter().all(|answer| answer["status"] == 202));
+        device.stop().await;
+    }
 }

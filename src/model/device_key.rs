@@ -14,6 +14,17 @@ pub enum KeySlot {
     Previous,
 }
 
+impl KeySlot {
+    /// As documents name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Next => "next",
+            Self::Previous => "previous",
+        }
+    }
+}
+
 /// What was found when the key was last looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceKey {

@@ -26,6 +26,7 @@ mod order;
 mod outage;
 mod power;
 mod reboot;
+mod rotation;
 mod secrets;
 mod siege;
 mod start;

@@ -15,7 +15,7 @@ use crate::given::settings;
 
 fn keys(found: Found, others: &[KeySlot]) -> Input {
     let (path, folder) = ("/keys/device.key".to_owned(), "/keys".to_owned());
-    Input::Key(DeviceKey { is_credential: false, path, folder, found, others: others.to_vec() })
+    Input::Key(DeviceKey { is_credential: false, path, folder, found, others: others.to_vec(), unusable: Vec::new() })
 }
 
 fn usable(public: &str) -> Found {

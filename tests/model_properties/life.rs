@@ -240,7 +240,7 @@ impl Life {
                 let found = Found::Usable { public: "PEM".to_owned(), algorithm: "ES256" };
                 let (path, folder) = ("/keys/device.key".to_owned(), "/keys".to_owned());
                 let others = if *has_next { vec![KeySlot::Next] } else { Vec::new() };
-                vec![Input::Key(DeviceKey { is_credential: false, path, folder, found, others })]
+                vec![Input::Key(DeviceKey { is_credential: false, path, folder, found, others, unusable: Vec::new() })]
             }
             Deed::Online | Deed::Offline | Deed::Probed | Deed::Tick => vec![Input::Tick],
         }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use crate::model::durable::Durable;
 use crate::model::fingerprint::Fingerprint;
-use crate::store::{StateDir, StoreError, machine};
+use crate::store::{Journal, StateDir, StoreError, machine};
 
 /// Whose state was found.
 pub(super) enum Claim {
-    /// Ours; or it was nobody's, and is ours from now on.
+    /// Ours; or it was nobody's, or there was nothing in it, and it is ours from now on.
     Ours,
     /// Another machine's. Its journal was set aside; in words for people.
     SetAside(String),
@@ -69,10 +70,25 @@ fn claim(state: &StateDir, here: Fingerprint) -> Claim {
     Claim::Ours
 }
 
+/// Whether nothing was ever asked of the agent with this journal: so it is on an image that was made before the device was
+/// set up, and every device that is made from it has another machine's.
+fn is_blank(state: &StateDir) -> bool {
+    let Ok((_, records)) = Journal::open(state) else { return false };
+    let Durable { ledger, rest, .. } = Durable::replay(&records);
+    let mut entries = ledger.untold().chain(ledger.told());
+    entries.next().is_none() && rest.members.is_empty() && rest.desired.is_none()
+}
+
 /// Sets the journal aside, then notes that the state is ours. A crash between the two leaves the second to the next start;
 /// until it is done no journal may be written, for it would be set aside as well.
 fn take_over(state: &StateDir, here: Fingerprint) -> Result<Claim, StoreError> {
-    let aside = machine::set_aside(state)?;
+    let aside = if is_blank(state) {
+        tracing::info!("the state folder comes from another machine, where nothing was done; beginning anew");
+        machine::discard(state)?;
+        None
+    } else {
+        machine::set_aside(state)?
+    };
     machine::write(state, &here.to_string())?;
     let Some(aside) = aside else { return Ok(Claim::Ours) };
     let (aside, state) = (aside.display(), state.path().display());

@@ -116,6 +116,41 @@ async fn a_machine_that_was_installed_anew_or_says_nothing_of_itself_keeps_its_s
     assert_eq!(log.count("another machine"), 0, "{}", log.text());
 }
 
+/// Many devices are made from an image on which the agent ran once and was asked nothing.
+#[tokio::test]
+async fn an_image_on_which_nothing_was_done_is_no_trouble_to_its_devices() {
+    let mut device = Device::new(setup()).await;
+    let (main, aside) = (device.path("etc/twinagent.toml"), device.path("aside.toml"));
+    fs::rename(&main, &aside).expect("not set up yet");
+    device.machine = machine("b-1", "m-1");
+    device.start_as_it_is();
+    status(&device, |status| status["state"] == "not configured").await;
+    device.stop().await;
+    let image = fs::read(device.path("state/machine")).expect("whose state it is");
+
+    fs::rename(&aside, &main).expect("set up");
+    device.machine = machine("b-2", "m-2");
+    device.start();
+    device.wait_until_ready().await;
+    let told = status(&device, |status| status["state"] == "connected").await;
+    assert_eq!(told["problems"], json!([]));
+    assert!(!device.path(ASIDE).exists());
+    assert_ne!(fs::read(device.path("state/machine")).expect("whose state it is"), image);
+    works(&mut device, "c-1").await;
+    device.stop().await;
+    // From here on it has a past.
+    device.machine = machine("b-3", "m-3");
+    device.start();
+    device.wait_until_ready().await;
+    status(&device, |status| problem(&status["problems"], "another-machine").is_some()).await;
+    device.stop().await;
+}
+
+async fn works(device: &mut Device, id: &str) {
+    device.send(&format!("count/{id}"), "").await;
+    device.answer(id, 200).await;
+}
+
 #[tokio::test]
 async fn a_copied_key_is_used_by_nobody_until_somebody_says_that_it_is_the_same_device() {
     let log = Log::listen();

@@ -288,6 +288,31 @@ fn a_key_can_go_elsewhere_and_openssl_reads_it() {
 }
 
 #[test]
+fn a_key_beside_the_current_one_is_made_shown_and_checked_by_its_slot() {
+    let device = Device::configured(GOOD);
+    let made: Vec<Told> = ["current", "next"].into_iter().map(|slot| device.run(&["keygen", "--slot", slot])).collect();
+    assert_eq!(made[1].err, "made keys/next.key\n");
+    assert_ne!(made[0].out, made[1].out);
+    assert_eq!(device.run(&["pubkey"]).out, made[0].out);
+    let shown = device.run(&["pubkey", "--slot", "next"]);
+    assert_eq!(shown, Told { code: 0, out: made[1].out.clone(), err: "the key in keys/next.key\n".to_owned() });
+    let json = device.run(&["pubkey", "--slot", "next", "--json"]).out;
+    assert!(json.contains(r#""format":"ES256_PEM""#) && json.contains(&made[1].out.replace('\n', "\\n")), "{json}");
+    assert!(device.run(&["pubkey", "--slot", "next", "--csr"]).out.contains("CERTIFICATE REQUEST"));
+    let none = device.run(&["pubkey", "--slot", "previous"]);
+    assert!(none.code == 1 && none.err.contains("there is no key yet: keys/previous.key"), "{none:?}");
+    assert_eq!(device.run(&["keygen", "--slot", "next"]).code, 1, "never replaced");
+    assert_eq!(device.run(&["keygen", "--slot", "next", "--if-missing"]).out, made[1].out);
+    assert_eq!(device.run(&["keygen", "--slot", "next", "--out", "/x"]).code, 2);
+
+    assert_eq!(device.run(&["check"]).err, "");
+    fs::set_permissions(device.path("keys/next.key"), Permissions::from_mode(0o644)).expect("a mode");
+    let told = device.run(&["check"]);
+    assert!(told.code == 0 && told.out.contains("; key ES256"), "the device is in order without it: {told:?}");
+    assert!(told.err.starts_with("the next key is not used: the key is open to others (mode 0644"), "{}", told.err);
+}
+
+#[test]
 fn of_many_who_make_the_key_at_once_one_does() {
     let device = Device::new();
     let spawned: Vec<_> = (0..8)

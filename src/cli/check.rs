@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::daemon_key;
 use super::service_reader::Reader;
-use super::{Exit, Failure, device_key, output, read_configuration};
+use super::{Exit, Failure, device_key, key_in, output, read_configuration};
 use crate::config::access::{self, Readers};
 use crate::config::key_file::KeyFileError;
 use crate::config::{Cloud, Config, DropIn, Fault, Folders, Loaded, Sources, Specifiers, is_drop_in};
+use crate::model::device_key::KeySlot;
 use crate::mqtt::tls;
 
 #[derive(Debug, clap::Args)]
@@ -55,6 +56,7 @@ pub(super) fn verdict(
     let (configuration, mut lines) = configuration(folders, file, drop_in);
     let (key, about_key) = key(folders);
     lines.extend(about_key);
+    lines.extend(KeySlot::OTHERS.into_iter().flat_map(|slot| beside(folders, slot)));
     for line in &lines {
         output::note(line)?;
     }
@@ -90,6 +92,19 @@ fn key(folders: &Folders) -> (Option<String>, Vec<String>) {
             Some(words) => (Some(words.to_owned()), Vec::new()),
             None => (None, failure.lines()),
         },
+    }
+}
+
+/// What is wrong with a key beside the current one. The device is in order without it, so this is no fault of its own.
+fn beside(folders: &Folders, slot: KeySlot) -> Vec<String> {
+    let about = |line: String| format!("the {} key is not used: {line}", slot.name());
+    match key_in(folders, slot) {
+        Ok((path, _)) => {
+            let obstacle = Reader::service(folders).and_then(|reader| reader.obstacle(&path, Readers::Daemon));
+            obstacle.map(|obstacle| about(obstacle.to_string())).into_iter().collect()
+        }
+        Err(failure) if unchecked(&failure).is_some() => Vec::new(),
+        Err(failure) => vec![about(failure.lines().join("; "))],
     }
 }
 

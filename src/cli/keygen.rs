@@ -6,7 +6,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, fchown};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use anyhow::{Context as _, anyhow};
 
@@ -27,7 +27,7 @@ pub struct Arguments {
     /// Write the private key to FILE instead of keys/device.key
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Of which key
+    /// Which of the device's keys to make
     #[arg(long, value_enum, default_value_t = Slot::Current, conflicts_with = "out")]
     slot: Slot,
     /// If there is a key already, leave it and print its public key
@@ -92,7 +92,7 @@ pub(super) fn make(folders: &Folders, out: Option<&Path>) -> Result<PublicKey, F
     let path = out.map_or_else(|| folders.device_key(), Path::to_owned);
     // Only a key of the device itself is for the daemon, and for no other machine; whoever puts one elsewhere decides who
     // else may read it, and where it is used.
-    let is_own = path.parent() == Some(&*folders.keys());
+    let is_own = absolute(&path)?.parent() == Some(&*absolute(folders.keys())?);
     if is_own {
         make_folder(&folders.configuration, &path)?;
     }

@@ -150,8 +150,12 @@ fn device_key(folders: &Folders) -> Result<(PathBuf, Key), Failure> {
 
 /// The key in this slot and the file it is in.
 fn key_in(folders: &Folders, slot: KeySlot) -> Result<(PathBuf, Key), Failure> {
-    let file = key_file::read(folders, slot, &machine()).map_err(key_file_failure)?;
-    parse(file)
+    let file = key_file::read(folders, slot, &machine()).map_err(|error| match error {
+        // A device is in order without one, so nobody is told to make it.
+        KeyFileError::Absent(_) if slot != KeySlot::Current => anyhow::Error::new(error).into(),
+        error => key_file_failure(error),
+    });
+    parse(file?)
 }
 
 /// What tells this machine from others.

@@ -19,7 +19,7 @@ pub struct Arguments {
     /// Print a certification request (PKCS#10) with the device's id as its common name
     #[arg(long)]
     csr: bool,
-    /// Of which key
+    /// Which of the device's keys it is about
     #[arg(long, value_enum, default_value_t = Slot::Current)]
     slot: Slot,
 }

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 
 use super::{Exit, Failure, output};
 use crate::config::Folders;
+use crate::model::device_key::KeySlot;
 use crate::store::{LockError, StateDir, StoreError, forget};
 
 const NOT_PERMITTED: &str = "this takes root, or the user that the daemon runs as";
@@ -56,8 +57,7 @@ fn say(removed: &[PathBuf]) -> io::Result<()> {
 
 fn remove_keys(folders: &Folders) -> Result<Vec<PathBuf>, Failure> {
     let mut removed = Vec::new();
-    for name in ["device.key", "next.key", "previous.key"] {
-        let path = folders.keys().join(name);
+    for path in KeySlot::ALL.map(|slot| folders.key(slot)) {
         match fs::remove_file(&path) {
             Ok(()) => removed.push(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

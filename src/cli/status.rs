@@ -51,6 +51,8 @@ fn words(status: &Value, now: Timestamp) -> String {
     let lines = [
         ("device", device(status)),
         ("session", session(status, now)),
+        ("renewals", renewals(status, now)),
+        ("key", key(status)),
         ("last end", last_end(status, now)),
         ("other keys", other_keys(status)),
         ("commands", counts(status, "/commands", &["running", "waiting", "untold", "dropped"])),
@@ -78,6 +80,22 @@ fn session(status: &Value, now: Timestamp) -> Option<String> {
     let kept = status.pointer("/session/keptSession").and_then(Value::as_bool) == Some(true);
     let renewal = time(status, "/session/renewAt", now).map(|at| format!(", renewed {at}"));
     Some(since + if kept { ", kept from before" } else { "" } + &renewal.unwrap_or_default())
+}
+
+/// The renewals of this run of the daemon, and how long the device could not be heard for the last one.
+fn renewals(status: &Value, now: Timestamp) -> Option<String> {
+    let renewals = count(status, "/session/renewals").filter(|n| *n > 0)?;
+    let gap = status.pointer("/session/lastRenewal/gapSeconds").and_then(Value::as_f64);
+    let gap = gap.map(|seconds| format!(", the last with a gap of {seconds} s"));
+    let at = time(status, "/session/lastRenewal/time", now).map(|at| format!(", {at}"));
+    Some(format!("{renewals}{}{}", gap.unwrap_or_default(), at.unwrap_or_default()))
+}
+
+/// The key of the session, if it is not the one that it should be.
+fn key(status: &Value) -> Option<String> {
+    let key = word(status, "/session/key").filter(|key| key != "current")?;
+    let hint = word(status, "/session/keyHint").map(|hint| format!("; hint: {hint}"));
+    Some(format!("the {key} one{}", hint.unwrap_or_default()))
 }
 
 fn last_end(status: &Value, now: Timestamp) -> Option<String> {

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use crate::model::durable::Durable;
 use crate::model::fingerprint::Fingerprint;
-use crate::store::{StateDir, StoreError, machine};
+use crate::store::{Journal, StateDir, StoreError, machine};
 
 /// Whose state was found.
 pub(super) enum Claim {
-    /// Ours; or it was nobody's, and is ours from now on.
+    /// Ours; or it was nobody's, or there was nothing in it, and it is ours from now on.
     Ours,
     /// Another machine's. Its journal was set aside; in words for people.
     SetAside(String),
-    /// Another machine's, and its journal could not be set aside, so it must not be used.
+    /// Another machine's, and it could not be made ours, so no journal may be used.
     Refused(String),
 }
 
@@ -53,38 +54,47 @@ fn claim(state: &StateDir, here: Fingerprint) -> Claim {
         None
     });
     let known: Fingerprint = known.and_then(|text| text.parse().ok()).unwrap_or_default();
-    let is_another = here.is_another_than(&known);
-    let claim = if is_another { set_aside(state) } else { Claim::Ours };
-    let ours = if is_another { here } else { here.or(known) };
-    // Last of all: until the journal is out of the way, the state is not ours.
-    if ours != known && claim.refusal().is_none() {
-        note(state, &ours);
+    if here.is_another_than(&known) {
+        return take_over(state, here).unwrap_or_else(|error| {
+            Claim::Refused(format!(
+                "the state folder comes from another machine and cannot be made this one's: {error}; then restart the agent"
+            ))
+        });
     }
-    claim
+    let ours = here.or(known);
+    if ours != known
+        && let Err(error) = machine::write(state, &ours.to_string())
+    {
+        tracing::warn!("whose state this is could not be noted, so a copy of it would not be noticed: {error}");
+    }
+    Claim::Ours
 }
 
-fn set_aside(state: &StateDir) -> Claim {
-    let aside = match machine::set_aside(state) {
-        Ok(None) => return Claim::Ours,
-        Ok(Some(aside)) => aside,
-        Err(error) => {
-            return Claim::Refused(format!(
-                "the state folder comes from another machine, and its journal is still in the way: {error}; then restart the \
-                 agent"
-            ));
-        }
+/// Whether nothing was ever asked of the agent with this journal: so it is on an image that was made before the device was
+/// set up, and every device that is made from it has another machine's.
+fn is_blank(state: &StateDir) -> bool {
+    let Ok((_, records)) = Journal::open(state) else { return false };
+    let Durable { ledger, rest, .. } = Durable::replay(&records);
+    let mut entries = ledger.untold().chain(ledger.told());
+    entries.next().is_none() && rest.members.is_empty() && rest.desired.is_none()
+}
+
+/// Sets the journal aside, then notes that the state is ours. A crash between the two leaves the second to the next start;
+/// until it is done no journal may be written, for it would be set aside as well.
+fn take_over(state: &StateDir, here: Fingerprint) -> Result<Claim, StoreError> {
+    let aside = if is_blank(state) {
+        tracing::info!("the state folder comes from another machine, where nothing was done; beginning anew");
+        machine::discard(state)?;
+        None
+    } else {
+        machine::set_aside(state)?
     };
+    machine::write(state, &here.to_string())?;
+    let Some(aside) = aside else { return Ok(Claim::Ours) };
     let (aside, state) = (aside.display(), state.path().display());
-    Claim::SetAside(format!(
+    Ok(Claim::SetAside(format!(
         "the state folder comes from another machine: its journal was set aside as {aside}, and nothing of it is answered or \
          run here; hint: on a copy of a card or an image, `sudo twinagent reset --identity`; on the same device with another \
          board or machine id, `sudo twinagent keygen --adopt`, and with the agent stopped move that file to {state}/journal"
-    ))
-}
-
-fn note(state: &StateDir, ours: &Fingerprint) {
-    let noted: Result<(), StoreError> = machine::write(state, &ours.to_string());
-    if let Err(error) = noted {
-        tracing::warn!("whose state this is could not be noted, so a copy of it would not be noticed: {error}");
-    }
+    )))
 }

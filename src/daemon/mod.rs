@@ -99,7 +99,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Send) -> anyhow:
     let mut stop = pin!(stop.fuse());
     loop {
         let daemon = Daemon::new(&parts, state.clone(), &left, &claim, &started).await?;
-        // On the heap, for it is large, and whoever starts it should not have to care.
+        // Boxed, for a life has all of the agent in it.
         match Box::pin(daemon.live(stop.as_mut())).await? {
             End::Stopped => break,
             End::JournalIsBack => tracing::info!("the journal can be read again; beginning anew"),
@@ -269,7 +269,7 @@ impl Daemon {
     /// Does what the model ordered; what it leads to at once is further input.
     async fn perform(&mut self, effect: Effect, now: &Now, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
         match effect {
-            Effect::Record(_) | Effect::Refused { .. } | Effect::Exit => {}
+            Effect::Record(_) | Effect::Refused { .. } | Effect::Ended { .. } | Effect::Exit => {}
             Effect::Ack(delivery) => self.session.acknowledge(delivery),
             Effect::Start(run, command) => inputs.extend(self.workers.start(run, command)),
             Effect::Resume(run, command) => inputs.extend(self.workers.resume(run, command)),

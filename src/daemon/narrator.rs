@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use crate::model::agent::{Effect, Input};
+use crate::model::agent::{Attempt, Effect, Input};
 use crate::model::cloud::Inbound;
+use crate::model::device_key::KeySlot;
 use crate::model::now::BootInstant;
 use crate::model::record::Record;
 use crate::model::wire::{Handshake, Reason};
@@ -36,8 +37,12 @@ impl Narrator {
                 Input::Online { session_kept, tls } => {
                     tracing::info!(session_kept, tls = tls.map(Handshake::name), "connected");
                 }
-                Input::Offline(Reason::Planned) => tracing::info!("disconnected as planned"),
-                Input::Offline(reason) => tracing::warn!("not connected: {reason}; hint: {}", reason.hint()),
+                Input::Prepared(Err(reason)) => {
+                    tracing::warn!(
+                        "the login cannot be renewed yet, the session goes on: {reason}; hint: {}",
+                        reason.hint()
+                    );
+                }
                 Input::Cloud(Inbound::Malformed { status, why, .. }, _) if self.may_tell(now) => {
                     tracing::warn!(%status, "not a command: {why}");
                 }
@@ -74,6 +79,19 @@ impl Narrator {
             Effect::Record(Record::Boot { id, .. }) => {
                 let is_first = !std::mem::replace(&mut self.knows_a_boot, true);
                 tracing::info!(boot = %id, "{}", if is_first { "the first boot that is known" } else { "a new boot" });
+            }
+            Effect::Ended { reason: Reason::Planned, .. } => tracing::info!("disconnected as planned"),
+            Effect::Ended { reason, wait } => {
+                let wait = format_args!("{:.1}s", wait.as_secs_f64());
+                tracing::warn!(code = reason.code(), %wait, "not connected: {reason}; hint: {}", reason.hint());
+            }
+            Effect::Connect(Attempt { drop_session: true, .. }) => {
+                tracing::warn!(
+                    "a packet that cannot be read came again and again: dropping what the broker keeps for us"
+                );
+            }
+            Effect::Connect(Attempt { key, .. }) if *key != KeySlot::Current => {
+                tracing::info!(key = key.name(), "logging in with another key than the current one");
             }
             Effect::Refused { id, method, status, why } if self.may_tell(now) => {
                 tracing::warn!(%id, %method, %status, "command refused: {why}");

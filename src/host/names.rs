@@ -48,7 +48,8 @@ pub fn specifiers() -> BTreeMap<char, Result<String, String>> {
 ///
 /// Only what everybody may read: what root alone sees would make another machine of it, depending on who asks.
 pub fn fingerprint(root: &Path) -> Fingerprint {
-    let serial = read(&root.join(SERIALS[0])).ok().or_else(|| cpu_serial(root)).filter(|serial| !says_nothing(serial));
+    let serials = [read(&root.join(SERIALS[0])).ok(), cpu_serial(root)];
+    let serial = serials.into_iter().flatten().find(|serial| !says_nothing(serial));
     // A machine that cannot keep an id is given one for this boot only (machine-id(5)); it is mounted over the file.
     let place = |file: &str| root.join(file).metadata().ok().map(|facts| (facts.dev(), facts.ino()));
     let (id, passing) = (place("etc/machine-id"), place("run/machine-id"));
@@ -178,6 +179,7 @@ mod tests {
             (&[(tree, "10000000d34d\0"), ("etc/machine-id", id)][..], Some("10000000d34d"), Some(id)),
             (&[(CPU, pi)], Some("00000000d34db33f"), None),
             (&[(tree, "0000000000000000\0"), (CPU, "Serial : 0000000000000000\n")], None, None),
+            (&[(tree, "0000000000000000\0"), (CPU, "Serial : 7\n")], Some("7"), None),
             // Only root may read it, and a service is not root.
             (&[(SERIALS[1], "B1"), (SERIALS[2], "P1"), ("etc/machine-id", id)], None, Some(id)),
             (&[("etc/machine-id", id), ("run/machine-id", other)], None, Some(id)),

@@ -1,10 +1,9 @@
-//! What follows from the state of things, whatever has just happened: a reboot that is due, a command that may start, a
-//! connection to be made or closed, an answer to be sent, a sentence to be said.
+//! What follows from the state of things, whatever has just happened: a reboot that is due, a command that may start, an
+//! answer to be sent, a sentence to be said. When a connection is made or closed, `standing` says.
 
-use super::agent::{Agent, Attempt, Effect, newest};
+use super::agent::{Agent, Effect, newest};
 use super::clock::{Expiry, NOT_SET};
 use super::command::{CommandId, Outcome, Status};
-use super::connection::Step as ConnectionStep;
 use super::device_key::DeviceKey;
 use super::ledger::{Entry, Number, Run};
 use super::now::{Clock, Now};
@@ -136,32 +135,6 @@ impl Agent {
         }
     }
 
-    pub(super) fn step_connection(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        // For good: what is heard while the connection is closed must not open it again.
-        let may_leave = self.runs.is_empty() && !self.has_more_to_tell();
-        self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || may_leave);
-        let is_over = self.leaving || self.is_away() || self.has_said_goodbye();
-        // A session that stands is not given up for the clock's sake.
-        let is_early = self.connection.is_at_rest() && self.is_clock_awaited(now);
-        let wanted = self.not_configured().is_none() && !is_over && !is_early;
-        // A machine that goes down does not wait for what has not been acknowledged.
-        let is_idle = self.outbox.is_idle() || self.has_said_goodbye();
-        match self.connection.next(wanted, is_idle, now.boot) {
-            Some(ConnectionStep::Connect) => out.push(Effect::Connect(Attempt::default())),
-            Some(ConnectionStep::Disconnect) => out.push(Effect::Disconnect),
-            None => {}
-        }
-        if self.leaving && self.connection.is_off() {
-            self.see(now, out);
-            out.push(Effect::Exit);
-        }
-    }
-
-    /// There are answers that are not on their way, and a connection to send them on.
-    pub(super) fn has_more_to_tell(&self) -> bool {
-        self.connection.may_send() && self.outbox.has_unsent(&self.durable.ledger)
-    }
-
     /// A simulated reboot is on: the machine is to be taken for down.
     pub(super) fn is_away(&self) -> bool {
         let Some((number, _)) = self.pending else { return false };
@@ -195,13 +168,14 @@ impl Agent {
     /// What is to be done before a connection can be tried at all.
     pub(super) fn not_configured(&self) -> Option<&str> {
         // What stands or was begun has the key that it needs.
-        let is_keyless = || self.device_key.as_ref().is_some_and(DeviceKey::is_absent) && self.connection.is_at_rest();
+        let has_no_key = |key: &DeviceKey| key.is_absent() && key.others.is_empty();
+        let is_keyless = || self.device_key.as_ref().is_some_and(has_no_key) && self.connection.is_at_rest();
         self.unconfigured.as_deref().or_else(|| is_keyless().then_some(NO_KEY))
     }
 
     /// What is the matter: what is serious first, a hint last, for whoever shows it may have to cut it.
     fn compose(&self) -> String {
-        let connection = match (self.not_configured(), &self.last_reason) {
+        let connection = match (self.not_configured(), self.connection.why()) {
             (None, Some(reason)) if self.stage() == "not connected" && *reason != Reason::Planned => {
                 format!("not connected: {reason} (hint: {})", reason.hint())
             }
@@ -232,8 +206,7 @@ impl Agent {
             "the machine is shutting down"
         } else if self.waits_for_clock() {
             WAITS_FOR_CLOCK
-        } else if !self.connection.is_online()
-            && self.last_reason.as_ref().is_some_and(|reason| *reason != Reason::Planned)
+        } else if !self.connection.is_online() && self.connection.why().is_some_and(|reason| *reason != Reason::Planned)
         {
             "not connected"
         } else {

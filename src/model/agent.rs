@@ -27,7 +27,7 @@ use super::reboot::probe::Probe;
 use super::reboot::{Policy, is_reboot};
 use super::record::{Record, Told};
 use super::runs::Runs;
-use super::status::Session;
+use super::standing::{Renewals, Session};
 use super::twin::About;
 use super::wire::{MessageId, Reason};
 
@@ -58,10 +58,9 @@ pub struct Agent {
     pub(super) connection: Connection,
     pub(super) clock: ClockWatch,
     pub(super) session: Option<Session>,
-    /// Why there is no connection, if there is none.
-    pub(super) last_reason: Option<Reason>,
+    pub(super) renewals: Renewals,
     /// The last end of a session that stood and was to go on. The tries that fail until the next one stands are no
-    /// ends: they would hide what an outage began with, and are told as [`Self::last_reason`].
+    /// ends: they would hide what an outage began with, and are told as [`Connection::why`].
     pub(super) last_disconnect: Option<(Reason, Timestamp)>,
     pub(super) problems: Problems,
     pub(super) callers: Callers,
@@ -109,7 +108,7 @@ impl Agent {
             device_key: None,
             connection: Connection::new(terms, seed),
             session: None,
-            last_reason: None,
+            renewals: Renewals::default(),
             last_disconnect: None,
             problems: Problems::default(),
             callers: Callers::default(),
@@ -219,14 +218,14 @@ impl Agent {
     fn take(&mut self, input: Input, now: &Now, out: &mut Vec<Effect>) {
         match input {
             Input::Begin { left_clean } => self.begin(left_clean, now, out),
-            Input::Online { session_kept, tls } => {
-                self.connection.online(now.boot);
-                self.last_reason = None;
-                self.session = Some(Session { since: now.wall, kept: session_kept, tls });
-                self.well_since.get_or_insert(now.boot);
-                self.note(Code::Key, None, now);
+            Input::Online { session_kept, tls } => self.online(session_kept, tls, now),
+            Input::Offline(reason) => self.offline(reason, now, out),
+            Input::Prepared(answer) => self.connection.prepared(&answer, now.boot),
+            Input::NetworkChanged => self.connection.network_changed(now.boot),
+            Input::ClockStepped { by } => {
+                self.shift_times(by);
+                self.clock_stepped(by, now);
             }
-            Input::Offline(reason) => self.offline(reason, now),
             Input::Cloud(inbound, delivery) => self.hear(inbound, delivery, now, out),
             Input::Settled(id) => self.settled(id, now, out),
             Input::Finished(run, outcome) => self.run_ended(run, outcome, now, out),
@@ -240,34 +239,12 @@ impl Agent {
             Input::Asked(question, caller) => self.asked(question, caller, now, out),
             Input::Gone(caller) => self.caller_gone(caller),
             Input::Problem { code, text } => self.note(code, text.as_deref(), now),
-            Input::Key(key) => self.device_key = Some(key),
+            Input::Key(key) => self.keys_found(key),
             Input::Reloaded { settings, anew } => self.reloaded(*settings, anew, now),
-            Input::Hurry | Input::NetworkChanged => self.connection.hurry(now.boot),
+            Input::Hurry => self.connection.hurry(now.boot),
             Input::RebootAnswered { id, answer } => self.reboot_answered(&id, answer),
-            Input::ClockStepped { by } => {
-                self.shift_times(by);
-                self.connection.renew_soon(now.boot);
-            }
-            Input::Prepared(_) | Input::Tick => {}
+            Input::Tick => {}
         }
-    }
-
-    fn offline(&mut self, reason: Reason, now: &Now) {
-        let stood = self.connection.is_online();
-        self.connection.offline(&reason, now.boot);
-        self.outbox.lost(reason == Reason::Closed, now.boot);
-        self.session = None;
-        if let Reason::NoLogin(why) = &reason {
-            self.note(Code::Key, Some(why), now);
-        }
-        if reason != Reason::Planned {
-            self.well_since = None;
-        }
-        if stood && reason != Reason::Planned {
-            self.last_disconnect = Some((reason.clone(), now.wall));
-            self.outbox.changed();
-        }
-        self.last_reason = Some(reason);
     }
 
     fn reloaded(&mut self, settings: Settings, anew: bool, now: &Now) {

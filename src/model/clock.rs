@@ -68,7 +68,8 @@ impl ClockWatch {
         }
     }
 
-    fn wait_ends(&self) -> BootInstant {
+    /// When a login does not wait any longer.
+    pub(super) fn wait_ends(&self) -> BootInstant {
         self.began + self.wait
     }
 
@@ -129,6 +130,9 @@ impl Agent {
             session.since = session.since.shifted(by);
         }
         if let Some((_, time)) = &mut self.last_disconnect {
+            *time = time.shifted(by);
+        }
+        if let Some((time, _)) = &mut self.renewals.last {
             *time = time.shifted(by);
         }
         self.problems.shift_times(by);

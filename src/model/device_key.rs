@@ -21,6 +21,7 @@ impl KeySlot {
     /// Those that need not be there.
     pub const OTHERS: [Self; 2] = [Self::Next, Self::Previous];
 
+    /// As documents name it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Current => "current",

@@ -30,6 +30,7 @@ pub mod problems;
 pub mod reboot;
 pub mod record;
 pub mod runs;
+pub mod standing;
 pub mod status;
 pub mod telemetry;
 pub mod turn;

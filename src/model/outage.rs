@@ -120,6 +120,7 @@ impl Agent {
                 | Effect::Prepare
                 | Effect::Connect(_)
                 | Effect::Disconnect
+                | Effect::Ended { .. }
                 | Effect::CheckLink
                 | Effect::LetGo
                 | Effect::Reply(..)

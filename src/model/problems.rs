@@ -23,8 +23,12 @@ pub enum Code {
     Journal,
     /// There is no key, or it cannot be used.
     Key,
+    /// A packet that cannot be read comes again and again.
+    Poison,
     /// Nobody can reboot this machine.
     RebootNotPermitted,
+    /// Another client seems to have our identity.
+    TakenOver,
     /// The state folder forgets at a reboot.
     Volatile,
 }

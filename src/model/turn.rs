@@ -104,6 +104,12 @@ pub enum Effect {
     /// Connect, over the stream that was prepared if there is one.
     Connect(Attempt),
     Disconnect,
+    /// Nothing to be done, but somebody may want to know: a connection ended, or never came to be, and the next try is made
+    /// after `wait` if nothing happens before.
+    Ended {
+        reason: Reason,
+        wait: Duration,
+    },
     /// Find out at once whether the connection is still alive.
     CheckLink,
     /// Ask the machine whether it may be rebooted, and by whom; the answer is [`Input::Probed`].

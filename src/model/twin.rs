@@ -132,7 +132,7 @@ impl Picture<'_> {
             agent["os"] = json!(os);
         }
         if let Some((reason, time)) = self.last_disconnect {
-            agent["lastDisconnect"] = json!({ "reason": reason.to_string(), "time": time });
+            agent["lastDisconnect"] = json!({ "code": reason.code(), "reason": reason.to_string(), "time": time });
         }
         agent
     }

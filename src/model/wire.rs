@@ -268,6 +268,46 @@ impl Reason {
             _ => Schedule::Network,
         }
     }
+
+    /// A login was refused for who we are, so another key may fare better. Some brokers use codes of their own above 5; one
+    /// closes without an answer.
+    pub fn doubts_identity(&self) -> bool {
+        match self {
+            Self::Refused { code } => !matches!(code, 1 | 3),
+            Self::NoLogin(_) | Self::ClosedBeforeAnswer => true,
+            _ => false,
+        }
+    }
+
+    /// The broker may have been out of reach, so another address or route of ours may help.
+    pub fn is_of_network(&self) -> bool {
+        match self {
+            Self::Dns(_)
+            | Self::Tcp(_)
+            | Self::Proxy(_)
+            | Self::Tls(..)
+            | Self::CaptivePortal(_)
+            | Self::TimedOut { .. }
+            | Self::Lost(_)
+            | Self::DeadLink { .. } => true,
+            Self::Planned
+            | Self::NoLogin(_)
+            | Self::Refused { .. }
+            | Self::ClosedBeforeAnswer
+            | Self::SubscriptionRefused { .. }
+            | Self::Closed
+            | Self::KickedEarly { .. }
+            | Self::TakenOver { .. }
+            | Self::Undecodable(_)
+            | Self::Protocol(_) => false,
+        }
+    }
+
+    /// A wall clock that was wrong may have caused it: the times in a login or in a certificate did not fit.
+    pub fn is_of_clock(&self) -> bool {
+        matches!(self, Self::KickedEarly { .. } | Self::Tls(TlsFault::Expired | TlsFault::NotYetValid, _))
+            || self.doubts_identity()
+    }
 }
 
 impl TlsFault {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use rustix::fs::renameat;
+use rustix::fs::{AtFlags, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::atomic::{self, Unfinished};
@@ -47,4 +47,14 @@ pub fn set_aside(dir: &StateDir) -> Result<Option<PathBuf>, StoreError> {
     }
     atomic::sync_folder(&folder).map_err(|error| StoreError::new(dir.path(), "syncing the folder", error))?;
     Ok(Some(dir.path().join(ASIDE)))
+}
+
+/// Removes a journal that nobody will ask for. One that was set aside before stays.
+pub fn discard(dir: &StateDir) -> Result<(), StoreError> {
+    let folder = dir.folder();
+    match unlinkat(&**folder, journal::NAME, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(StoreError::new(&dir.path().join(journal::NAME), "removing it", errno.into())),
+    }
+    atomic::sync_folder(&folder).map_err(|error| StoreError::new(dir.path(), "syncing the folder", error))
 }

@@ -130,9 +130,9 @@ fn what_is_serious_is_said_before_the_connection_and_a_hint_last() {
     let now = moment(Duration::from_secs(1_000), Duration::ZERO, 1);
     let trouble = Some("no space".to_owned());
     let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), trouble, 1, &now);
-    let said = sentences(
-        &agent.handle(&now, [Input::Begin { left_clean: None }, Input::Offline(Reason::Refused { code: 5 })]),
-    );
+    agent.handle(&now, [Input::Begin { left_clean: None }]);
+    agent.stored();
+    let said = sentences(&agent.handle(&now, [Input::Offline(Reason::Refused { code: 5 })]));
     assert!(said[0].starts_with("commands are refused: no space; not connected: login refused"), "{said:?}");
     assert!(said[0].contains(" (hint: ") && said[0].ends_with(')'), "{said:?}");
 }
@@ -202,17 +202,4 @@ fn an_unacknowledged_message_delays_the_end_by_five_seconds_at_most() {
     assert!(!desk.take([Input::Stop]).contains(&Effect::Disconnect));
     assert!(!desk.wait(4).contains(&Effect::Disconnect));
     assert!(desk.wait(1).contains(&Effect::Disconnect));
-}
-
-#[test]
-fn a_renewal_closes_and_connects_at_once_and_takes_commands_meanwhile() {
-    let mut settings = settings(Road::Own, SIMULATED);
-    settings.terms.lease = Some(Duration::from_secs(1_000));
-    let mut desk = Desk::with(settings);
-    assert!(!desk.wait(797).contains(&Effect::Disconnect));
-    assert!(desk.wait(2).contains(&Effect::Disconnect));
-    let run = count(&mut desk, "a");
-    assert_eq!(told(&desk.ends(run, done(json!(1)))), [], "nothing is sent on a connection that is being closed");
-    assert!(desk.take([closed()]).contains(&Effect::Connect(Attempt::default())));
-    assert_eq!(told(&desk.online()), [("a".to_owned(), 200)]);
 }

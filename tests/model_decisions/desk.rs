@@ -28,6 +28,8 @@ pub(crate) struct Desk {
     pub twin: Value,
     /// Whether the cloud acknowledges what it is sent, at once.
     pub acknowledges: bool,
+    /// What becomes of the stream of the next connection; without it, nothing.
+    pub stream: Option<Result<(), Reason>>,
     /// What the machine says when it is asked; without it, it says nothing.
     pub facts: Option<Facts>,
     /// Whether the wall clock may be believed.
@@ -58,6 +60,7 @@ impl Desk {
             records: Vec::new(),
             twin: Value::Null,
             acknowledges: true,
+            stream: Some(Ok(())),
             facts: Some(Facts::clear(Way::Logind)),
             clock: Clock::Trusted,
             is_orderly: false,
@@ -91,6 +94,7 @@ impl Desk {
                 .iter()
                 .filter_map(|effect| match effect {
                     Effect::Send(id, _) if self.acknowledges => Some(Input::Settled(*id)),
+                    Effect::Prepare => self.stream.clone().map(Input::Prepared),
                     Effect::Probe => self.facts.clone().map(Input::Probed),
                     _ => None,
                 })

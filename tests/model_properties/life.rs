@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use twinagent::model::agent::{Agent, Effect, Input, Settings};
 use twinagent::model::cloud::{Answer, Inbound, Outbound, Road};
 use twinagent::model::command::{Class, Command, CommandId, Identity, Key, Method, MethodSpec, Outcome, Status};
+use twinagent::model::device_key::{DeviceKey, Found, KeySlot};
 use twinagent::model::durable::Durable;
 use twinagent::model::intake::UNTOLD;
 use twinagent::model::now::Now;
@@ -61,6 +62,8 @@ pub(crate) struct Life {
 impl Life {
     pub(crate) fn new(road: Road, mode: Mode) -> Self {
         let mut settings = settings(road, mode);
+        // Renewals fall into the life, whenever the story leaves a session alone for long enough.
+        settings.terms.lease = Some(Duration::from_secs(60));
         let mut alone: MethodSpec = settings.methods[1].clone();
         (alone.name, alone.class) = (Method::parse("alone").expect("a method name"), Class::Exclusive);
         settings.methods.push(alone);
@@ -215,6 +218,30 @@ impl Life {
                 self.went_offline();
                 vec![Input::Offline(reason)]
             }
+            Deed::Ends(kind) => {
+                let reason = match kind {
+                    0 => Reason::Refused { code: 5 },
+                    1 => Reason::Undecodable("a length".to_owned()),
+                    2 => Reason::Dns("no such host".to_owned()),
+                    _ => Reason::Closed,
+                };
+                if self.ordered {
+                    self.went_offline();
+                }
+                vec![Input::Offline(reason)]
+            }
+            Deed::Prepared(is_open) => {
+                let answer = if *is_open { Ok(()) } else { Err(Reason::Dns("no such host".to_owned())) };
+                vec![Input::Prepared(answer)]
+            }
+            Deed::NetworkChanged => vec![Input::NetworkChanged],
+            Deed::ClockStepped(by) => vec![Input::ClockStepped { by: *by }],
+            Deed::Keys(has_next) => {
+                let found = Found::Usable { public: "PEM".to_owned(), algorithm: "ES256" };
+                let (path, folder) = ("/keys/device.key".to_owned(), "/keys".to_owned());
+                let others = if *has_next { vec![KeySlot::Next] } else { Vec::new() };
+                vec![Input::Key(DeviceKey { is_credential: false, path, folder, found, others, unusable: Vec::new() })]
+            }
             Deed::Online | Deed::Offline | Deed::Probed | Deed::Tick => vec![Input::Tick],
         }
     }
@@ -351,6 +378,7 @@ impl Life {
                 Effect::Disconnect => self.closing = true,
                 Effect::Record(_)
                 | Effect::CheckLink
+                | Effect::Ended { .. }
                 | Effect::Refused { .. }
                 | Effect::Reply(..)
                 | Effect::Reload
@@ -444,12 +472,15 @@ impl Life {
         }
         let goes_on = self.inputs_of(&Deed::ShuttingDown(false));
         self.handle(goes_on, false);
+        // Nor is a session to be renewed.
+        self.settings.terms.lease = None;
+        self.handle(vec![Input::Reloaded { settings: Box::new(self.settings.clone()), anew: true }], false);
         for _ in 0..400 {
             if self.is_calm() && self.in_flight.is_empty() && self.running.is_empty() && self.connected {
                 break;
             }
             let end = if self.closing { Deed::Offline } else { Deed::Online };
-            let deeds = [end, Deed::SettleAll, Deed::Probed, Deed::Finish(0, 1)];
+            let deeds = [end, Deed::SettleAll, Deed::Prepared(true), Deed::Probed, Deed::Finish(0, 1)];
             let inputs: Vec<Input> = deeds.iter().flat_map(|deed| self.inputs_of(deed)).collect();
             self.handle(inputs, false);
             let due = self.agent.deadline(&self.now()).map_or(Duration::ZERO, |due| due.0.saturating_sub(self.up));

@@ -2,6 +2,7 @@
 //!
 //! It ends each life calmly, with everything acknowledged, finished and healed: then nothing may be left to do.
 
+mod connections;
 #[path = "../support/given.rs"]
 mod given;
 mod life;
@@ -36,6 +37,14 @@ pub(crate) enum Deed {
     Finish(usize, u16),
     Online,
     Offline,
+    /// The connection ends, or there is none and its end is told all the same.
+    Ends(u8),
+    /// The stream of the next connection is open or not, whether it was asked for or not.
+    Prepared(bool),
+    NetworkChanged,
+    ClockStepped(i64),
+    /// Other keys are found.
+    Keys(bool),
     /// The machine answers, if it was asked.
     Probed,
     /// A shutdown begins, or is given up.
@@ -78,6 +87,11 @@ fn deed() -> impl Strategy<Value = Deed> {
         6 => (0..6_usize, 0..3_u16).prop_map(|(run, size)| Deed::Finish(run, size * 3_000)),
         3 => Just(Deed::Online),
         1 => Just(Deed::Offline),
+        2 => (0..4_u8).prop_map(Deed::Ends),
+        1 => any::<bool>().prop_map(Deed::Prepared),
+        1 => Just(Deed::NetworkChanged),
+        1 => prop_oneof![Just(500_000), any::<i64>()].prop_map(Deed::ClockStepped),
+        1 => any::<bool>().prop_map(Deed::Keys),
         3 => Just(Deed::Probed),
         1 => any::<bool>().prop_map(Deed::ShuttingDown),
         2 => Just(Deed::Tick),

@@ -154,7 +154,7 @@ impl Device {
             options,
             folder,
             machine: Fingerprint::default(),
-            clock_wait,
+            clock_wait: setup.clock_wait,
             daemon: None,
             logins: 0,
             answers,

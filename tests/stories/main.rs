@@ -11,6 +11,7 @@ mod program;
 mod strace;
 
 mod clock;
+mod clone;
 mod commands;
 mod config;
 mod connection;
@@ -26,6 +27,7 @@ mod order;
 mod outage;
 mod power;
 mod reboot;
+mod rotation;
 mod secrets;
 mod siege;
 mod start;

@@ -1,5 +1,6 @@
 //! Stories of TLS: whom the daemon does not trust is not shown a login.
 
+use std::path::Path;
 use std::time::Duration;
 
 use twinagent::bridge::{Bridge, Options};
@@ -36,6 +37,59 @@ async fn a_cloud_of_an_unknown_authority_gets_no_login_until_the_file_is_mended(
     device.wait_until_ready().await;
     device.stop().await;
     other.stop().await;
+}
+
+/// What a cloud shows of itself, with the authority that vouches for it.
+const IDENTITY: [&str; 5] = ["ca.pem", "ca.key", "server.pem", "server.key", "server.names"];
+
+fn copy_identity(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for file in IDENTITY {
+        std::fs::copy(from.join(file), to.join(file)).expect("a copy");
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_changes_its_authority_while_both_are_trusted_and_no_longer() {
+    let log = Log::listen();
+    let mut device = Device::new(Setup { tls: true, config: QUICK, ..Setup::default() }).await;
+    let (cloud, old, new) = (device.path("cloud"), device.path("old"), device.path("new"));
+    copy_identity(&cloud, &old);
+    Bridge::start(Options::new(&new)).await.expect("another cloud").stop().await;
+    let anchor = |folder: &Path| std::fs::read_to_string(folder.join("ca.pem")).expect("certificates");
+    let (both, one) = (anchor(&old) + &anchor(&new), anchor(&new));
+    let ca_file = device.path("trusted.pem");
+    let trust = |anchors: &str| {
+        let draft = ca_file.with_extension("draft");
+        std::fs::write(&draft, anchors).expect("a file");
+        std::fs::rename(&draft, &ca_file).expect("in its place");
+    };
+    trust(&anchor(&old));
+    override_by(&device, &format!("cloud.iotcore.ca_file = \"{}\"", ca_file.display()));
+    device.start();
+    device.wait_until_ready().await;
+
+    // The new anchor comes first, beside the old one; the session needs neither.
+    trust(&both);
+    device.lose_cloud().await;
+    copy_identity(&new, &cloud);
+    device.restore_cloud().await;
+    device.wait_until_ready().await;
+    assert_eq!(log.count("TLS failed"), 0, "{}", log.text());
+
+    // Then the old one goes. A cloud that shows it is trusted no more.
+    trust(&one);
+    device.send("echo/e-1", "").await;
+    device.answer("e-1", 200).await;
+    assert_eq!(device.logins().await, 1, "the session stayed");
+    device.lose_cloud().await;
+    copy_identity(&old, &cloud);
+    device.restore_cloud().await;
+    log.wait_for("TLS failed").await;
+    assert_eq!(device.logins().await, 0);
+    trust(&both);
+    device.wait_until_ready().await;
+    device.stop().await;
 }
 
 #[tokio::test]

@@ -502,7 +502,7 @@ impl World {
     }
 
     fn step(&mut self, effect: &Effect) -> Went {
-        if matches!(effect, Effect::Record(_) | Effect::Refused { .. } | Effect::Status(_)) {
+        if matches!(effect, Effect::Record(_) | Effect::Refused { .. } | Effect::Ended { .. } | Effect::Status(_)) {
             return Went::On;
         }
         if self.is_over() {
@@ -602,6 +602,7 @@ impl World {
             | Effect::CheckLink
             | Effect::Refused { .. }
             | Effect::Reload
+            | Effect::Ended { .. }
             | Effect::Status(_) => {}
         }
         Went::On

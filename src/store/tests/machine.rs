@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::{accepted, boot, open};
-use crate::store::machine::{ASIDE, NAME, read, set_aside, write};
+use crate::store::machine::{ASIDE, NAME, discard, read, set_aside, write};
 use crate::store::{StateDir, forget};
 
 #[test]
@@ -45,6 +45,10 @@ fn a_journal_that_is_set_aside_is_kept_once_and_not_read() {
         assert_eq!(fs::read(state.join(ASIDE)).expect("the newest"), bytes);
         assert_eq!(set_aside(&locked()).expect("again"), None, "what was set aside stays");
     }
+    drop(open(&state));
+    discard(&locked()).expect("removed");
+    discard(&locked()).expect("there is nothing to do");
+    assert!(!state.join("journal").exists() && state.join(ASIDE).exists(), "that one is for somebody to decide");
     fs::rename(state.join(ASIDE), state.join("journal")).expect("put back by hand");
     assert_eq!(open(&state).1, [boot()]);
     assert_eq!(set_aside(&locked()).expect("set aside"), Some(state.join(ASIDE)));

@@ -1,0 +1,477 @@
+//! When to connect and with which key, when to renew the login (lease), how long to wait after a failure (back-off).
+//!
+//! One connection is one order: this module says when it is given and when it is taken back, never how it is made. This file
+//! is the state machine; what a run of ends means, which key is next, and how long to wait stand beside it.
+
+mod backoff;
+mod budget;
+mod dice;
+mod ends;
+mod pace;
+mod renewal;
+mod slots;
+
+use std::time::Duration;
+
+use super::device_key::KeySlot;
+use super::now::BootInstant;
+use super::turn::Attempt;
+use super::wire::Reason;
+use backoff::Backoff;
+use budget::Budget;
+use dice::Dice;
+use ends::{Ends, GOOD_AFTER, Verdict};
+use pace::Pace;
+use renewal::Renewal;
+use slots::Slots;
+
+pub use budget::{MOST as MOST_TRIES, PERIOD as TRIES_PERIOD};
+
+/// Before a planned DISCONNECT, what is on its way gets this long to be acknowledged.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A planned DISCONNECT that has not ended the connection by then never will.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A fleet is given a new configuration or new roots at one moment; its devices take at most this long to act on it, each
+/// its own time, so that they do not all come at once.
+const SPREAD: Duration = Duration::from_secs(5);
+
+/// A try that is promising takes at most this long to begin: with another key, over another network, by another clock.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What the operator and the cloud allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// For how long one login is good; `None` if it does not end.
+    pub lease: Option<Duration>,
+    /// Longest wait after trouble with the network.
+    pub backoff_max: Duration,
+    /// Longest wait after a refusal.
+    pub backoff_max_refused: Duration,
+}
+
+/// The one connection to the cloud.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    terms: Terms,
+    state: State,
+    /// Why there is no session, if there is none and there was one or was to be one.
+    why: Option<Reason>,
+    backoff: Backoff,
+    budget: Budget,
+    ends: Ends,
+    slots: Slots,
+    /// Changes of the machine's addresses and routes.
+    network: Pace,
+    /// Steps of the wall clock.
+    clock: Pace,
+    /// When nothing more was sent for the sake of a renewal that has not ended in a new session yet.
+    stopped: Option<BootInstant>,
+    dice: Dice,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Not wanted.
+    Off,
+    Waiting {
+        until: BootInstant,
+        /// Nothing is tried before this either.
+        put_off: Option<BootInstant>,
+        /// It follows a session that was ended for it, and is no try that could be one too many.
+        planned: bool,
+    },
+    Connecting(Begun),
+    Online(Standing),
+    /// Still connected, but nothing more is sent.
+    Settling {
+        standing: Standing,
+        until: BootInstant,
+    },
+    /// DISCONNECT was ordered.
+    Closing {
+        until: BootInstant,
+        /// There was a session.
+        stood: bool,
+    },
+}
+
+/// A try, and the session it may lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Begun {
+    at: BootInstant,
+    key: KeySlot,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Standing {
+    begun: Begun,
+    since: BootInstant,
+    renewal: Renewal,
+}
+
+/// What the loop has to do about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Open the stream of the next connection beside the session.
+    Prepare,
+    Connect(Attempt),
+    Disconnect,
+    /// Find out whether the session is still alive.
+    CheckLink,
+}
+
+/// The session that stands now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    pub since: BootInstant,
+    /// When it will be renewed; nothing while that is under way.
+    pub renew: Option<BootInstant>,
+    pub key: KeySlot,
+}
+
+/// A connection that has ended, or never came to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// By its true name: the edge cannot know what a run of ends means.
+    pub reason: Reason,
+    /// Until the next try, if nothing happens before.
+    pub wait: Duration,
+}
+
+/// A session that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// For how long nothing was sent, if it is the renewal of another one.
+    pub gap: Option<Duration>,
+}
+
+// === What happens
+
+impl Connection {
+    /// A connection that is due at once. `seed` is all the randomness it will ever need.
+    pub fn new(terms: Terms, seed: u64) -> Self {
+        Self {
+            terms,
+            state: State::waiting(BootInstant::default()),
+            why: None,
+            backoff: Backoff::default(),
+            budget: Budget::default(),
+            ends: Ends::default(),
+            slots: Slots::default(),
+            network: Pace::default(),
+            clock: Pace::default(),
+            stopped: None,
+            dice: Dice::new(seed),
+        }
+    }
+
+    /// The session stands: CONNACK and every SUBACK were good. Nothing, if that is not to be: one that is to be closed was made
+    /// with what no longer holds, or is not wanted any more.
+    pub fn online(&mut self, now: BootInstant) -> Option<Beginning> {
+        let begun = match self.state {
+            State::Connecting(begun) => begun,
+            State::Off | State::Waiting { .. } => Begun { at: now, key: self.slots.using() },
+            State::Online(_) | State::Settling { .. } | State::Closing { .. } => return None,
+        };
+        self.why = None;
+        self.slots.worked();
+        self.ends.begins(now);
+        let renewal = Renewal::new(self.terms.lease, &mut self.dice, now);
+        self.state = State::Online(Standing { begun, since: now, renewal });
+        Some(Beginning { gap: self.stopped.take().map(|stopped| now.since(stopped)) })
+    }
+
+    /// The connection ended, or never came to be. Nothing, if none was ordered.
+    ///
+    /// `is_idle`: nothing that was sent waits for its acknowledgement.
+    pub fn offline(&mut self, reason: Reason, is_idle: bool, now: BootInstant) -> Option<End> {
+        let (stood, tried_with) = match &self.state {
+            State::Online(standing) | State::Settling { standing, .. } => (Some(now.since(standing.since)), None),
+            State::Connecting(begun) => (None, Some(begun.key)),
+            State::Closing { stood, .. } => {
+                // Whatever the broker made of our DISCONNECT, this end was planned.
+                self.state = State::Waiting { until: now, put_off: None, planned: *stood };
+                self.why = Some(Reason::Planned);
+                return Some(self.end(now));
+            }
+            State::Off | State::Waiting { .. } => return None,
+        };
+        let Verdict { reason, schedule, is_good } = self.ends.judge(reason, stood, is_idle);
+        if is_good {
+            self.backoff = Backoff::default();
+        }
+        let refused = tried_with.filter(|_| reason.doubts_identity());
+        let wait = if refused.is_some_and(|key| self.slots.was_refused(key)) {
+            self.dice.up_to(SOON)
+        } else {
+            self.backoff.wait(schedule, &self.terms, &mut self.dice)
+        };
+        self.state = State::waiting(now + wait);
+        self.why = Some(reason);
+        Some(self.end(now))
+    }
+
+    fn end(&self, now: BootInstant) -> End {
+        let wait = self.try_due().map_or(Duration::ZERO, |due| due.since(now));
+        End { reason: self.why.clone().unwrap_or(Reason::Planned), wait }
+    }
+
+    /// The answer to [`Step::Prepare`]. Where the stream could not be opened the session stays, and it is tried again.
+    pub fn prepared(&mut self, answer: &Result<(), Reason>, now: BootInstant) {
+        let State::Online(standing) = &mut self.state else { return };
+        if standing.renewal.prepared(answer, &self.terms, &mut self.dice, now) {
+            self.stopped = Some(now);
+            self.state = State::Settling { standing: standing.clone(), until: now + SETTLE_WITHIN };
+        }
+    }
+
+    /// Addresses or routes of this machine have changed.
+    pub fn network_changed(&mut self, now: BootInstant) {
+        self.network.hear(now);
+    }
+
+    /// The wall clock was set by so much that the times of a login made before are wrong.
+    pub fn clock_stepped(&mut self, now: BootInstant) {
+        self.clock.hear(now);
+    }
+
+    /// Other keys are there: the first that can be used is tried first. A session goes on with the one that it has.
+    pub fn set_keys(&mut self, has_current: bool, others: &[KeySlot]) {
+        self.slots = Slots::new(has_current, others);
+    }
+
+    /// The terms have changed, and with `anew` so has what a login says: an old session is renewed and a new one is
+    /// tried within `SPREAD`, whatever failed before.
+    pub fn set_terms(&mut self, terms: Terms, anew: bool, now: BootInstant) {
+        self.terms = terms;
+        if anew {
+            self.backoff = Backoff::default();
+            let soon = now + self.dice.up_to(SPREAD);
+            match &mut self.state {
+                State::Waiting { until, .. } => *until = soon.min(*until),
+                State::Online(standing) => standing.renewal.anew(soon),
+                // It began with what is no longer true.
+                State::Connecting(_) => self.state = State::Closing { until: now, stood: false },
+                State::Off | State::Settling { .. } | State::Closing { .. } => {}
+            }
+        }
+    }
+
+    /// What made a login impossible may be gone: there is no reason to wait longer than `SPREAD`.
+    pub fn hurry(&mut self, now: BootInstant) {
+        // What failed before still counts: should this change be none, or one of many, the waits go on growing.
+        let soon = now + self.dice.up_to(SPREAD);
+        self.hasten(soon);
+    }
+
+    fn hasten(&mut self, at: BootInstant) {
+        match &mut self.state {
+            State::Waiting { until, .. } => *until = at.min(*until),
+            State::Online(standing) => standing.renewal.hasten(at),
+            State::Off | State::Connecting(_) | State::Settling { .. } | State::Closing { .. } => {}
+        }
+    }
+
+    /// A try that is due is not made before `until`; no other wait becomes shorter. Does nothing to what has begun.
+    pub fn put_off(&mut self, until: BootInstant) {
+        if let State::Waiting { put_off, .. } = &mut self.state {
+            *put_off = Some(until);
+        }
+    }
+
+    /// What a try was put off for is over.
+    pub fn go_on(&mut self) {
+        if let State::Waiting { put_off, .. } = &mut self.state {
+            *put_off = None;
+        }
+    }
+}
+
+// === What is due
+
+impl Connection {
+    /// What is due now. `wanted`: there should be a session. `is_idle`: nothing that was sent waits for its acknowledgement.
+    pub fn next(&mut self, wanted: bool, is_idle: bool, now: BootInstant) -> Option<Step> {
+        self.ends.pass(now);
+        if !wanted {
+            self.stopped = None;
+        }
+        let check = self.act_on_news(now);
+        let step = match &mut self.state {
+            State::Off if wanted => {
+                self.state = State::waiting(now);
+                return self.next(wanted, is_idle, now);
+            }
+            State::Waiting { .. } if !wanted => {
+                self.state = State::Off;
+                None
+            }
+            State::Waiting { .. } => self.try_due().is_some_and(|due| now >= due).then(|| self.connect(now)),
+            State::Connecting(_) if !wanted => Some(self.close(false, now)),
+            State::Online(standing) if !wanted => {
+                self.state = State::Settling { standing: standing.clone(), until: now + SETTLE_WITHIN };
+                return self.next(wanted, is_idle, now);
+            }
+            State::Online(standing) => {
+                self.ends.stands(now.since(standing.since));
+                standing.renewal.begins(now).then_some(Step::Prepare)
+            }
+            State::Settling { standing, until } if is_idle || now >= *until => {
+                let lasted = now.since(standing.since);
+                self.ends.stands(lasted);
+                if lasted >= GOOD_AFTER && !self.ends.is_taken_over() {
+                    self.backoff = Backoff::default();
+                }
+                Some(self.close(true, now))
+            }
+            // The order to disconnect is repeated until the end of the connection is reported.
+            State::Closing { until, stood } if now >= *until => {
+                let stood = *stood;
+                Some(self.close(stood, now))
+            }
+            State::Off | State::Connecting(_) | State::Settling { .. } | State::Closing { .. } => None,
+        };
+        step.or(check)
+    }
+
+    fn connect(&mut self, now: BootInstant) -> Step {
+        if !matches!(self.state, State::Waiting { planned: true, .. }) {
+            self.budget.spend(now);
+        }
+        let key = self.slots.using();
+        self.state = State::Connecting(Begun { at: now, key });
+        Step::Connect(Attempt { key, drop_session: self.ends.is_to_drop() })
+    }
+
+    fn close(&mut self, stood: bool, now: BootInstant) -> Step {
+        self.state = State::Closing { until: now + CLOSE_WITHIN, stood };
+        Step::Disconnect
+    }
+
+    /// What follows from a changed network or clock.
+    fn act_on_news(&mut self, now: BootInstant) -> Option<Step> {
+        let mut step = None;
+        if let Some(changed) = self.network.take(now) {
+            match &self.state {
+                State::Online(_) => {
+                    let soon = now + self.dice.up_to(SOON);
+                    self.hasten(soon);
+                    step = Some(Step::CheckLink);
+                }
+                State::Waiting { .. } if self.why.as_ref().is_some_and(Reason::is_of_network) => {
+                    let soon = now + self.dice.up_to(SOON);
+                    self.hasten(soon);
+                }
+                // It may wait for ever on an interface that is gone.
+                State::Connecting(begun) if begun.at <= changed => self.begin_anew(now),
+                _ => {}
+            }
+        }
+        if let Some(stepped) = self.clock.take(now) {
+            match &mut self.state {
+                State::Online(standing) if standing.begun.at <= stepped && self.terms.lease.is_some() => {
+                    standing.renewal.at_once(now);
+                }
+                State::Waiting { .. } if self.why.as_ref().is_some_and(Reason::is_of_clock) => {
+                    let soon = now + self.dice.up_to(SOON);
+                    self.hasten(soon);
+                }
+                State::Connecting(begun) if begun.at <= stepped => self.begin_anew(now),
+                _ => {}
+            }
+        }
+        step
+    }
+
+    fn begin_anew(&mut self, now: BootInstant) {
+        self.state = State::Closing { until: now, stood: false };
+    }
+
+    /// When the next try is made, if one waits.
+    fn try_due(&self) -> Option<BootInstant> {
+        match self.state {
+            State::Waiting { until, put_off, planned } => {
+                let due = put_off.map_or(until, |put_off| put_off.max(until));
+                Some(if planned { due } else { self.budget.not_before(due) })
+            }
+            _ => None,
+        }
+    }
+
+    /// When [`Connection::next`] must be asked again, if nothing happens before.
+    pub fn deadline(&self) -> Option<BootInstant> {
+        let (state, since) = match &self.state {
+            State::Off | State::Connecting(_) => (None, None),
+            State::Waiting { .. } => (self.try_due(), None),
+            State::Settling { until, .. } | State::Closing { until, .. } => (Some(*until), None),
+            State::Online(standing) => (standing.renewal.deadline(), Some(standing.since)),
+        };
+        [state, self.network.due(), self.clock.due(), self.ends.deadline(since)].into_iter().flatten().min()
+    }
+}
+
+// === How it stands
+
+impl Connection {
+    /// Messages may be sent.
+    pub fn may_send(&self) -> bool {
+        matches!(self.state, State::Online(_))
+    }
+
+    /// There is a session, though perhaps nothing more may be sent on it.
+    pub fn is_online(&self) -> bool {
+        matches!(self.state, State::Online(_) | State::Settling { .. })
+    }
+
+    pub fn is_off(&self) -> bool {
+        self.state == State::Off
+    }
+
+    /// There is none, not even one that has begun or is being closed.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(self.state, State::Off | State::Waiting { .. })
+    }
+
+    pub fn session(&self) -> Option<Session> {
+        let session = |standing: &Standing, renew| Session { since: standing.since, renew, key: standing.begun.key };
+        match &self.state {
+            State::Online(standing) => Some(session(standing, standing.renewal.due())),
+            State::Settling { standing, .. } => Some(session(standing, None)),
+            State::Off | State::Waiting { .. } | State::Connecting(_) | State::Closing { .. } => None,
+        }
+    }
+
+    /// Why there is no session, if there is none and there was one or was to be one.
+    pub fn why(&self) -> Option<&Reason> {
+        self.why.as_ref()
+    }
+
+    /// Another client seems to have our identity.
+    pub fn is_taken_over(&self) -> bool {
+        self.ends.is_taken_over()
+    }
+
+    /// What is to be said of a packet that comes again and again and cannot be read.
+    pub fn poison(&self) -> Option<String> {
+        self.ends.poison()
+    }
+
+    /// The stage, in words for people.
+    pub fn stage(&self) -> &'static str {
+        match self.state {
+            State::Off => "disconnected on purpose",
+            State::Waiting { .. } => "not connected yet",
+            State::Connecting(_) => "connecting",
+            State::Online(_) => "connected",
+            State::Settling { .. } | State::Closing { .. } => "closing the connection as planned",
+        }
+    }
+}
+
+impl State {
+    fn waiting(until: BootInstant) -> Self {
+        Self::Waiting { until, put_off: None, planned: false }
+    }
+}

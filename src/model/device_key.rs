@@ -15,7 +15,12 @@ pub enum KeySlot {
 }
 
 impl KeySlot {
-    /// As documents name it.
+    /// All of them, in the order in which they are of use.
+    pub const ALL: [Self; 3] = [Self::Current, Self::Next, Self::Previous];
+
+    /// Those that need not be there.
+    pub const OTHERS: [Self; 2] = [Self::Next, Self::Previous];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Current => "current",

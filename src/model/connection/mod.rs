@@ -260,6 +260,7 @@ impl Connection {
         self.terms = terms;
         if anew {
             self.backoff = Backoff::default();
+            self.ends.anew();
             let soon = now + self.dice.up_to(SPREAD);
             match &mut self.state {
                 State::Waiting { until, .. } => *until = soon.min(*until),

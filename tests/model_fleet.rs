@@ -162,3 +162,42 @@ fn a_fleet_with_one_seed_comes_back_as_one() {
     let back = Return::of((0..FLEET / 10).map(|_| 7), &outage);
     assert_eq!(back.peak(), FLEET / 10);
 }
+
+/// A new configuration reaches all of it at one moment. Each device takes its own time to act on it, five seconds at most,
+/// whether it has a session or waits.
+#[test]
+fn a_fleet_that_is_given_one_configuration_does_not_come_back_at_one_moment() {
+    let given = BootInstant(Duration::from_secs(20_000));
+    let last = given + Duration::from_secs(5);
+    let mut moments: Vec<Duration> = (0..1_000)
+        .map(|seed| {
+            let mut standing = Connection::new(terms(), seed);
+            let mut waiting = standing.clone();
+            let lately = BootInstant(Duration::from_secs(19_900));
+            standing.next(true, true, lately);
+            standing.online(lately);
+            // Twenty waits of a quarter of an hour at most.
+            for _ in 0..20 {
+                let due = waiting.deadline().expect("a try");
+                waiting.next(true, true, due);
+                waiting.offline(Reason::Refused { code: 5 }, true, due);
+            }
+            waiting.next(true, true, given);
+            waiting.offline(Reason::Refused { code: 5 }, true, given);
+            let mut hurried = waiting.clone();
+            hurried.hurry(given);
+            for connection in [&mut standing, &mut waiting] {
+                connection.set_terms(terms(), true, given);
+            }
+            for connection in [&standing, &waiting, &hurried] {
+                assert!(connection.deadline().is_some_and(|due| due <= last), "{connection:?}");
+            }
+            standing.deadline().expect("a renewal").since(given)
+        })
+        .collect();
+    moments.sort();
+    for (tenth, most) in (1..=10).zip((500..).step_by(500)) {
+        let come = moments.partition_point(|moment| *moment <= Duration::from_millis(most));
+        assert!((tenth * 70..=tenth * 130).contains(&come), "after {most} ms: {come} of 1000");
+    }
+}

@@ -162,3 +162,23 @@ fn problems(status: &Value, now: Timestamp) -> String {
     let rows: Vec<Vec<String>> = problems.iter().map(row).collect();
     format!("{}\n{}", paint(Paint::Bad, "problems"), table(&rows))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewals_and_a_key_that_is_not_the_current_one_have_their_lines() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().expect("a time");
+        let mut status = json!({ "state": "connected", "session": {
+            "since": "2026-11-21T11:00:00Z", "keptSession": false, "renewAt": null, "key": "next", "keyHint": "change them",
+            "renewals": 3, "lastRenewal": { "time": "2026-11-21T11:00:00Z", "gapSeconds": 0.085 },
+        } });
+        let text = words(&status, now);
+        assert!(text.contains("3, the last with a gap of 0.085 s, 2026-11-21 11:00:00Z (1h ago)"), "{text}");
+        assert!(text.contains("the next one; hint: change them"), "{text}");
+        status["session"] = json!({ "since": "2026-11-21T11:00:00Z", "key": "current", "renewals": 0 });
+        let text = words(&status, now);
+        assert!(!text.contains("renewals") && !text.contains("key"), "{text}");
+    }
+}

@@ -57,7 +57,8 @@ impl Agent {
         }
         self.session = Some(Session { since: now.wall, kept: session_kept, tls });
         self.well_since.get_or_insert(now.boot);
-        if self.connection.session().is_some_and(|session| session.key == KeySlot::Current) {
+        let is_current = self.connection.session().is_some_and(|session| session.key == KeySlot::Current);
+        if is_current && !self.device_key.as_ref().is_some_and(|key| matches!(key.found, Found::Unusable(_))) {
             self.note(Code::Key, None, now);
         }
     }
@@ -127,6 +128,9 @@ impl Agent {
         self.note(Code::TakenOver, taken_over, now);
         let poison = self.connection.poison();
         self.note(Code::Poison, poison.as_deref(), now);
+        if let Some(hint) = self.refused_key() {
+            self.note(Code::Key, Some(&hint), now);
+        }
         if self.leaving && self.connection.is_off() {
             self.see(now, out);
             out.push(Effect::Exit);
@@ -157,14 +161,22 @@ impl Agent {
         if let Some(last) = self.renewals.document() {
             document["lastRenewal"] = last;
         }
-        if let Some(hint) = self.key_hint(standing.key) {
+        if let Some(hint) = self.key_hint() {
             document["keyHint"] = json!(hint);
         }
         Some(document)
     }
 
+    /// That the cloud does not take the current key, though it could be used. One that cannot be used is told by whoever
+    /// looked for it.
+    fn refused_key(&self) -> Option<String> {
+        let is_usable = self.device_key.as_ref().is_some_and(|key| matches!(key.found, Found::Usable { .. }));
+        self.key_hint().filter(|_| is_usable)
+    }
+
     /// What is to be done about a session that does not have the current key. Nothing, if the keys have changed since.
-    fn key_hint(&self, slot: KeySlot) -> Option<String> {
+    fn key_hint(&self) -> Option<String> {
+        let slot = self.connection.session()?.key;
         let key = self.device_key.as_ref().filter(|key| key.others.contains(&slot))?;
         let folder = &key.folder;
         match slot {

@@ -115,7 +115,7 @@ fn poison_is_dropped_with_the_session_of_the_broker_once_and_told_for_a_day() {
     desk.online();
     let told = problem(&mut desk, "poison").expect("it is told");
     assert!(
-        told["text"].as_str().is_some_and(|text| text.contains("a packet of 300 MB") && text.contains("lost")),
+        told["text"].as_str().is_some_and(|text| text.contains("a packet of 300 MB") && text.contains("was dropped")),
         "{told}"
     );
     desk.wait(100);

@@ -7,6 +7,7 @@ use twinagent::model::agent::{Effect, Input};
 use twinagent::model::cloud::Road;
 use twinagent::model::device_key::KeySlot::{self, Current, Next, Previous};
 use twinagent::model::device_key::{DeviceKey, Found};
+use twinagent::model::problems::Code;
 use twinagent::model::wire::Reason;
 
 use crate::connection_renewal::status;
@@ -111,8 +112,12 @@ fn once_the_keys_change_the_current_one_is_tried_first_again() {
     refused(&mut desk);
     tries(&mut desk);
     desk.online();
+    let told = status(&mut desk)["problems"][0].clone();
+    assert!(told["code"] == "key" && told["text"].as_str().is_some_and(|text| text.contains("next key")), "{told}");
     // The next key has become the current one; the session that it made stays.
-    assert!(!desk.take([keys(usable("second"), &[])]).contains(&Effect::Disconnect));
+    let mended = Input::Problem { code: Code::Key, text: None };
+    assert!(!desk.take([keys(usable("second"), &[]), mended]).contains(&Effect::Disconnect));
+    assert_eq!(status(&mut desk)["problems"], json!([]));
     assert_eq!(status(&mut desk)["session"].get("keyHint"), None, "it is done");
     desk.wait(61);
     desk.cut();

@@ -152,6 +152,17 @@ fn another_configuration_renews_the_session_over_a_stream_of_its_own() {
 }
 
 #[test]
+fn a_session_that_stands_too_late_does_not_outlive_what_it_was_made_with() {
+    let mut desk = desk();
+    desk.cut();
+    assert!(desk.wait(5).contains(&CONNECT));
+    let anew = Input::Reloaded { settings: Box::new(desk.settings.clone()), anew: true };
+    assert!(desk.take([anew, Input::Online { session_kept: false }]).contains(&Effect::Disconnect));
+    assert_eq!(status(&mut desk).get("session"), None, "what it logged in with is no longer true");
+    assert!(desk.take([closed()]).contains(&CONNECT));
+}
+
+#[test]
 fn a_session_that_is_not_wanted_any_more_is_closed_without_a_stream_for_the_next() {
     let mut desk = desk();
     desk.stream = None;

@@ -126,6 +126,12 @@ impl Ends {
         }
     }
 
+    /// From now on it is another device, or another broker: the runs of the old one are over. What was dropped stays told.
+    pub(super) fn anew(&mut self) {
+        self.poison.take_if(|poison| !matches!(poison.cure, Cure::Done { .. }));
+        *self = Self { poison: self.poison.take(), ..Self::default() };
+    }
+
     /// A session begins.
     pub(super) fn begins(&mut self, now: BootInstant) {
         if let Some(Poison { cure: cure @ Cure::Ordered, .. }) = &mut self.poison {
@@ -176,7 +182,7 @@ impl Ends {
         Some(match cure {
             Cure::Ordered => format!("{what}; the next one drops what the broker keeps for this device"),
             Cure::Done { .. } => format!(
-                "{what}; so what the broker had kept for this device was dropped, and commands that waited there are lost"
+                "{what}; so what the broker had kept for this device was dropped, with any commands that waited there"
             ),
             Cure::Failed => {
                 format!(
@@ -290,6 +296,26 @@ mod tests {
             }
             assert!(ends.is_to_drop(), "another poison, another cure");
         }
+    }
+
+    #[test]
+    fn another_identity_has_a_clean_record() {
+        let mut ends = Ends::default();
+        for _ in 0..3 {
+            closed(&mut ends, 1, true);
+        }
+        for _ in 0..3 {
+            unreadable(&mut ends);
+        }
+        assert!(ends.is_taken_over() && ends.is_to_drop());
+        ends.anew();
+        assert_eq!(ends, Ends::default());
+        for _ in 0..3 {
+            unreadable(&mut ends);
+        }
+        ends.begins(BootInstant::default());
+        ends.anew();
+        assert!(ends.poison().is_some(), "what was dropped stays told");
     }
 
     #[test]

@@ -79,8 +79,7 @@ enum State {
         until: BootInstant,
         /// Nothing is tried before this either.
         put_off: Option<BootInstant>,
-        /// It follows a session that was ended for it, and is no try that could be one too many.
-        planned: bool,
+        after: After,
     },
     Connecting(Begun),
     Online(Standing),
@@ -92,9 +91,21 @@ enum State {
     /// DISCONNECT was ordered.
     Closing {
         until: BootInstant,
-        /// There was a session.
-        stood: bool,
+        /// What the next try will follow.
+        before: After,
     },
+}
+
+/// What a try follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// The start, or what failed.
+    Failure,
+    /// A session that was ended for it. So it is no try that could be one too many.
+    Session,
+    /// A try that was given up for it. So it is not given up itself: where the network changes all the time, one must be
+    /// allowed to come to its end.
+    Try,
 }
 
 /// A try, and the session it may lead to.
@@ -102,6 +113,7 @@ enum State {
 struct Begun {
     at: BootInstant,
     key: KeySlot,
+    after: After,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +184,7 @@ impl Connection {
     pub fn online(&mut self, now: BootInstant) -> Option<Beginning> {
         let begun = match self.state {
             State::Connecting(begun) => begun,
-            State::Off | State::Waiting { .. } => Begun { at: now, key: self.slots.using() },
+            State::Off | State::Waiting { .. } => Begun { at: now, key: self.slots.using(), after: After::Failure },
             State::Online(_) | State::Settling { .. } | State::Closing { .. } => return None,
         };
         self.why = None;
@@ -190,9 +202,9 @@ impl Connection {
         let (stood, tried_with) = match &self.state {
             State::Online(standing) | State::Settling { standing, .. } => (Some(now.since(standing.since)), None),
             State::Connecting(begun) => (None, Some(begun.key)),
-            State::Closing { stood, .. } => {
+            State::Closing { before, .. } => {
                 // Whatever the broker made of our DISCONNECT, this end was planned.
-                self.state = State::Waiting { until: now, put_off: None, planned: *stood };
+                self.state = State::Waiting { until: now, put_off: None, after: *before };
                 self.why = Some(Reason::Planned);
                 return Some(self.end(now));
             }
@@ -248,12 +260,13 @@ impl Connection {
         self.terms = terms;
         if anew {
             self.backoff = Backoff::default();
+            self.ends.anew();
             let soon = now + self.dice.up_to(SPREAD);
             match &mut self.state {
                 State::Waiting { until, .. } => *until = soon.min(*until),
                 State::Online(standing) => standing.renewal.anew(soon),
                 // It began with what is no longer true.
-                State::Connecting(_) => self.state = State::Closing { until: now, stood: false },
+                State::Connecting(_) => self.state = State::Closing { until: now, before: After::Failure },
                 State::Off | State::Settling { .. } | State::Closing { .. } => {}
             }
         }
@@ -263,6 +276,11 @@ impl Connection {
     pub fn hurry(&mut self, now: BootInstant) {
         // What failed before still counts: should this change be none, or one of many, the waits go on growing.
         let soon = now + self.dice.up_to(SPREAD);
+        self.hasten(soon);
+    }
+
+    fn hasten_soon(&mut self, now: BootInstant) {
+        let soon = now + self.dice.up_to(SOON);
         self.hasten(soon);
     }
 
@@ -309,7 +327,7 @@ impl Connection {
                 None
             }
             State::Waiting { .. } => self.try_due().is_some_and(|due| now >= due).then(|| self.connect(now)),
-            State::Connecting(_) if !wanted => Some(self.close(false, now)),
+            State::Connecting(_) if !wanted => Some(self.close(After::Failure, now)),
             State::Online(standing) if !wanted => {
                 self.state = State::Settling { standing: standing.clone(), until: now + SETTLE_WITHIN };
                 return self.next(wanted, is_idle, now);
@@ -324,12 +342,12 @@ impl Connection {
                 if lasted >= GOOD_AFTER && !self.ends.is_taken_over() {
                     self.backoff = Backoff::default();
                 }
-                Some(self.close(true, now))
+                Some(self.close(After::Session, now))
             }
             // The order to disconnect is repeated until the end of the connection is reported.
-            State::Closing { until, stood } if now >= *until => {
-                let stood = *stood;
-                Some(self.close(stood, now))
+            State::Closing { until, before } if now >= *until => {
+                let before = *before;
+                Some(self.close(before, now))
             }
             State::Off | State::Connecting(_) | State::Settling { .. } | State::Closing { .. } => None,
         };
@@ -337,16 +355,17 @@ impl Connection {
     }
 
     fn connect(&mut self, now: BootInstant) -> Step {
-        if !matches!(self.state, State::Waiting { planned: true, .. }) {
+        let after = if let State::Waiting { after, .. } = self.state { after } else { After::Failure };
+        if after != After::Session {
             self.budget.spend(now);
         }
         let key = self.slots.using();
-        self.state = State::Connecting(Begun { at: now, key });
+        self.state = State::Connecting(Begun { at: now, key, after });
         Step::Connect(Attempt { key, drop_session: self.ends.is_to_drop() })
     }
 
-    fn close(&mut self, stood: bool, now: BootInstant) -> Step {
-        self.state = State::Closing { until: now + CLOSE_WITHIN, stood };
+    fn close(&mut self, before: After, now: BootInstant) -> Step {
+        self.state = State::Closing { until: now + CLOSE_WITHIN, before };
         Step::Disconnect
     }
 
@@ -354,47 +373,46 @@ impl Connection {
     fn act_on_news(&mut self, now: BootInstant) -> Option<Step> {
         let mut step = None;
         if let Some(changed) = self.network.take(now) {
-            match &self.state {
+            let is_to_blame = self.why.as_ref().is_some_and(Reason::is_of_network);
+            match self.state {
                 State::Online(_) => {
-                    let soon = now + self.dice.up_to(SOON);
-                    self.hasten(soon);
+                    self.hasten_soon(now);
                     step = Some(Step::CheckLink);
                 }
-                State::Waiting { .. } if self.why.as_ref().is_some_and(Reason::is_of_network) => {
-                    let soon = now + self.dice.up_to(SOON);
-                    self.hasten(soon);
-                }
+                State::Waiting { .. } if is_to_blame => self.hasten_soon(now),
                 // It may wait for ever on an interface that is gone.
-                State::Connecting(begun) if begun.at <= changed => self.begin_anew(now),
+                State::Connecting(begun) => self.begin_anew(begun, changed, now),
                 _ => {}
             }
         }
         if let Some(stepped) = self.clock.take(now) {
+            let is_to_blame = self.why.as_ref().is_some_and(Reason::is_of_clock);
             match &mut self.state {
                 State::Online(standing) if standing.begun.at <= stepped && self.terms.lease.is_some() => {
                     standing.renewal.at_once(now);
                 }
-                State::Waiting { .. } if self.why.as_ref().is_some_and(Reason::is_of_clock) => {
-                    let soon = now + self.dice.up_to(SOON);
-                    self.hasten(soon);
-                }
-                State::Connecting(begun) if begun.at <= stepped => self.begin_anew(now),
+                State::Waiting { .. } if is_to_blame => self.hasten_soon(now),
+                // Its login has the old times.
+                &mut State::Connecting(begun) => self.begin_anew(begun, stepped, now),
                 _ => {}
             }
         }
         step
     }
 
-    fn begin_anew(&mut self, now: BootInstant) {
-        self.state = State::Closing { until: now, stood: false };
+    /// Gives a try up for another one, unless it began after these news, or has itself followed one that was given up.
+    fn begin_anew(&mut self, begun: Begun, news: BootInstant, now: BootInstant) {
+        if begun.at <= news && begun.after != After::Try {
+            self.state = State::Closing { until: now, before: After::Try };
+        }
     }
 
     /// When the next try is made, if one waits.
     fn try_due(&self) -> Option<BootInstant> {
         match self.state {
-            State::Waiting { until, put_off, planned } => {
+            State::Waiting { until, put_off, after } => {
                 let due = put_off.map_or(until, |put_off| put_off.max(until));
-                Some(if planned { due } else { self.budget.not_before(due) })
+                Some(if after == After::Session { due } else { self.budget.not_before(due) })
             }
             _ => None,
         }
@@ -472,6 +490,6 @@ impl Connection {
 
 impl State {
     fn waiting(until: BootInstant) -> Self {
-        Self::Waiting { until, put_off: None, planned: false }
+        Self::Waiting { until, put_off: None, after: After::Failure }
     }
 }

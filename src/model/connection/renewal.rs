@@ -109,3 +109,36 @@ impl Renewal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> BootInstant {
+        BootInstant(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn one_that_is_due_is_not_put_off_by_what_comes_later() {
+        let mut renewal = Renewal::new(Some(Duration::from_secs(1_000)), &mut Dice::new(1), at(0));
+        let due = renewal.due().expect("a lease ends");
+        renewal.anew(due + Duration::from_secs(5));
+        renewal.at_once(due + Duration::from_secs(5));
+        assert_eq!(renewal.due(), Some(due));
+        renewal.anew(at(10));
+        assert_eq!(renewal.due(), Some(at(10)));
+    }
+
+    #[test]
+    fn one_that_has_not_failed_is_not_hastened() {
+        let mut renewal = Renewal::new(Some(Duration::from_secs(1_000)), &mut Dice::new(1), at(0));
+        let due = renewal.due();
+        renewal.hasten(at(1));
+        assert_eq!(renewal.due(), due);
+        assert!(renewal.begins(at(900)));
+        let terms = Terms { lease: None, backoff_max: Duration::from_secs(300), backoff_max_refused: Duration::MAX };
+        assert!(!renewal.prepared(&Err(Reason::Closed), &terms, &mut Dice::new(1), at(901)));
+        renewal.hasten(at(901));
+        assert_eq!(renewal.due(), Some(at(901)));
+    }
+}

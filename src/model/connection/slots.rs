@@ -5,13 +5,10 @@
 
 use super::super::device_key::KeySlot;
 
-/// In this order they are tried. The next key comes before the previous one: a cloud that has dropped the current key is
-/// more likely to have been given the one that follows.
-const ORDER: [KeySlot; 3] = [KeySlot::Current, KeySlot::Next, KeySlot::Previous];
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Slots {
-    /// Those that can be used, in the order of [`ORDER`]; never empty.
+    /// Those that can be used, in the order in which they are tried; never empty. The next key comes before the previous one:
+    /// a cloud that has dropped the current key is more likely to have been given the one that follows.
     usable: Vec<KeySlot>,
     using: KeySlot,
     /// Refused since the last login or the last slow wait.
@@ -31,7 +28,7 @@ impl Slots {
             KeySlot::Current => has_current || others.is_empty(),
             other => others.contains(other),
         };
-        let usable: Vec<KeySlot> = ORDER.into_iter().filter(is_usable).collect();
+        let usable: Vec<KeySlot> = KeySlot::ALL.into_iter().filter(is_usable).collect();
         let using = usable.first().copied().unwrap_or_default();
         Self { usable, using, refused: Vec::new() }
     }

@@ -11,6 +11,7 @@ mod file;
 pub mod key_file;
 pub mod last_good;
 mod layers;
+mod proxy;
 mod raw;
 mod reader;
 mod rules;
@@ -27,6 +28,7 @@ use config::Source;
 
 pub use fault::{Fault, Faults, Place};
 pub use layers::{DropIn, Folders, is_drop_in};
+pub use proxy::Proxy;
 pub use setting::Setting;
 pub use specifier::Specifiers;
 
@@ -105,6 +107,7 @@ pub struct Session {
     pub backoff_max: Duration,
     /// The same, after the broker judged who we are.
     pub backoff_max_refused: Duration,
+    pub proxy: Option<Proxy>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use crate::model::now::Now;
 use crate::model::outbox::WINDOW;
 use crate::model::problems::Code;
 use crate::model::wire::{Delivery, MessageId, Reason};
-use crate::mqtt::{self, Ask, Event, Limits, Link, Order, Preparation};
+use crate::mqtt::{self, Ask, Event, Limits, Link, Order, Preparation, Proxy};
 
 /// Deliveries of one connection are numbered below this; above it stands the number of the connection.
 const CONNECTION_BIT: u32 = 40;
@@ -35,6 +35,8 @@ pub(super) struct Session {
     connection: u64,
     /// The credentials that were last read.
     seen: Option<Result<Digest, String>>,
+    /// The proxy that was last read, with its password.
+    way: Option<Result<Option<Proxy>, Reason>>,
     /// The key that was last told.
     key: Option<DeviceKey>,
     /// There was one that could be used: if it is missing now, it has been lost.
@@ -68,6 +70,7 @@ impl Session {
             prepared: None,
             connection: 0,
             seen: None,
+            way: None,
             key: None,
             has_had_key: false,
         }
@@ -99,20 +102,22 @@ impl Session {
         Ok(self.news(key))
     }
 
-    /// Looks at key and `ca_file` again, because some file has changed. Without a cloud nobody needs them to log in.
+    /// Looks at key, `ca_file` and the proxy's password again, because some file has changed. Without a cloud nobody needs them to log in.
     pub(super) async fn look(&mut self) -> anyhow::Result<Vec<Input>> {
         let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
             return Ok(self.begin().await?.into_iter().collect());
         };
         let (key, credentials) = credentials::read(&self.folders, cloud).await?;
+        let way = Some(route::proxy(&self.config, cloud).await?);
         let found = mark(&credentials);
         // A device that never had a key is not set up yet, and that is no trouble.
         let is_new_here = key.is_absent() && !self.has_had_key;
         let text = found.as_ref().err().filter(|_| !is_new_here).cloned();
         let mut inputs: Vec<Input> = self.news(key).into_iter().collect();
-        if self.seen.as_ref() != Some(&found) {
+        if self.seen.as_ref() != Some(&found) || self.way != way {
             inputs.push(Input::Hurry);
         }
+        self.way = way;
         inputs.push(Input::Problem { code: Code::Key, text });
         self.seen = Some(found);
         Ok(inputs)
@@ -140,12 +145,14 @@ impl Session {
         let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
             return Ok(refused(no_cloud()));
         };
-        let roots = match route::roots(cloud).await? {
-            Ok(roots) => roots,
-            Err(reason) => return Ok(refused(reason)),
-        };
-        self.prepared = Some(mqtt::prepare(self.route.to(cloud, &self.config, roots)));
-        Ok(None)
+        let (roots, proxy) = (route::roots(cloud).await?, route::proxy(&self.config, cloud).await?);
+        Ok(match (roots, proxy) {
+            (Ok(roots), Ok(proxy)) => {
+                self.prepared = Some(mqtt::prepare(self.route.to(cloud, &self.config, roots, proxy)));
+                None
+            }
+            (Err(reason), _) | (_, Err(reason)) => refused(reason),
+        })
     }
 
     /// Begins a connection; its end, if that is not possible. What the key turned out to be comes first.
@@ -156,17 +163,25 @@ impl Session {
         };
         let (key, credentials) = credentials::read(&self.folders, &cloud).await?;
         self.seen = Some(mark(&credentials));
-        let begun = credentials.and_then(|credentials| self.dial(&cloud, credentials, now));
+        let proxy = route::proxy(&self.config, &cloud).await?;
+        self.way = Some(proxy.clone());
+        let begun = credentials.and_then(|credentials| self.dial(&cloud, credentials, proxy?, now));
         Ok(self.news(key).into_iter().chain(begun.err().map(Input::Offline)).collect())
     }
 
-    fn dial(&mut self, cloud: &IotCoreConfig, credentials: Credentials, now: &Now) -> Result<(), Reason> {
+    fn dial(
+        &mut self,
+        cloud: &IotCoreConfig,
+        credentials: Credentials,
+        proxy: Option<Proxy>,
+        now: &Now,
+    ) -> Result<(), Reason> {
         let Credentials { key, tls, .. } = credentials;
         let dialect = self.dialect.as_ref().map_err(|missing| Reason::NoLogin(missing.clone()))?;
         let login = dialect.login(now.wall, &key).map_err(|error| Reason::NoLogin(error.to_string()))?;
         let window = u16::try_from(WINDOW).expect("the window of the outbox fits the packet ids of MQTT");
         self.connection += 1;
-        let approach = self.route.to(cloud, &self.config, tls);
+        let approach = self.route.to(cloud, &self.config, tls, proxy);
         let order = Order {
             endpoint: approach.endpoint,
             login,

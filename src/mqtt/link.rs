@@ -29,7 +29,8 @@ pub fn connect_over(order: Order, prepared: Preparation) -> Link {
 }
 
 fn start(mut order: Order, prepared: Option<Preparation>) -> Link {
-    order.limits.window = order.limits.window.max(1);
+    // The SUBSCRIBE has a packet id too.
+    order.limits.window = order.limits.window.clamp(1, u16::MAX - 1);
     let window = usize::from(order.limits.window);
     let packet_out = order.limits.packet_out;
     let (asks, asked) = mpsc::channel(window + DELIVERIES + DISCONNECT);

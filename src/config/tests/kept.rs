@@ -27,6 +27,8 @@ const ALL: &str = r#"
     connect_timeout = "31s"
     backoff_max = "6m"
     backoff_max_refused = "16m"
+    proxy = "http://gw-1@proxy.example:3128"
+    proxy_password_file = "/etc/twinagent/proxy-password"
     [reboot]
     mode = "simulate"
     simulate_for = "250ms"

@@ -48,7 +48,8 @@ impl Proxy {
         let (host, port) = place.rsplit_once(':').ok_or(FORM)?;
         let host = match host.strip_prefix('[') {
             Some(address) => address.strip_suffix(']').filter(|address| address.contains(':')).ok_or(FORM)?,
-            None => host,
+            // An IPv6 address without brackets could as well be one with a port.
+            None => Some(host).filter(|host| !host.contains(':')).ok_or(FORM)?,
         };
         let host = rules::host(host).map_err(|_| FORM)?;
         let is_number = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());

@@ -221,7 +221,7 @@ mod tests {
         #[test]
         fn every_answer_has_one_verdict_that_more_bytes_do_not_turn_into_open(answer in answers()) {
             let mut refused = false;
-            for end in 0..=answer.len().min(9000) {
+            for end in (0..=answer.len().min(9000)).step_by(1 + answer.len() / 300) {
                 match judge(&answer[..end], false) {
                     Verdict::Open => {
                         prop_assert!(!refused);

@@ -24,6 +24,7 @@ mod mended;
 mod order;
 mod outage;
 mod power;
+mod proxy;
 mod reboot;
 mod secrets;
 mod siege;

@@ -219,7 +219,8 @@ fn the_reference_says_of_each_key_what_a_change_leads_to() {
             Setting::Text("other".to_owned())
         }
         "cloud.iotcore.host" => Setting::Text("localhost".to_owned()),
-        "cloud.iotcore.ca_file" => Setting::Text("/other".to_owned()),
+        "cloud.iotcore.ca_file" | "session.proxy_password_file" => Setting::Text("/other".to_owned()),
+        "session.proxy" => Setting::Text("http://gw-1@other.example:1".to_owned()),
         "commands.default_method" => Setting::Text("echo".to_owned()),
         key => {
             let mut plain = Config::default().settings();

@@ -102,7 +102,8 @@ impl Session {
         Ok(self.news(key))
     }
 
-    /// Looks at key, `ca_file` and the proxy's password again, because some file has changed. Without a cloud nobody needs them to log in.
+    /// Looks at key, `ca_file` and the proxy's password again, because some file has changed. Without a cloud nobody needs
+    /// them to log in.
     pub(super) async fn look(&mut self) -> anyhow::Result<Vec<Input>> {
         let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
             return Ok(self.begin().await?.into_iter().collect());

@@ -144,7 +144,10 @@ fn closed_to_the_daemon(
         None => None,
     };
     let all: BTreeSet<PathBuf> = read.chain(loaded.files.iter().cloned()).chain(ca_file).collect();
-    let closed = all.iter().filter_map(|path| reader.obstacle(path, Readers::Everybody));
+    // A secret is opened to the daemon alone.
+    let secret = loaded.config.session.proxy.as_ref().and_then(|proxy| proxy.password_file.as_ref());
+    let readers = |path| if secret == Some(path) { Readers::Daemon } else { Readers::Everybody };
+    let closed = all.iter().filter_map(|path| reader.obstacle(path, readers(path)));
     closed.map(|obstacle| obstacle.to_string()).collect()
 }
 

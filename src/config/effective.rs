@@ -4,7 +4,7 @@
 //! holds this list and `raw.rs` together: what is written here is read there to the same configuration.
 
 use super::setting::Setting;
-use super::{Answers, Cloud, Config, Mode, duration, specifier};
+use super::{Answers, Cloud, Config, IotCore, Mode, Proxy, Session, duration, rules, specifier};
 
 impl Config {
     /// Every key that has a value, set or by default, in the order of the reference. Specifiers are filled in.
@@ -38,6 +38,13 @@ impl Config {
             ("session.backoff_max", lasts(self.session.backoff_max)),
             ("session.backoff_max_refused", lasts(self.session.backoff_max_refused)),
             ("session.clock_wait", lasts(self.session.clock_wait)),
+        ]);
+        if let Some(proxy) = &self.session.proxy {
+            all.push(("session.proxy", text(&proxy.url())));
+            let file = proxy.password_file.as_ref();
+            all.extend(file.map(|path| ("session.proxy_password_file", text(&path.to_string_lossy()))));
+        }
+        all.extend([
             ("reboot.mode", text(self.reboot.mode.name())),
             ("reboot.simulate_for", lasts(self.reboot.simulate_for)),
             ("reboot.min_interval", lasts(self.reboot.min_interval)),
@@ -72,11 +79,17 @@ impl Config {
         all
     }
 
+    /// The proxy on the way to this cloud. One on this machine is reached without.
+    pub fn proxy_to(&self, cloud: &IotCore) -> Option<&Proxy> {
+        self.session.proxy.as_ref().filter(|_| !rules::is_loopback(&cloud.host))
+    }
+
     /// Whether a connection made under the one configuration is as good as one made under the other. Where it is not,
     /// a reload makes a new one.
     pub fn connects_as(&self, other: &Self) -> bool {
         let key = |config: &Self| {
-            (config.device.clone(), config.cloud.clone(), config.auth.lifetime, config.session.keep_alive)
+            let Session { keep_alive, proxy, .. } = &config.session;
+            (config.device.clone(), config.cloud.clone(), config.auth.lifetime, *keep_alive, proxy.clone())
         };
         key(self) == key(other)
     }

@@ -12,6 +12,7 @@ pub mod key_file;
 pub mod key_mark;
 pub mod last_good;
 mod layers;
+mod proxy;
 mod raw;
 mod reader;
 mod rules;
@@ -28,6 +29,7 @@ use config::Source;
 
 pub use fault::{Fault, Faults, Place};
 pub use layers::{DropIn, Folders, is_drop_in};
+pub use proxy::Proxy;
 pub use setting::Setting;
 pub use specifier::Specifiers;
 
@@ -108,6 +110,7 @@ pub struct Session {
     pub backoff_max_refused: Duration,
     /// How long after the start a doubtful clock keeps logins waiting. Zero: the clock is used as it is.
     pub clock_wait: Duration,
+    pub proxy: Option<Proxy>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::specifier::{self, Specifiers};
-use super::{Answers, Auth, Cloud, Commands, Config, IotCore, Local, Methods, Mode, Reboot, Report, Session};
+use super::{Answers, Auth, Cloud, Commands, Config, IotCore, Local, Methods, Mode, Proxy, Reboot, Report, Session};
 use super::{rules, zone};
 use crate::model::command::{DeviceId, Method};
 use crate::model::reboot::TooSoon;
@@ -149,7 +149,29 @@ fn session(from: &mut Reader) -> Session {
         backoff_max: from.duration("session.backoff_max", 5 * MINUTE, &(SECOND..=DAY)),
         backoff_max_refused: from.duration("session.backoff_max_refused", 15 * MINUTE, &(SECOND..=DAY)),
         clock_wait: from.duration("session.clock_wait", 2 * MINUTE, &(Duration::ZERO..=HOUR)),
+        proxy: proxy(from),
     }
+}
+
+fn proxy(from: &mut Reader) -> Option<Proxy> {
+    let url = from.text("session.proxy");
+    let password_file = from.parsed("session.proxy_password_file", rules::path);
+    from.files.extend(password_file.clone());
+    if password_file.is_some() && from.place("session.proxy").is_none() {
+        from.missing("session.proxy", "session.proxy_password_file");
+    }
+    let proxy = match Proxy::parse(&url.filter(|url| !url.is_empty())?) {
+        Ok(proxy) => proxy,
+        Err(why) => {
+            // Without the text: there may be a password in it.
+            from.fault("session.proxy", format_args!("is {why}"));
+            return None;
+        }
+    };
+    if password_file.is_some() && proxy.user.is_none() {
+        from.fault("session.proxy_password_file", "is for a user, and `proxy` names none: http://user@host:port");
+    }
+    Some(Proxy { password_file, ..proxy })
 }
 
 fn reboot(from: &mut Reader) -> Reboot {

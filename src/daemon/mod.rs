@@ -98,8 +98,8 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Send) -> anyhow:
     tracing::info!(version = env!("CARGO_PKG_VERSION"), boot = %started.boot_id, "started");
     let mut stop = pin!(stop.fuse());
     loop {
-        let daemon = Daemon::new(&parts, state.clone(), &left, &claim, &started).await?;
-        // Boxed, for a life has all of the agent in it.
+        // In boxes: who runs a daemon need not have room for all of it on its own stack.
+        let daemon = Box::pin(Daemon::new(&parts, state.clone(), &left, &claim, &started)).await?;
         match Box::pin(daemon.live(stop.as_mut())).await? {
             End::Stopped => break,
             End::JournalIsBack => tracing::info!("the journal can be read again; beginning anew"),

@@ -20,7 +20,7 @@ use crate::model::outbox::WINDOW;
 use crate::model::problems::Code;
 use crate::model::turn::Attempt;
 use crate::model::wire::{Delivery, MessageId, Reason};
-use crate::mqtt::{self, Ask, Event, Limits, Link, Order, Preparation};
+use crate::mqtt::{self, Ask, Event, Limits, Link, Order, Preparation, Proxy};
 
 /// Deliveries of one connection are numbered below this; above it stands the number of the connection.
 const CONNECTION_BIT: u32 = 40;
@@ -39,6 +39,8 @@ pub(super) struct Session {
     connection: u64,
     /// What was last read of keys and `ca_file`.
     seen: Option<Digest>,
+    /// The proxy that was last read, with its password.
+    way: Option<Result<Option<Proxy>, Reason>>,
     /// The key that was last told.
     key: Option<DeviceKey>,
     /// There was one that could be used: if it is missing now, it has been lost.
@@ -66,6 +68,7 @@ impl Session {
             prepared: None,
             connection: 0,
             seen: None,
+            way: None,
             key: None,
             has_had_key: false,
         }
@@ -97,20 +100,23 @@ impl Session {
         Ok(self.news(key))
     }
 
-    /// Looks at keys and `ca_file` again, because some file has changed. Without a cloud nobody needs them to log in.
+    /// Looks at keys, `ca_file` and the proxy's password again, because some file has changed. Without a cloud nobody needs
+    /// them to log in.
     pub(super) async fn look(&mut self) -> anyhow::Result<Vec<Input>> {
         let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
             return Ok(self.begin().await?.into_iter().collect());
         };
         let Read { facts, mark, credentials } =
             credentials::read(&self.folders, self.machine, cloud, KeySlot::Current).await?;
+        let way = Some(route::proxy(&self.config, cloud).await?);
         // A device that never had a key is not set up yet, and that is no trouble.
         let is_new_here = facts.is_absent() && !self.has_had_key;
         let text = credentials.err().filter(|_| !is_new_here).map(|reason| reason.to_string());
         let mut inputs: Vec<Input> = self.news(facts).into_iter().collect();
-        if self.seen.replace(mark) != Some(mark) {
+        if self.seen.replace(mark) != Some(mark) || self.way != way {
             inputs.push(Input::Hurry);
         }
+        self.way = way;
         inputs.push(Input::Problem { code: Code::Key, text });
         Ok(inputs)
     }
@@ -137,12 +143,14 @@ impl Session {
         let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
             return Ok(refused(no_cloud()));
         };
-        let roots = match route::roots(cloud).await? {
-            Ok(roots) => roots,
-            Err(reason) => return Ok(refused(reason)),
-        };
-        self.prepared = Some(mqtt::prepare(self.route.to(cloud, &self.config, roots)));
-        Ok(None)
+        let (roots, proxy) = (route::roots(cloud).await?, route::proxy(&self.config, cloud).await?);
+        Ok(match (roots, proxy) {
+            (Ok(roots), Ok(proxy)) => {
+                self.prepared = Some(mqtt::prepare(self.route.to(cloud, &self.config, roots, proxy)));
+                None
+            }
+            (Err(reason), _) | (_, Err(reason)) => refused(reason),
+        })
     }
 
     /// Begins a connection; its end, if that is not possible. What the key turned out to be comes first.
@@ -154,7 +162,10 @@ impl Session {
         let Read { facts, mark, credentials } =
             credentials::read(&self.folders, self.machine, &cloud, attempt.key).await?;
         self.seen = Some(mark);
-        let begun = credentials.and_then(|credentials| self.dial(&cloud, credentials, attempt.drop_session, now));
+        let proxy = route::proxy(&self.config, &cloud).await?;
+        self.way = Some(proxy.clone());
+        let begun =
+            credentials.and_then(|credentials| self.dial(&cloud, credentials, proxy?, attempt.drop_session, now));
         Ok(self.news(facts).into_iter().chain(begun.err().map(Input::Offline)).collect())
     }
 
@@ -162,6 +173,7 @@ impl Session {
         &mut self,
         cloud: &IotCoreConfig,
         credentials: Credentials,
+        proxy: Option<Proxy>,
         drop_session: bool,
         now: &Now,
     ) -> Result<(), Reason> {
@@ -171,7 +183,7 @@ impl Session {
         login.clean |= drop_session;
         let window = u16::try_from(WINDOW).expect("the window of the outbox fits the packet ids of MQTT");
         self.connection += 1;
-        let approach = self.route.to(cloud, &self.config, tls);
+        let approach = self.route.to(cloud, &self.config, tls, proxy);
         let order = Order {
             endpoint: approach.endpoint,
             login,

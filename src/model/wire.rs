@@ -35,7 +35,7 @@ pub enum Qos {
     AtLeastOnce,
 }
 
-/// A topic filter to subscribe to. The session is online only once every one is granted.
+/// A topic filter to subscribe to. The session is online only once every one is granted, or stood already at the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     pub filter: String,

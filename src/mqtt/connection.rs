@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use rumqttc::mqttbytes::Error;
 use rumqttc::mqttbytes::v4::{self, Codec, Publish};
 use tokio::select;
 use tokio::sync::mpsc::{Receiver, Sender};
@@ -23,7 +24,7 @@ use super::login::{self, Session};
 use super::pulse::{Beat, Pulse};
 use super::stage::{Stage, whole_seconds};
 use super::{Ask, Event, Order, Preparation, packets};
-use crate::model::wire::{Handshake, MessageId, Packet, Qos, Reason};
+use crate::model::wire::{Handshake, MessageId, Packet, Qos, Reason, Subscription};
 
 pub(super) type Wire = Framed<dial::Stream, Codec>;
 
@@ -40,7 +41,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Runs one connection and tells how it ended.
 pub(super) async fn run(order: Order, prepared: Option<Preparation>, mut asks: Receiver<Ask>, events: Sender<Event>) {
     let reason = match open(&order, prepared, &mut asks).await {
-        Ok((wire, tls, session)) => Connection::new(wire, &order, events.clone()).live(tls, session, asks).await,
+        Ok((wire, tls, session)) => Connection::new(wire, &order, session, events.clone()).live(tls, asks).await,
         Err(reason) => reason,
     };
     // A slot is always kept for this one. Where it fails nobody listens any more.
@@ -131,6 +132,10 @@ struct Connection {
     received: Received,
     /// What was read and not yet handed to the daemon. Nothing more is read until it is empty.
     backlog: VecDeque<Publish>,
+    /// The broker kept the session, so this one stands already.
+    kept: bool,
+    /// What was subscribed to, while the SUBACK is due.
+    subscribing: Option<Vec<Subscription>>,
     /// Messages with QoS 0 that are settled by the next complete write.
     unwritten: Vec<MessageId>,
     /// The stream holds bytes that may not have left, in our buffer or in that of TLS.
@@ -148,14 +153,17 @@ enum Step {
 }
 
 impl Connection {
-    fn new(wire: Wire, order: &Order, events: Sender<Event>) -> Self {
+    fn new(wire: Wire, order: &Order, session: Session, events: Sender<Event>) -> Self {
+        let Session { kept, early, suback_due } = session;
         Self {
             wire,
             events,
             spare: usize::from(order.limits.window) + 1,
-            sent: Sent::new(order.limits.window),
+            sent: Sent::new(order.limits.window, suback_due.then_some(login::SUBSCRIBE_ID)),
             received: Received::default(),
-            backlog: VecDeque::new(),
+            backlog: early,
+            kept,
+            subscribing: suback_due.then(|| order.subscriptions.clone()),
             unwritten: Vec::new(),
             unflushed: false,
             swollen: false,
@@ -163,9 +171,8 @@ impl Connection {
         }
     }
 
-    async fn live(mut self, tls: Option<Handshake>, session: Session, asks: Receiver<Ask>) -> Reason {
-        self.tell(Event::Online { session_kept: session.kept, tls });
-        self.backlog = session.early;
+    async fn live(mut self, tls: Option<Handshake>, asks: Receiver<Ask>) -> Reason {
+        self.tell(Event::Online { session_kept: self.kept, tls });
         self.turn(asks).await.unwrap_or_else(|reason| reason)
     }
 
@@ -286,7 +293,11 @@ impl Connection {
                 self.settle_written();
                 Ok(())
             }
-            Io::Ended(reason) => Err(reason),
+            Io::Ended => Err(Reason::Closed),
+            Io::Failed(error) => Err(match &self.subscribing {
+                Some(subscriptions) => login::unsubscribed(subscriptions, error),
+                None => packets::reason(error),
+            }),
         }
     }
 
@@ -309,6 +320,14 @@ impl Connection {
                 let message = self.sent.settle(ack.pkid);
                 let nothing = || Reason::Protocol(format!("PUBACK for packet id {}, which is not in flight", ack.pkid));
                 self.tell(Event::Settled(message.ok_or_else(nothing)?));
+            }
+            v4::Packet::SubAck(answer) if answer.pkid == login::SUBSCRIBE_ID && self.subscribing.is_some() => {
+                let subscriptions = self.subscribing.take().unwrap_or_default();
+                packets::granted(&subscriptions, &answer.return_codes)?;
+            }
+            // Our ping stood behind the SUBSCRIBE, and packets are answered in their order.
+            v4::Packet::PingResp if self.subscribing.is_some() => {
+                return Err(Reason::Protocol("a ping was answered, and the SUBSCRIBE before it was not".to_owned()));
             }
             v4::Packet::PingResp => {}
             other => return Err(packets::unexpected(&other)),
@@ -340,7 +359,8 @@ enum Io {
     PartWritten,
     /// All that was queued has been written.
     Flushed,
-    Ended(Reason),
+    Ended,
+    Failed(Error),
 }
 
 /// Writes what is queued, then reads. Cancel-safe: both buffers belong to the wire.
@@ -350,7 +370,7 @@ async fn io(wire: &mut Wire, unflushed: bool, listening: bool) -> Io {
             let before = wire.write_buffer().len();
             match Pin::new(&mut *wire).poll_flush(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Io::Flushed),
-                Poll::Ready(Err(error)) => return Poll::Ready(Io::Ended(packets::reason(error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Io::Failed(error)),
                 Poll::Pending if wire.write_buffer().len() < before => return Poll::Ready(Io::PartWritten),
                 Poll::Pending => {}
             }
@@ -361,8 +381,8 @@ async fn io(wire: &mut Wire, unflushed: bool, listening: bool) -> Io {
         let before = wire.read_buffer().len();
         match Pin::new(&mut *wire).poll_next(cx) {
             Poll::Ready(Some(Ok(packet))) => Poll::Ready(Io::Packet(packet)),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Io::Ended(packets::reason(error))),
-            Poll::Ready(None) => Poll::Ready(Io::Ended(Reason::Closed)),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Io::Failed(error)),
+            Poll::Ready(None) => Poll::Ready(Io::Ended),
             Poll::Pending if wire.read_buffer().len() > before => Poll::Ready(Io::PartRead),
             Poll::Pending => Poll::Pending,
         }

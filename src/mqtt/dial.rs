@@ -1,4 +1,4 @@
-//! Opens the stream to a broker: name, addresses, TCP and its options, TLS.
+//! Opens the stream to a broker: name, addresses, TCP and its options, proxy, TLS.
 //!
 //! Knows the true reason of a failure. Sets no time limit over the whole and tries once; who calls it bounds it, the model
 //! decides when to try again.
@@ -15,8 +15,9 @@ use tokio::task::JoinSet;
 use tokio::{select, time};
 use tokio_rustls::TlsConnector;
 
+use super::screen::Screen;
 use super::stage::Stage;
-use super::{Endpoint, Resolver};
+use super::{Endpoint, Resolver, distrust};
 use crate::model::wire::{Handshake, Reason, TlsFault};
 
 /// An open stream, whatever it runs over.
@@ -57,27 +58,41 @@ impl Approach {
 
     /// Opens the stream. `stage` says what is being waited for.
     pub(super) async fn open(&self, stage: &mut Stage) -> Result<Opened, Reason> {
-        let Endpoint { host, port, tls } = &self.endpoint;
-        *stage = Stage::Name;
-        // Asked each time: a cloud moves its brokers by DNS.
-        let addresses = self.resolver.resolve(host, self.limit() / 2).await.map_err(Reason::Dns)?;
-        *stage = Stage::Tcp;
-        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, *port)).collect();
-        let tcp = race(addresses).await.map_err(Reason::Tcp)?;
-        tune(&tcp, self.keep_alive).map_err(|error| Reason::Tcp(format!("socket options: {error}")))?;
+        let tcp = Screen::new(self.reach(stage).await?);
+        let Endpoint { host, tls, .. } = &self.endpoint;
         let Some(tls) = tls else { return Ok(Opened { stream: Box::new(tcp), tls: None }) };
         *stage = Stage::Tls;
         let name = ServerName::try_from(host.clone())
             .map_err(|_| Reason::Tls(TlsFault::Name, format!("`{host}` is no name for a certificate")))?;
-        let stream = TlsConnector::from(tls.config())
-            .connect(name, tcp)
-            .await
-            .map_err(|error| Reason::Tls(TlsFault::Other, error.to_string()))?;
+        let connected = TlsConnector::from(tls.config()).connect(name, tcp).await;
+        let stream = connected.map_err(|error| distrust::handshake(&error))?;
         let tls = match stream.get_ref().1.handshake_kind() {
             Some(HandshakeKind::Resumed) => Handshake::Resumed,
             _ => Handshake::Full,
         };
         Ok(Opened { stream: Box::new(stream), tls: Some(tls) })
+    }
+
+    /// A connection whose other end is the broker's, if nobody on the way pretends.
+    async fn reach(&self, stage: &mut Stage) -> Result<TcpStream, Reason> {
+        let Endpoint { host, port, proxy, .. } = &self.endpoint;
+        let Some(proxy) = proxy else { return self.connect(host, *port, stage).await };
+        let connected = self.connect(&proxy.host, proxy.port, stage).await;
+        let mut tcp = connected.map_err(|reason| Reason::Proxy(format!("it is not reached: {reason}")))?;
+        *stage = Stage::Proxy;
+        proxy.tunnel(&mut tcp, host, *port).await?;
+        Ok(tcp)
+    }
+
+    async fn connect(&self, host: &str, port: u16, stage: &mut Stage) -> Result<TcpStream, Reason> {
+        *stage = Stage::Name;
+        // Asked each time: a cloud moves its brokers by DNS.
+        let addresses = self.resolver.resolve(host, self.limit() / 2).await.map_err(Reason::Dns)?;
+        *stage = Stage::Tcp;
+        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+        let tcp = race(addresses).await.map_err(Reason::Tcp)?;
+        tune(&tcp, self.keep_alive).map_err(|error| Reason::Tcp(format!("socket options: {error}")))?;
+        Ok(tcp)
     }
 }
 

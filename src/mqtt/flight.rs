@@ -20,9 +20,12 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// Ids are 1..=window, so that memory is bounded and an id is never met twice.
-    pub(super) fn new(window: u16) -> Self {
-        Self { free: (1..=window).rev().collect(), flying: vec![None; usize::from(window)] }
+    /// As many ids as the window has, from 1, so that memory is bounded and an id is never met twice; not the one that is `taken`
+    /// by something else.
+    pub(super) fn new(window: u16, taken: Option<u16>) -> Self {
+        let last = window.saturating_add(u16::from(taken.is_some()));
+        let free = (1..=last).rev().filter(|id| Some(*id) != taken).collect();
+        Self { free, flying: vec![None; usize::from(last)] }
     }
 
     /// A packet id for the message. None: all are in use.
@@ -97,7 +100,7 @@ mod tests {
 
     #[test]
     fn an_id_is_used_once_until_it_is_settled() {
-        let mut sent = Sent::new(2);
+        let mut sent = Sent::new(2, None);
         assert_eq!(sent.take(MessageId(10)), Some(1));
         assert_eq!(sent.take(MessageId(11)), Some(2));
         assert_eq!(sent.take(MessageId(12)), None, "the window is full");
@@ -107,6 +110,15 @@ mod tests {
         for never in [0, 3, u16::MAX] {
             assert_eq!(sent.settle(never), None);
         }
+    }
+
+    #[test]
+    fn an_id_that_is_taken_does_not_make_the_window_smaller() {
+        let mut sent = Sent::new(2, Some(1));
+        assert_eq!(sent.settle(1), None);
+        assert_eq!((sent.take(MessageId(10)), sent.take(MessageId(11))), (Some(2), Some(3)));
+        assert_eq!(sent.take(MessageId(12)), None);
+        assert_eq!((sent.settle(1), sent.settle(3)), (None, Some(MessageId(11))));
     }
 
     #[test]

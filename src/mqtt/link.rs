@@ -14,7 +14,7 @@ use super::{Ask, Event, Order, Preparation, connection, packets};
 use crate::model::wire::{Packet, Reason};
 
 /// Room in the queue of asks beyond a window of messages and one Ack per delivery: the DISCONNECT, and a Check before it.
-const DISCONNECT: usize = 2;
+const LAST_WORDS: usize = 2;
 /// Room in the queue of events that no message may take: Online and Ended.
 const ENDS: usize = 2;
 
@@ -29,10 +29,11 @@ pub fn connect_over(order: Order, prepared: Preparation) -> Link {
 }
 
 fn start(mut order: Order, prepared: Option<Preparation>) -> Link {
-    order.limits.window = order.limits.window.max(1);
+    // The SUBSCRIBE has a packet id too.
+    order.limits.window = order.limits.window.clamp(1, u16::MAX - 1);
     let window = usize::from(order.limits.window);
     let packet_out = order.limits.packet_out;
-    let (asks, asked) = mpsc::channel(window + DELIVERIES + DISCONNECT);
+    let (asks, asked) = mpsc::channel(window + DELIVERIES + LAST_WORDS);
     let (told, events) = mpsc::channel(window + DELIVERIES + ENDS);
     tokio::spawn(connection::run(order, prepared, asked, told));
     Link { asks, events, window, packet_out, unsettled: AtomicUsize::new(0), stage: Stage::Opening }

@@ -11,13 +11,16 @@ use rumqttc::mqttbytes::v4::{self, ConnectReturnCode, Publish};
 use super::connection::Wire;
 use super::stage::Stage;
 use super::{Order, packets};
-use crate::model::wire::Reason;
+use crate::model::wire::{Reason, Subscription};
 
-/// The packet id of the SUBSCRIBE; ids of messages are in use only afterwards.
-const SUBSCRIBE_ID: u16 = 1;
+/// The packet id of the SUBSCRIBE. No message has it before the SUBACK.
+pub(super) const SUBSCRIBE_ID: u16 = 1;
 
-/// What may arrive before the SUBACK in all, in bytes and in messages. It cannot be left unread, as the SUBACK stands behind it.
-/// A kept session may bring everything that waited for us; brokers keep 100 to 1000 messages unless told otherwise.
+/// What is kept of messages that arrive before the SUBACK, in bytes and in number. They cannot be left unread, as the SUBACK
+/// stands behind them. A kept session may bring everything that waited for us; brokers keep 100 to 1000 messages unless told
+/// otherwise. If there is more, the session that the broker has kept holds our subscriptions already, so it counts as standing:
+/// the messages go on to the daemon, which makes room for the next ones, and the SUBACK is taken when it comes. So nothing is
+/// lost and memory is bounded. Without a kept session a broker has nothing to send before we subscribed.
 const EARLY_BYTES: usize = 4 * 1024 * 1024;
 const EARLY_MESSAGES: usize = 4096;
 
@@ -26,6 +29,8 @@ pub(super) struct Session {
     pub(super) kept: bool,
     /// Messages of a kept session that came before the SUBACK, in order.
     pub(super) early: VecDeque<Publish>,
+    /// The SUBACK is still to come, behind more messages.
+    pub(super) suback_due: bool,
 }
 
 /// Logs in and subscribes. `stage` says what is being waited for.
@@ -41,11 +46,13 @@ pub(super) async fn greet(wire: &mut Wire, order: &Order, stage: &mut Stage) -> 
         Some(Err(error)) => return Err(before_answer(error)),
         None => return Err(Reason::ClosedBeforeAnswer),
     };
-    let early = if order.subscriptions.is_empty() { VecDeque::new() } else { subscribe(wire, order, stage).await? };
-    Ok(Session { kept, early })
+    if order.subscriptions.is_empty() {
+        return Ok(Session { kept, early: VecDeque::new(), suback_due: false });
+    }
+    subscribe(wire, order, kept, stage).await
 }
 
-async fn subscribe(wire: &mut Wire, order: &Order, stage: &mut Stage) -> Result<VecDeque<Publish>, Reason> {
+async fn subscribe(wire: &mut Wire, order: &Order, kept: bool, stage: &mut Stage) -> Result<Session, Reason> {
     *stage = Stage::Suback;
     wire.send(packets::subscribe(&order.subscriptions, SUBSCRIBE_ID)).await.map_err(packets::reason)?;
     let mut early = VecDeque::new();
@@ -54,27 +61,37 @@ async fn subscribe(wire: &mut Wire, order: &Order, stage: &mut Stage) -> Result<
         match wire.next().await {
             Some(Ok(v4::Packet::SubAck(answer))) if answer.pkid == SUBSCRIBE_ID => {
                 packets::granted(&order.subscriptions, &answer.return_codes)?;
-                return Ok(early);
+                return Ok(Session { kept, early, suback_due: false });
             }
             Some(Ok(v4::Packet::Publish(publish))) => {
                 bytes += publish.size();
-                if bytes > EARLY_BYTES || early.len() == EARLY_MESSAGES {
+                early.push_back(publish);
+                if bytes > EARLY_BYTES || early.len() > EARLY_MESSAGES {
+                    if kept {
+                        return Ok(Session { kept, early, suback_due: true });
+                    }
                     return Err(Reason::Protocol(format!(
-                        "more than {EARLY_BYTES} bytes or {EARLY_MESSAGES} messages before the SUBACK"
+                        "more than {EARLY_BYTES} bytes or {EARLY_MESSAGES} messages before the SUBACK of a new session"
                     )));
                 }
-                early.push_back(publish);
             }
             Some(Ok(other)) => return Err(packets::unexpected(&other)),
-            // Only 0x80 is a failure in MQTT 3.1.1; brokers that also speak MQTT 5 are known to send its codes. The codec does not
-            // say which filter it was.
-            Some(Err(Error::InvalidSubscribeReasonCode(code))) if code >= 0x80 => {
-                let filters: Vec<_> = order.subscriptions.iter().map(|wanted| wanted.filter.as_str()).collect();
-                return Err(Reason::SubscriptionRefused { filter: filters.join("` or `") });
-            }
-            Some(Err(error)) => return Err(packets::reason(error)),
+            Some(Err(error)) => return Err(unsubscribed(&order.subscriptions, error)),
             None => return Err(Reason::Closed),
         }
+    }
+}
+
+/// What an error means while the SUBACK is due.
+pub(super) fn unsubscribed(subscriptions: &[Subscription], error: Error) -> Reason {
+    match error {
+        // Only 0x80 is a failure in MQTT 3.1.1; brokers that also speak MQTT 5 are known to send its codes. The codec does not say
+        // which filter it was.
+        Error::InvalidSubscribeReasonCode(code) if code >= 0x80 => {
+            let filters: Vec<_> = subscriptions.iter().map(|wanted| wanted.filter.as_str()).collect();
+            Reason::SubscriptionRefused { filter: filters.join("` or `") }
+        }
+        error => packets::reason(error),
     }
 }
 

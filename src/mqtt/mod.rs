@@ -4,8 +4,10 @@
 //! * `connection`: the task that owns the stream; `login` is its first part, CONNECT to SUBACK.
 //! * `pulse`: when to ping and when a silent link is dead. `flight`: what waits for a PUBACK, either way.
 //! * `packets`: between the words of the model and those of rumqttc's codec.
-//! * `dial` opens the stream, with the addresses of `resolver`; `tls` says whom to trust. `preparation` does it ahead of time.
-//! * `stage`: what is being waited for.
+//! * `dial` opens the stream, with the addresses of `resolver`, through `proxy` where there is one; `tls` says whom to trust and
+//!   `distrust` why not. `preparation` does it ahead of time.
+//! * `screen` knows a web page in the broker's place; `plain` makes the words of strangers fit for a log; `stage`: what is being
+//!   waited for.
 //!
 //! Nothing here retries, keeps a message beyond its connection, or knows a topic.
 
@@ -16,19 +18,24 @@ use crate::model::wire::{Delivery, Handshake, Login, MessageId, Packet, Reason, 
 
 mod connection;
 mod dial;
+mod distrust;
 mod flight;
 mod link;
 mod login;
 mod packets;
+mod plain;
 mod preparation;
+mod proxy;
 mod pulse;
 mod resolver;
+mod screen;
 mod stage;
 pub mod tls;
 
 pub use dial::Approach;
 pub use link::{Link, Refused, connect, connect_over};
 pub use preparation::{Preparation, prepare};
+pub use proxy::{Proxy, ProxyLogin};
 pub use resolver::Resolver;
 
 /// Where a broker listens, and how it is known there. Equal ones lead to the same broker in the same way.
@@ -39,11 +46,15 @@ pub struct Endpoint {
     pub port: u16,
     /// None: plain TCP.
     pub tls: Option<tls::Trust>,
+    /// None: straight there.
+    pub proxy: Option<Proxy>,
 }
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Endpoint({}:{}{})", self.host, self.port, if self.tls.is_some() { ", TLS" } else { "" })
+        let tls = if self.tls.is_some() { ", TLS" } else { "" };
+        let proxy = if self.proxy.is_some() { ", proxy" } else { "" };
+        write!(out, "Endpoint({}:{}{tls}{proxy})", self.host, self.port)
     }
 }
 
@@ -62,7 +73,7 @@ pub struct Limits {
     pub packet_in: usize,
     /// The largest PUBLISH that is sent, in bytes with its fixed header. A larger one is refused by [`Link::ask`].
     pub packet_out: usize,
-    /// How many messages of ours may be un-settled at a time; also the largest packet id used. 0 counts as 1.
+    /// How many messages of ours may be un-settled at a time; packet ids go one further at most. 0 counts as 1, 65 535 as one less.
     pub window: u16,
 }
 
@@ -102,7 +113,8 @@ pub enum Ask {
 /// What a connection tells the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Logged in and every subscription granted.
+    /// Logged in and every subscription granted. A broker that kept the session, and has so much to send that the grant is far
+    /// behind it, may still take that back: then the connection ends.
     Online {
         /// The broker still had the session of an earlier connection.
         session_kept: bool,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use rumqttc::mqttbytes::v4::{self, Connect, LastWill, Publish, Subscribe, SubscribeFilter, SubscribeReasonCode};
 use rumqttc::mqttbytes::{Error, QoS};
 
-use crate::model::wire::{Login, Packet, Qos, Reason, Subscription, TlsFault};
+use super::distrust;
+use crate::model::wire::{Login, Packet, Qos, Reason, Subscription};
 
 /// The longest text or binary field (MQTT 3.1.1 section 1.5.3); the codec would write a wrong length for a longer one.
 const FIELD_MAX: usize = 65_535;
@@ -157,14 +158,11 @@ pub(super) fn reason(error: Error) -> Reason {
 }
 
 fn lost(error: &io::Error) -> Reason {
-    if error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some() {
-        return Reason::Tls(TlsFault::Other, error.to_string());
-    }
-    match error.kind() {
+    distrust::reason(error).unwrap_or_else(|| match error.kind() {
         // TLS without a close_notify. Brokers do that, and MQTT frames its packets itself: nothing can be cut unseen.
         io::ErrorKind::UnexpectedEof => Reason::Closed,
         _ => Reason::Lost(error.to_string()),
-    }
+    })
 }
 
 fn qos(qos: Qos) -> QoS {

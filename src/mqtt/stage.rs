@@ -9,6 +9,7 @@ use crate::model::wire::Reason;
 pub(super) enum Stage {
     Name,
     Tcp,
+    Proxy,
     Tls,
     Connack,
     Suback,
@@ -21,6 +22,7 @@ impl Stage {
         let stage = match self {
             Self::Name => "resolving its name",
             Self::Tcp => "opening the TCP connection",
+            Self::Proxy => return Reason::Proxy(format!("it did not answer within {seconds} s")),
             Self::Tls => "agreeing on TLS",
             Self::Connack => "waiting for the answer to the login (CONNACK)",
             Self::Suback => "waiting for the answer to the subscriptions (SUBACK)",

@@ -157,7 +157,7 @@ fn a_session_that_stands_too_late_does_not_outlive_what_it_was_made_with() {
     desk.cut();
     assert!(desk.wait(5).contains(&CONNECT));
     let anew = Input::Reloaded { settings: Box::new(desk.settings.clone()), anew: true };
-    assert!(desk.take([anew, Input::Online { session_kept: false }]).contains(&Effect::Disconnect));
+    assert!(desk.take([anew, Input::Online { session_kept: false, tls: None }]).contains(&Effect::Disconnect));
     assert_eq!(status(&mut desk).get("session"), None, "what it logged in with is no longer true");
     assert!(desk.take([closed()]).contains(&CONNECT));
 }

@@ -104,10 +104,33 @@ async fn a_login_answered_by_hanging_up() {
 }
 
 #[tokio::test]
+async fn a_web_page_instead_of_a_broker_however_short_it_is() {
+    let status = "HTTP/1.1 400 Bad Request";
+    for more in
+        ["", "\r\n", "\r\nServer: a\r\nContent-Type: text/html\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"]
+    {
+        let (listener, order) = listen().await;
+        let mut link = connect(order);
+        let mut broker = Broker::accept(&listener).await;
+        broker.expect(CONNECT).await;
+        broker.send(status.as_bytes()).await;
+        broker.send(more.as_bytes()).await;
+        if more.is_empty() {
+            // Without the end of the line only the end of the stream tells that it is all.
+            drop(broker);
+        }
+        assert_eq!(end(&mut link).await, Reason::CaptivePortal(status.to_owned()), "{more:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_mqtt_at_all() {
-    let (listener, order) = listen().await;
-    let reason = answered(order, &listener, b"HTTP/1.1 400 Bad Request\r\nServer: a\r\nContent-Type: text/html\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
-    assert!(matches!(reason, Reason::Protocol(_)), "{reason}");
+    let banner = [&b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n"[..], &[0; 100]].concat();
+    for says in [&banner[..], b"\x15\x03\x01\0\x02\x02\x28"] {
+        let (listener, order) = listen().await;
+        let reason = answered(order, &listener, says).await;
+        assert!(matches!(reason, Reason::Protocol(_) | Reason::Undecodable(_)), "{reason}");
+    }
 }
 
 #[tokio::test]

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
-use twinagent::model::wire::{MessageId, Packet, Qos};
-use twinagent::mqtt::{Ask, Event, Refused, connect};
+use twinagent::model::wire::{MessageId, Packet, Qos, Reason};
+use twinagent::mqtt::{Ask, Event, Link, Refused, connect};
 
 use crate::broker::{
-    Broker, CONNECT, GRANTED, PINGREQ, PUBACK, SUBSCRIBE, WELCOME_BACK, acknowledge, id, listen, message, next, online,
-    packet, publish, received,
+    Broker, CONNECT, GRANTED, PINGREQ, PUBACK, SUBSCRIBE, WELCOME, WELCOME_BACK, acknowledge, id, listen, message,
+    next, online, packet, publish, received,
 };
 
 #[tokio::test]
@@ -75,6 +75,67 @@ async fn messages_of_a_kept_session_that_overtake_the_suback_come_after_online_i
     for number in 1..=COUNT {
         assert_eq!(broker.puback().await, number);
     }
+}
+
+/// More than is kept before the SUBACK, in a session that the broker has kept or says that it has.
+async fn flooded(session: &[u8], count: u16) -> (Link, Broker) {
+    let (listener, order) = listen().await;
+    let link = connect(order);
+    let mut broker = Broker::accept(&listener).await;
+    broker.expect(CONNECT).await;
+    broker.send(session).await;
+    broker.expect(SUBSCRIBE).await;
+    let flood: Vec<u8> = (1..=count).flat_map(|number| publish(2, b"commands/a", number, b"x")).collect();
+    broker.send(&flood).await;
+    (link, broker)
+}
+
+/// Takes so many messages and acknowledges each.
+async fn take(link: &mut Link, broker: &mut Broker, count: u16) {
+    for number in 1..=count {
+        let (delivery, _) = received(link).await;
+        link.ask(Ask::Ack(delivery)).expect("taken");
+        assert_eq!(broker.puback().await, number);
+    }
+}
+
+const MANY: u16 = 5000;
+
+#[tokio::test]
+async fn a_kept_session_with_more_than_is_kept_before_the_suback_loses_nothing() {
+    let (mut link, mut broker) = flooded(WELCOME_BACK, MANY).await;
+    assert_eq!(next(&mut link).await, Event::Online { session_kept: true, tls: None });
+    // Something of ours, while the SUBSCRIBE still has its packet id.
+    link.ask(Ask::Publish(id(7), message(Qos::AtLeastOnce, "x"))).expect("taken");
+    assert_eq!(broker.publish().await.0, 2);
+    take(&mut link, &mut broker, MANY).await;
+    broker.send(GRANTED).await;
+    broker.send(&acknowledge(2)).await;
+    assert_eq!(next(&mut link).await, Event::Settled(id(7)));
+    broker.send(&publish(2, b"commands/a", 1, b"y")).await;
+    take(&mut link, &mut broker, 1).await;
+}
+
+#[tokio::test]
+async fn a_suback_that_comes_late_can_still_refuse_and_one_that_never_comes_is_missed() {
+    let refused = || Reason::SubscriptionRefused { filter: "commands/#".to_owned() };
+    let cases = [
+        (&[0x90, 3, 0, 1, 0x80][..], refused()),
+        (&[0x90, 3, 0, 1, 0x87], refused()),
+        (&[0xD0, 0], Reason::Protocol("a ping was answered, and the SUBSCRIBE before it was not".to_owned())),
+        (&[0x90, 3, 0, 2, 1], Reason::Protocol("the broker sent a SUBACK that nobody waits for".to_owned())),
+    ];
+    for (answer, expected) in cases {
+        let (mut link, mut broker) = flooded(WELCOME_BACK, MANY).await;
+        assert!(matches!(next(&mut link).await, Event::Online { .. }));
+        take(&mut link, &mut broker, MANY).await;
+        broker.send(answer).await;
+        assert_eq!(next(&mut link).await, Event::Ended(expected));
+    }
+    // The control: in a new session a broker has nothing to send yet.
+    let (mut link, _broker) = flooded(WELCOME, MANY).await;
+    let end = next(&mut link).await;
+    assert!(matches!(&end, Event::Ended(Reason::Protocol(words)) if words.contains("of a new session")), "{end:?}");
 }
 
 #[tokio::test]

@@ -92,3 +92,56 @@ async fn a_slow_large_packet_is_a_sign_of_life() {
     }
     assert_eq!(received(&mut link).await.1.payload.len(), 5000);
 }
+
+#[tokio::test]
+async fn on_doubt_a_link_is_asked_at_once_and_half_a_keep_alive_is_enough() {
+    let keep_alive = Duration::from_secs(2);
+    let (mut link, mut broker) = online(|order| order.login.keep_alive = keep_alive).await;
+    let begun = Instant::now();
+    link.ask(Ask::Check).expect("taken");
+    broker.expect(PINGREQ).await;
+    assert!(begun.elapsed() < keep_alive, "not the ping that is due anyway: {:?}", begun.elapsed());
+    broker.send(PINGRESP).await;
+    assert!(timeout(keep_alive / 2, link.event()).await.is_err(), "it lives");
+    let begun = Instant::now();
+    link.ask(Ask::Check).expect("taken");
+    let took = dies(&mut link).await;
+    assert!((keep_alive / 2..keep_alive / 2 + SLACK).contains(&took), "{took:?}");
+    assert!(begun.elapsed() < keep_alive, "sooner than without a doubt");
+}
+
+#[tokio::test]
+async fn a_link_on_which_a_frozen_broker_takes_nothing_is_noticed_on_doubt_behind_a_full_send_buffer_too() {
+    let keep_alive = Duration::from_secs(20);
+    let (mut link, frozen) = online(|order| order.login.keep_alive = keep_alive).await;
+    for number in 0..64 {
+        link.ask(Ask::Publish(id(number), message(Qos::AtLeastOnce, vec![0; 256 * 1024]))).expect("taken");
+    }
+    sleep(Duration::from_millis(200)).await;
+    link.ask(Ask::Check).expect("taken");
+    let begun = Instant::now();
+    assert_eq!(next(&mut link).await, Event::Ended(Reason::DeadLink { seconds: 10 }));
+    assert!(begun.elapsed() < keep_alive, "{:?}", begun.elapsed());
+    drop(frozen);
+}
+
+#[tokio::test]
+async fn a_broker_that_speaks_and_does_not_listen_is_noticed() {
+    let (mut link, mut deaf) = online(|order| order.login.keep_alive = KEEP_ALIVE).await;
+    for number in 0..64 {
+        link.ask(Ask::Publish(id(number), message(Qos::AtLeastOnce, vec![0; 256 * 1024]))).expect("taken");
+    }
+    let begun = Instant::now();
+    let ended = loop {
+        assert!(begun.elapsed() < KEEP_ALIVE * 4, "not noticed");
+        deaf.send(&publish(0, b"commands/a", 0, b"x")).await;
+        match timeout(KEEP_ALIVE / 10, link.event()).await {
+            Ok(Event::Ended(reason)) => break reason,
+            Ok(Event::Received(..)) => sleep(KEEP_ALIVE / 20).await,
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => {}
+        }
+    };
+    assert_eq!(ended, Reason::DeadLink { seconds: 1 });
+    assert!(begun.elapsed() < KEEP_ALIVE * 3 / 2 + SLACK, "{:?}", begun.elapsed());
+}

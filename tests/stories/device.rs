@@ -109,6 +109,7 @@ impl Device {
             mqtts: listen().filter(|_| setup.tls),
             http: setup.rest.then(|| "127.0.0.1:0".to_owned()),
             sessions: setup.sessions,
+            names: vec![crate::proxy::BEHIND.to_owned()],
             skew: setup.skew,
             ..Options::new(folder.path().join("cloud"))
         };

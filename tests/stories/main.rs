@@ -26,6 +26,7 @@ mod mended;
 mod order;
 mod outage;
 mod power;
+mod proxy;
 mod reboot;
 mod rotation;
 mod secrets;

@@ -28,6 +28,8 @@ const ALL: &str = r#"
     backoff_max = "6m"
     backoff_max_refused = "16m"
     clock_wait = "3m"
+    proxy = "http://gw-1@proxy.example:3128"
+    proxy_password_file = "/etc/twinagent/proxy-password"
     [reboot]
     mode = "simulate"
     simulate_for = "250ms"
@@ -218,7 +220,8 @@ fn the_reference_says_of_each_key_what_a_change_leads_to() {
             Setting::Text("other".to_owned())
         }
         "cloud.iotcore.host" => Setting::Text("localhost".to_owned()),
-        "cloud.iotcore.ca_file" => Setting::Text("/other".to_owned()),
+        "cloud.iotcore.ca_file" | "session.proxy_password_file" => Setting::Text("/other".to_owned()),
+        "session.proxy" => Setting::Text("http://gw-1@other.example:1".to_owned()),
         "commands.default_method" => Setting::Text("echo".to_owned()),
         key => {
             let mut plain = Config::default().settings();

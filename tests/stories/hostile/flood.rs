@@ -153,7 +153,8 @@ async fn bursts_of_ten_thousand_messages_are_weathered() {
     for pair in peaks.windows(2) {
         assert!(pair[1] - pair[0] <= MORE_MEMORY, "memory grows with the number of messages: {peaks:?}");
     }
-    let large = |n: u16| RawPublish::new(format!("/devices/gw-1/commands/echo/large-{n}"), vec![b'1'; LARGE], 1);
+    let payload = format!("\"{}\"", "x".repeat(LARGE));
+    let large = |n: u16| RawPublish::new(format!("/devices/gw-1/commands/echo/large-{n}"), payload.clone(), 1);
     let peak = burst(&mut device, &process, ("commands of 128 KiB", 240), large).await;
     assert!(peak - calm <= MEMORY_OF_LARGE, "from {calm} KiB to {peak} KiB");
 

@@ -1,5 +1,6 @@
 //! The table of scenarios.
 
+use std::future::pending;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,9 @@ use rumqttc::mqttbytes::v4::{Connect, Packet, PubAck};
 use serde_json::json;
 use tokio::time::sleep;
 use twinagent::bridge::{Door, Fault, RawPublish, Stage, Times};
+use twinagent::config::Folders;
+use twinagent::daemon::{self, Parts};
+use twinagent::handler::built_in;
 
 use super::scenario::{Does, Doing, Scenario};
 use crate::device::{Device, Setup};
@@ -195,7 +199,7 @@ fn sessions() -> Vec<Scenario> {
     let retained = RawPublish { retain: true, ..publish(1, NEVER, "") }.to_bytes();
     let pongs = Bytes::from_static(&[0xd0, 0]).repeat(10_000).into();
     let acks = packet(&Packet::PubAck(PubAck::new(64))).repeat(1_000).into();
-    let cut = Bytes::from_static(b"\x32\x40\0\x22/devices/gw-1/commands/count/never");
+    let half = Bytes::from_static(b"\x32\x40\0\x22/devices/gw-1/commands/count/never");
     vec![
         Scenario {
             setup: alert,
@@ -203,7 +207,7 @@ fn sessions() -> Vec<Scenario> {
         },
         Scenario {
             setup: alert,
-            ..stands("half a packet, then silence", vec![Fault::WithholdPingresps], vec![cut], LONG, &["dead-link"])
+            ..stands("half a packet, then silence", vec![Fault::WithholdPingresps], vec![half], LONG, &["dead-link"])
         },
         stands("a retained command", vec![], vec![retained], SHORT, &[]),
         stands(
@@ -221,6 +225,11 @@ fn sessions() -> Vec<Scenario> {
         other("PUBACKs withheld until nothing more may be sent", fill, LONG, &[]),
         other("configurations huge, deep and broken", odd_configurations, SHORT, &[]),
         other("500 configurations, one after another", configurations, SHORT, &[]),
+        other("half a packet, then the end", cut, SHORT, &["lost"]),
+        Scenario {
+            setup: alert,
+            ..other("a broker that freezes", freeze, Duration::from_secs(8), &["dead-link", "time-out"])
+        },
         Scenario { setup: kept, ..other("a session that is lost", forget, SHORT, &["kicked-early"]) },
         Scenario { setup: kept, ..other("poison that a kept session holds", poison_session, LONG, &["undecodable"]) },
         // Before the subscriptions are granted there is no session yet.
@@ -231,6 +240,7 @@ fn sessions() -> Vec<Scenario> {
             Duration::from_secs(8),
             &["kicked-early", "taken-over"],
         ),
+        other("another device with this identity", clone, Duration::from_secs(10), &["kicked-early", "taken-over"]),
     ]
 }
 
@@ -315,6 +325,30 @@ fn configurations(device: &mut Device) -> Doing<'_> {
         raw(device, &(0..500).map(numbered).collect::<Vec<_>>()).await;
         device.cloud.set_config(&device.name, r#"{"n":"last"}"#).await.expect("a configuration");
         device.twin(|twin| twin["desired"]["status"] == 200).await;
+    })
+}
+
+fn cut(device: &mut Device) -> Doing<'_> {
+    Box::pin(async { device.bridge.faults().cut(&device.name).await.expect("a session") })
+}
+
+fn freeze(device: &mut Device) -> Doing<'_> {
+    Box::pin(async { device.bridge.faults().set_door(Door::Frozen) })
+}
+
+/// The same card in another machine, for nearly as long as the scenario lasts.
+fn clone(device: &mut Device) -> Doing<'_> {
+    Box::pin(async {
+        let (state, runtime) = (device.path("clone/state"), device.path("clone/run"));
+        for folder in [&state, &runtime] {
+            std::fs::create_dir_all(folder).expect("a folder");
+        }
+        let folders = Folders { state, runtime, ..device.folders() };
+        let parts = Parts { folders, file: None, handlers: built_in(), machine: device.machine };
+        let clone = tokio::spawn(daemon::run(parts, pending()));
+        sleep(Duration::from_secs(9)).await;
+        clone.abort();
+        assert!(clone.await.is_err_and(|end| end.is_cancelled()), "it ran until then");
     })
 }
 

@@ -142,6 +142,8 @@ async fn bursts_of_ten_thousand_messages_are_weathered() {
     for round in 0..2 {
         peaks.push(burst(&mut device, &process, ("harmless commands", MESSAGES), topic("echo", round)).await);
     }
+    let once = |n| RawPublish { qos: 0, ..topic("echo", 2)(n) };
+    peaks.push(burst(&mut device, &process, ("harmless commands with QoS 0", MESSAGES), once).await);
     for round in 0..2 {
         peaks.push(burst(&mut device, &process, ("recorded commands", MESSAGES), topic("count", round)).await);
         let is_of_this = |id: &str| id.starts_with(&format!("count-{round}-"));

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use twinagent::bridge::{Door, Fault, Times};
 
@@ -151,4 +152,21 @@ pub(super) async fn good_command(device: &mut Device) {
     };
     assert!(timeout(WELL_WITHIN, well).await.is_ok(), "the next good command is not answered");
     assert_eq!(device.counted().get("after"), Some(&1), "the next good command ran once");
+}
+
+/// Without a back-off the bound is broken within a second.
+#[tokio::test]
+async fn a_client_without_patience_is_told_from_the_agent() {
+    let device = Device::new(Setup::default()).await;
+    let faults = device.bridge.faults();
+    faults.set_door(Door::Reset);
+    let address = device.bridge.addresses().mqtt.expect("a listener");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        // A reset may come before the end of the handshake is seen.
+        let _ = TcpStream::connect(address).await;
+    }
+    let (tries, bound) = (to_float(faults.accepted()), bound(began.elapsed()));
+    println!("{tries} tries in a second without a back-off; {bound:.0} would be none too many");
+    assert!(tries > bound);
 }

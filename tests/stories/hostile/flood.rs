@@ -161,7 +161,7 @@ async fn bursts_of_ten_thousand_messages_are_weathered() {
     assert!(peak.saturating_sub(calm) <= MEMORY_OF_LARGE, "from {calm} KiB to {peak} KiB");
 
     device.forget_answers();
-    good_command(&mut device).await;
+    assert!(good_command(&mut device).await, "the next good command is answered, and has run once");
     assert_eq!(device.logins().await, 1, "the session stayed");
     process.stop().await;
 }

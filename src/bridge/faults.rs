@@ -6,13 +6,23 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use tokio::sync::watch;
 
 use super::google::{ApiError, DeviceName};
 use super::owner::Owner;
 use super::world::World;
 
-/// One thing to do wrong.
+/// An answer of the bridge at which a fault may strike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// To a good login.
+    Connack,
+    /// To a SUBSCRIBE.
+    Suback,
+}
+
+/// One thing to do wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Take a QoS 1 publish of the device and do not acknowledge it. [`Faults::clear`] sends what was held back, if
     /// the connection is still the same.
@@ -33,6 +43,34 @@ pub enum Fault {
     WithholdPingresps,
     /// Write half of a PUBLISH to the device, then close the connection.
     CutPublish,
+    /// Write these bytes in the place of an answer, and nothing after them: silence, if there are none. The connection
+    /// stays open, and what was asked for does not happen.
+    Instead(Stage, Bytes),
+    /// The same, but the connection is closed behind the bytes.
+    Last(Stage, Bytes),
+    /// Write these bytes right behind a good answer.
+    After(Stage, Bytes),
+    /// Write the CONNACK of a good login byte by byte, with so long between two of them.
+    Drip(Duration),
+    /// Close the connection so long after a good login, as a broker does to two clients of one name, or when the login
+    /// expires.
+    Kick(Duration),
+}
+
+/// What becomes of the connections to MQTT, whoever makes them. It counts before anybody knows which device that is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Door {
+    #[default]
+    Open,
+    /// Connections are accepted, but nothing is read or written, not on those that stand either: a process that was
+    /// stopped looks like this. When the door opens they go on where they were.
+    Frozen,
+    /// A new connection is reset at once.
+    Reset,
+    /// Whatever a new connection says first, it is told these bytes, and closed.
+    Says(Bytes),
+    /// The listener without TLS expects TLS of new connections, and the one with TLS expects none.
+    WrongLayer,
 }
 
 /// How often a fault strikes.
@@ -62,8 +100,25 @@ impl Plan {
     }
 
     /// Whether this fault is to strike now; counts it.
-    pub(crate) fn strikes(&mut self, fault: Fault) -> bool {
-        self.take(|asked| (*asked == fault).then_some(())).is_some()
+    pub(crate) fn strikes(&mut self, fault: &Fault) -> bool {
+        self.take(|asked| (asked == fault).then_some(())).is_some()
+    }
+
+    /// The bytes that are to take the place of this answer, and whether the connection stays open behind them.
+    pub(crate) fn instead(&mut self, stage: Stage) -> Option<(Bytes, bool)> {
+        self.take(|fault| match fault {
+            Fault::Instead(at, bytes) if *at == stage => Some((bytes.clone(), true)),
+            Fault::Last(at, bytes) if *at == stage => Some((bytes.clone(), false)),
+            _ => None,
+        })
+    }
+
+    /// The bytes that are to follow this answer.
+    pub(crate) fn after(&mut self, stage: Stage) -> Option<Bytes> {
+        self.take(|fault| match fault {
+            Fault::After(at, bytes) if *at == stage => Some(bytes.clone()),
+            _ => None,
+        })
     }
 
     /// The first fault that `pick` takes, if it is to strike now; counts it.
@@ -140,11 +195,24 @@ impl RawPublish {
 /// Asks for faults. Each call fails with `NOT_FOUND` for an unknown device; those that write to the device fail with
 /// `FAILED_PRECONDITION` while it is not connected.
 #[derive(Clone, Debug)]
-pub struct Faults(Owner);
+pub struct Faults {
+    owner: Owner,
+    door: watch::Sender<Door>,
+}
 
 impl Faults {
-    pub(super) fn new(owner: Owner) -> Self {
-        Self(owner)
+    pub(super) fn new(owner: Owner, door: watch::Sender<Door>) -> Self {
+        Self { owner, door }
+    }
+
+    /// Holds for all devices until it is set again.
+    pub fn set_door(&self, door: Door) {
+        self.door.send_replace(door);
+    }
+
+    /// Connections that the listeners for MQTT have accepted since the bridge was started, whatever became of them.
+    pub fn accepted(&self) -> u64 {
+        self.owner.accepted()
     }
 
     /// Asks for a fault on this device, after those asked for before.
@@ -153,7 +221,7 @@ impl Faults {
             world.broker.plan(number).add(fault, times);
             Ok(())
         };
-        self.0.ask_about(device, add).await
+        self.owner.ask_about(device, add).await
     }
 
     /// Takes all faults of this device back and sends the PUBACKs that were withheld; how many there were.
@@ -162,12 +230,12 @@ impl Faults {
             world.broker.plan(number).clear();
             Ok(world.broker.release(number))
         };
-        self.0.ask_about(device, clear).await
+        self.owner.ask_about(device, clear).await
     }
 
     /// Closes the connection now. False if there is none.
     pub async fn close(&self, device: &DeviceName) -> Result<bool, ApiError> {
-        self.0.ask_about(device, |world, number| Ok(world.broker.close(number))).await
+        self.owner.ask_about(device, |world, number| Ok(world.broker.close(number))).await
     }
 
     /// Writes half of a PUBLISH and closes the connection.
@@ -183,13 +251,22 @@ impl Faults {
             world.broker.forget(number);
             Ok(())
         };
-        self.0.ask_about(device, forget).await
+        self.owner.ask_about(device, forget).await
+    }
+
+    /// Puts these bytes into the session of the device: they are written now, and again whenever the session goes on with
+    /// another connection, until it is dropped. `FAILED_PRECONDITION` if the device has none.
+    pub async fn poison(&self, device: &DeviceName, bytes: impl Into<Bytes>) -> Result<(), ApiError> {
+        let bytes = bytes.into();
+        let poison = move |world: &mut World, number| Ok(world.broker.poison(number, bytes));
+        let done = self.owner.ask_about(device, poison).await?;
+        if done { Ok(()) } else { Err(ApiError::not_connected(device)) }
     }
 
     /// Writes these bytes as they are.
     pub async fn send(&self, device: &DeviceName, bytes: impl Into<Bytes>) -> Result<(), ApiError> {
         let bytes = bytes.into();
-        let sent = self.0.ask_about(device, |world, number| Ok(world.broker.send(number, bytes))).await?;
+        let sent = self.owner.ask_about(device, |world, number| Ok(world.broker.send(number, bytes))).await?;
         if sent { Ok(()) } else { Err(ApiError::not_connected(device)) }
     }
 
@@ -228,6 +305,6 @@ mod tests {
         let code = |fault: &Fault| if let Fault::RefuseLogin(code) = fault { Some(*code) } else { None };
         let codes: Vec<_> = (0..4).filter_map(|_| plan.take(code)).collect();
         assert_eq!(codes, [3, 3, 5, 5]);
-        assert!(!plan.strikes(Fault::CutPublish));
+        assert!(!plan.strikes(&Fault::CutPublish));
     }
 }

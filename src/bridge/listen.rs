@@ -1,21 +1,25 @@
 //! Takes connections, with TLS or without, and hands each stream to what is spoken on it.
 //!
-//! The number of connections and the time of a handshake are bounded here.
+//! The number of connections and the time of a handshake are bounded here, and faults that a test asks for before a login strike
+//! here.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::connection;
+use super::faults::Door;
 use super::owner::Owner;
 
 /// Connections of one listener at one time: the quota of the real service for a project and region.
@@ -25,29 +29,66 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(20);
 /// Pause after a failed accept: the usual reason is that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What every connection to MQTT passes.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    pub(crate) owner: Owner,
+    pub(crate) tls: TlsAcceptor,
+    /// The longest silence of a device.
+    pub(crate) idle: Duration,
+    pub(crate) door: watch::Receiver<Door>,
+}
+
 /// Serves MQTT until stopped; then all its connections end.
-pub(crate) async fn serve_mqtt(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    owner: Owner,
-    idle: Duration,
-    stop: CancellationToken,
-) {
-    accept(listener, stop, move |stream| {
-        let (owner, tls) = (owner.clone(), tls.clone());
-        async move {
-            let id = owner.new_connection();
-            match tls {
-                None => connection::serve(stream, id, &owner, idle).await,
-                Some(tls) => {
-                    if let Some(stream) = handshake(&tls, stream).await {
-                        connection::serve(stream, id, &owner, idle).await;
-                    }
-                }
-            }
+pub(crate) async fn serve_mqtt(listener: TcpListener, with_tls: bool, entrance: Entrance, stop: CancellationToken) {
+    accept(listener, stop, move |stream| enter(stream, with_tls, entrance.clone())).await;
+}
+
+async fn enter(mut stream: TcpStream, with_tls: bool, Entrance { owner, tls, idle, door }: Entrance) {
+    let id = owner.new_connection();
+    let found = door.borrow().clone();
+    let with_tls = match found {
+        Door::Open | Door::Frozen => with_tls,
+        Door::WrongLayer => !with_tls,
+        Door::Reset => {
+            // Where it fails the connection is closed in the usual way, and a test that counts on the reset says so.
+            let _ = stream.set_zero_linger();
+            return;
         }
-    })
-    .await;
+        Door::Says(bytes) => {
+            let mut heard = [0; 1024];
+            // Whoever is gone does not hear it.
+            if let Ok(Ok(1..)) = timeout(HANDSHAKE_LIMIT, stream.read(&mut heard)).await {
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.shutdown().await;
+            }
+            return;
+        }
+    };
+    let served = async {
+        if !with_tls {
+            connection::serve(stream, id, &owner, idle).await;
+        } else if let Some(stream) = handshake(&tls, stream).await {
+            connection::serve(stream, id, &owner, idle).await;
+        }
+    };
+    unless_frozen(door, served).await;
+}
+
+/// Goes on with a connection, but not while the door is frozen.
+async fn unless_frozen(mut door: watch::Receiver<Door>, connection: impl Future<Output = ()>) {
+    let mut connection = pin!(connection);
+    loop {
+        if door.wait_for(|door| *door != Door::Frozen).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            // The sender is gone only when the whole bridge is.
+            frozen = door.wait_for(|door| *door == Door::Frozen) => if frozen.is_err() { return },
+            () = &mut connection => return,
+        }
+    }
 }
 
 /// Serves HTTP/1.1 until stopped; then all its connections end.

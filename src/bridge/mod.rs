@@ -24,15 +24,17 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::cloud::Cloud;
-pub use self::faults::{Fault, Faults, RawPublish, Times};
+pub use self::faults::{Door, Fault, Faults, RawPublish, Stage, Times};
 pub use self::google::{ApiError, Canonical, DeviceName, RegistryName};
 pub use self::taps::{StateChange, Telemetry};
 
 use self::google::Settings;
+use self::listen::Entrance;
 use self::owner::Owner;
 use self::rest::Token;
 use self::world::World;
@@ -157,12 +159,14 @@ impl Bridge {
         let cloud = Cloud::new(owner.clone(), options.command_limit);
         let rest = rest::router(rest::Rest::new(owner.clone(), cloud.clone()), token);
         let tls = identity.acceptor()?;
-        let listeners = listeners.serve(&owner, &rest, &tls, options.idle, &stop_serving);
+        let (door, at_the_door) = watch::channel(Door::Open);
+        let entrance = Entrance { owner: owner.clone(), tls, idle: options.idle, door: at_the_door };
+        let listeners = listeners.serve(&entrance, &rest, &stop_serving);
         Ok(Self {
             addresses,
             ca_file: identity.ca_file().to_owned(),
             cloud,
-            faults: Faults::new(owner),
+            faults: Faults::new(owner, door),
             stop_serving,
             stop_owner,
             listeners,
@@ -248,21 +252,14 @@ impl Listeners {
         })
     }
 
-    fn serve(
-        self,
-        owner: &Owner,
-        rest: &axum::Router,
-        tls: &tokio_rustls::TlsAcceptor,
-        idle: Duration,
-        stop: &CancellationToken,
-    ) -> JoinSet<()> {
+    fn serve(self, entrance: &Entrance, rest: &axum::Router, stop: &CancellationToken) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        for (listener, tls) in [(self.mqtt, None), (self.mqtts, Some(tls.clone()))] {
+        for (listener, with_tls) in [(self.mqtt, false), (self.mqtts, true)] {
             if let Some(listener) = listener {
-                tasks.spawn(listen::serve_mqtt(listener, tls, owner.clone(), idle, stop.clone()));
+                tasks.spawn(listen::serve_mqtt(listener, with_tls, entrance.clone(), stop.clone()));
             }
         }
-        for (listener, tls) in [(self.http, None), (self.https, Some(tls.clone()))] {
+        for (listener, tls) in [(self.http, None), (self.https, Some(entrance.tls.clone()))] {
             if let Some(listener) = listener {
                 tasks.spawn(listen::serve_http(listener, tls, rest.clone(), stop.clone()));
             }

@@ -66,6 +66,11 @@ impl Owner {
         self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// How many there were since the start.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     pub(crate) async fn tell(&self, event: Event) {
         // After a stop nobody is interested.
         let _ = self.requests.send(Request::Event(event)).await;
@@ -107,6 +112,8 @@ pub(crate) enum Timer {
     Expire(ConnectionId),
     /// Send this configuration again if it is not acknowledged.
     RetryConfig { id: ConnectionId, packet: u16, version: u64 },
+    /// A fault wants this connection to end.
+    Kick(ConnectionId),
     /// Write what has changed.
     Save,
 }

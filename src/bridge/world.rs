@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::broker::connection::{ConnectionId, End, Heard, Orders};
 use super::broker::{Broker, ClientNumber, Receipt};
-use super::faults::Fault;
+use super::faults::{Fault, Stage};
 use super::google::{
     ApiError, Canonical, Feed, Google, LogLevel, Payload, Published, Violation, command_topic, config_topic, quoted,
 };
@@ -32,6 +32,8 @@ pub(crate) struct World {
     logins: HashMap<ClientNumber, u64>,
     /// When the token of each connection expires.
     expiries: HashMap<ConnectionId, TimerKey>,
+    /// Connections that a fault keeps open although nobody has logged in on them.
+    mute: HashMap<ConnectionId, Orders>,
 }
 
 /// The wall clock.
@@ -49,6 +51,7 @@ impl World {
             timers: Timers::default(),
             logins: HashMap::new(),
             expiries: HashMap::new(),
+            mute: HashMap::new(),
         }
     }
 
@@ -66,6 +69,7 @@ impl World {
                 }
             }
             Heard::Gone(end) => {
+                self.mute.remove(&id);
                 if let Some(key) = self.expiries.remove(&id) {
                     self.timers.cancel(key);
                 }
@@ -98,6 +102,11 @@ impl World {
                     self.timers.add(Instant::now() + self.google.settings().config_retry, timer);
                 }
             }
+            Timer::Kick(id) => {
+                if let Some(number) = self.broker.client_of(id) {
+                    self.broker.close(number);
+                }
+            }
             Timer::Save => {}
         }
     }
@@ -115,7 +124,14 @@ impl World {
         };
         let number = admitted.number;
         let plan = self.broker.plan(number);
-        if plan.strikes(Fault::DropLogin) {
+        if plan.strikes(&Fault::DropLogin) {
+            return;
+        }
+        if let Some((bytes, stays)) = plan.instead(Stage::Connack) {
+            orders.send(bytes);
+            if stays {
+                self.mute.insert(id, orders);
+            }
             return;
         }
         let code = plan.take(|fault| if let Fault::RefuseLogin(code) = fault { Some(*code) } else { None });
@@ -136,7 +152,21 @@ impl World {
         let keep = settings.sessions && !connect.clean_session;
         *self.logins.entry(number).or_default() += 1;
         let present = self.broker.open(id, number, orders, keep);
-        self.broker.send(number, connack(present, 0));
+        let connack = connack(present, 0);
+        let plan = self.broker.plan(number);
+        let drip = plan.take(|fault| if let Fault::Drip(every) = fault { Some(*every) } else { None });
+        let kick = plan.take(|fault| if let Fault::Kick(time) = fault { Some(*time) } else { None });
+        let after = plan.after(Stage::Connack);
+        match drip {
+            Some(every) => self.broker.drip(number, &connack, every),
+            None => drop(self.broker.send(number, connack)),
+        }
+        if let Some(bytes) = after {
+            self.broker.send(number, bytes);
+        }
+        if let Some(time) = kick {
+            self.timers.add(Instant::now() + time, Timer::Kick(id));
+        }
         self.broker.resume(number);
         if !settings.sessions {
             let left = admitted.expires.saturating_add(settings.skew).since(wall());
@@ -166,7 +196,7 @@ impl World {
             Packet::PingReq => {
                 self.google.heartbeat(number, wall());
                 self.log(number, LogLevel::Debug, "ping");
-                if !self.broker.plan(number).strikes(Fault::WithholdPingresps) {
+                if !self.broker.plan(number).strikes(&Fault::WithholdPingresps) {
                     self.broker.send(number, Packet::PingResp);
                 }
             }
@@ -179,7 +209,7 @@ impl World {
     }
 
     fn published(&mut self, number: ClientNumber, message: &Publish) -> Result<(), Violation> {
-        if self.broker.plan(number).strikes(Fault::LosePublishes) {
+        if self.broker.plan(number).strikes(&Fault::LosePublishes) {
             return Ok(());
         }
         let time = wall();
@@ -206,9 +236,16 @@ impl World {
     }
 
     fn subscribed(&mut self, number: ClientNumber, subscribe: &Subscribe) -> Result<(), Violation> {
+        if let Some((bytes, stays)) = self.broker.plan(number).instead(Stage::Suback) {
+            self.broker.send(number, bytes);
+            if !stays {
+                self.broker.close(number);
+            }
+            return Ok(());
+        }
         let mut codes = Vec::new();
         let mut wants_config = false;
-        let refused = self.broker.plan(number).strikes(Fault::RefuseSubscriptions);
+        let refused = self.broker.plan(number).strikes(&Fault::RefuseSubscriptions);
         for filter in &subscribe.filters {
             let feed = self.google.feed(number, &filter.path);
             if feed.is_none() && !self.google.settings().sessions {
@@ -226,10 +263,13 @@ impl World {
                 _ => SubscribeReasonCode::Failure,
             });
         }
-        if self.broker.plan(number).strikes(Fault::WithholdSubacks) {
+        if self.broker.plan(number).strikes(&Fault::WithholdSubacks) {
             return Ok(());
         }
         self.broker.send(number, Packet::SubAck(SubAck::new(subscribe.pkid, codes)));
+        if let Some(bytes) = self.broker.plan(number).after(Stage::Suback) {
+            self.broker.send(number, bytes);
+        }
         if wants_config {
             self.send_config(number, true);
         }

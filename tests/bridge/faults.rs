@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Packet, PubAck, SubscribeReasonCode};
 use tokio::time::timeout;
-use twinagent::bridge::{Canonical, Fault, RawPublish, Times};
+use twinagent::bridge::{Canonical, Door, Fault, RawPublish, Stage, Times};
 
 use crate::raw::{Raw, Seen, both, connect, publish};
 use crate::support::World;
@@ -148,4 +149,101 @@ async fn a_thousand_commands_leave_in_one_go_and_are_settled_together() {
         raw.send(Packet::PubAck(PubAck::new(command.pkid))).await;
     }
     sending.await.expect("no panic").expect("all acknowledged");
+}
+
+#[tokio::test]
+async fn answers_are_replaced_cut_followed_and_dripped() {
+    let world = World::new().await;
+    let login = || Packet::Connect(connect(&world));
+
+    // Bytes of a test's own, and the line stays open behind them; without bytes it is silence.
+    let code = || Bytes::from_static(&[0x20, 2, 0, 5]);
+    ask(&world, Fault::Instead(Stage::Connack, code()), Times::Next(1)).await;
+    let mut raw = Raw::open(&world).await;
+    raw.send(login()).await;
+    assert_eq!(raw.connack().await, (5, false));
+    raw.send(Packet::PingReq).await;
+    assert!(timeout(WHILE, raw.next()).await.is_err(), "nobody has logged in");
+    ask(&world, Fault::Last(Stage::Connack, code()), Times::Next(1)).await;
+    let mut raw = Raw::open(&world).await;
+    raw.send(login()).await;
+    assert_eq!((raw.connack().await, raw.next().await), ((5, false), Seen::Closed));
+
+    ask(&world, Fault::After(Stage::Connack, Bytes::from_static(&[0xd0, 0])), Times::Next(1)).await;
+    ask(&world, Fault::Instead(Stage::Suback, Bytes::from_static(&[0x90, 3, 0, 9, 0x80])), Times::Next(1)).await;
+    let mut raw = Raw::login(&world).await;
+    assert_eq!(raw.next().await, Seen::Packet(Packet::PingResp));
+    assert_eq!(raw.subscribe(&both(&world)).await, [SubscribeReasonCode::Failure]);
+    assert!(!world.cloud.takes_commands(&world.device).await.expect("the device is there"));
+
+    ask(&world, Fault::Drip(Duration::from_millis(100)), Times::Next(1)).await;
+    let began = Instant::now();
+    let mut raw = Raw::login(&world).await;
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    raw.ping().await;
+
+    ask(&world, Fault::Kick(WHILE), Times::Next(1)).await;
+    let mut raw = Raw::login(&world).await;
+    raw.ping().await;
+    assert_eq!(raw.next().await, Seen::Closed);
+    Raw::ready(&world).await.ping().await;
+}
+
+#[tokio::test]
+async fn a_poisoned_session_brings_its_poison_each_time_until_it_is_dropped() {
+    let world = World::with(|options| options.sessions = true).await;
+    let nobody = world.faults.poison(&world.device, "x").await.expect_err("no session");
+    assert_eq!(nobody.status, Canonical::FailedPrecondition);
+    let login = async |clean| {
+        let mut raw = Raw::open(&world).await;
+        let mut packet = connect(&world);
+        packet.clean_session = clean;
+        raw.send(Packet::Connect(packet)).await;
+        let (code, kept) = raw.connack().await;
+        assert_eq!(code, 0);
+        (raw, kept)
+    };
+    let (mut raw, _) = login(false).await;
+    world.faults.poison(&world.device, Bytes::from_static(&[0, 0])).await.expect("a session");
+    assert_eq!(raw.next().await, Seen::Undecodable);
+    drop(raw);
+    let (mut raw, kept) = login(false).await;
+    assert_eq!((kept, raw.next().await), (true, Seen::Undecodable));
+    drop(raw);
+    let (mut raw, _) = login(true).await;
+    raw.ping().await;
+    drop(raw);
+    let (mut raw, kept) = login(false).await;
+    assert!(!kept);
+    raw.ping().await;
+}
+
+#[tokio::test]
+async fn the_door_decides_before_anybody_knows_the_device() {
+    let world = World::new().await;
+    let mut stands = Raw::ready(&world).await;
+    world.faults.set_door(Door::Frozen);
+    stands.send(Packet::PingReq).await;
+    assert!(timeout(WHILE, stands.next()).await.is_err(), "nothing is read");
+    let mut frozen = Raw::open(&world).await;
+    frozen.send(Packet::PingReq).await;
+    assert!(timeout(WHILE, frozen.next()).await.is_err(), "nothing is read");
+    world.faults.set_door(Door::Open);
+    assert_eq!(stands.next().await, Seen::Packet(Packet::PingResp), "it goes on where it was");
+    assert_eq!(frozen.next().await, Seen::Closed, "the first packet was no CONNECT");
+
+    world.faults.set_door(Door::Says(Bytes::from_static(b"\xd0\0")));
+    let mut raw = Raw::open(&world).await;
+    raw.send(Packet::PingReq).await;
+    assert_eq!((raw.next().await, raw.next().await), (Seen::Packet(Packet::PingResp), Seen::Closed));
+    world.faults.set_door(Door::Reset);
+    assert_eq!(Raw::open(&world).await.next().await, Seen::Closed);
+    world.faults.set_door(Door::WrongLayer);
+    let mut raw = Raw::open(&world).await;
+    raw.send(Packet::Connect(connect(&world))).await;
+    assert!(!matches!(raw.next().await, Seen::Packet(Packet::ConnAck(_))), "TLS is expected here");
+    world.faults.set_door(Door::Open);
+    assert_eq!(world.faults.accepted(), 5);
+    Raw::ready(&world).await.ping().await;
+    assert_eq!(world.faults.accepted(), 6);
 }

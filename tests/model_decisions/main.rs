@@ -15,6 +15,7 @@ mod desk;
 mod goodbye;
 mod local;
 mod machine;
+mod offline;
 mod orders;
 mod outage;
 mod policy;

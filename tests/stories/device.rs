@@ -369,6 +369,25 @@ impl Device {
         }
     }
 
+    /// Takes all that arrives, until nothing has come for so long.
+    pub(crate) async fn hear_until_quiet(&mut self, quiet: Duration) {
+        while tokio::time::timeout(quiet, self.hear()).await.is_ok() {}
+    }
+
+    /// How many commands were answered with each status; of one that was answered twice, the last answer counts.
+    pub(crate) fn statuses(&self) -> BTreeMap<u64, usize> {
+        let mut statuses = BTreeMap::new();
+        for answer in self.heard.values().filter_map(|answers| answers.last()) {
+            *statuses.entry(answer["status"].as_u64().expect("a status")).or_default() += 1;
+        }
+        statuses
+    }
+
+    /// Forgets all answers so far, but not what was other telemetry.
+    pub(crate) fn forget_answers(&mut self) {
+        self.heard.clear();
+    }
+
     /// How often each command ran.
     pub(crate) fn counted(&self) -> HashMap<String, usize> {
         counted(&self.path("counted"))

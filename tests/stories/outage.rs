@@ -50,7 +50,7 @@ async fn an_answer_that_was_not_acknowledged_is_told_again_and_its_command_not_r
     for (fault, times) in [(Some(Fault::WithholdPubacks), 2), (Some(Fault::LosePublishes), 1), (None, 1)] {
         let mut device = Device::online(Setup { answers: "events", ..Setup::default() }).await;
         let mut tap = device.cloud.telemetry().await.expect("a tap");
-        if let Some(fault) = fault {
+        if let Some(fault) = fault.clone() {
             device.bridge.faults().add(&device.name, fault, Times::Always).await.expect("a fault");
         }
         device.send("count/w-1", "").await;
@@ -85,7 +85,7 @@ async fn an_answer_that_was_not_acknowledged_is_told_again_and_its_command_not_r
 async fn a_state_that_was_not_acknowledged_is_sent_again() {
     for fault in [Fault::WithholdPubacks, Fault::LosePublishes] {
         let mut device = Device::online(Setup::default()).await;
-        device.bridge.faults().add(&device.name, fault, Times::Always).await.expect("a fault");
+        device.bridge.faults().add(&device.name, fault.clone(), Times::Always).await.expect("a fault");
         device.send("count/w-1", "").await;
         while device.counted().is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -8,7 +8,9 @@ mod session;
 pub(crate) mod wire;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Packet, PubAck, Publish};
 
@@ -49,7 +51,7 @@ impl Client {
 
     fn push(&mut self, messages: Vec<Publish>) {
         for message in messages {
-            if self.plan.strikes(Fault::CutPublish) {
+            if self.plan.strikes(&Fault::CutPublish) {
                 let whole = wire::bytes_of(Packet::Publish(message));
                 self.send(whole.slice(..whole.len() / 2));
                 self.link = None;
@@ -78,6 +80,9 @@ impl Broker {
     /// Sends again what a kept session holds, and then what waited.
     pub(crate) fn resume(&mut self, number: ClientNumber) {
         if let Some(client) = self.clients.get_mut(&number) {
+            for bytes in client.session.poison() {
+                client.send(bytes);
+            }
             let again = client.session.resume();
             client.push(again);
             let fresh = client.session.ready();
@@ -148,6 +153,25 @@ impl Broker {
         self.clients.get_mut(&number).is_some_and(|client| client.send(frame))
     }
 
+    /// Sends bytes one by one, with so long between two of them; what is sent later follows behind.
+    pub(crate) fn drip(&mut self, number: ClientNumber, bytes: &Bytes, every: Duration) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        for at in 0..bytes.len() {
+            client.send(bytes.slice(at..=at));
+            if let Some((_, orders)) = &client.link {
+                orders.pause(every);
+            }
+        }
+    }
+
+    /// Sends bytes now and whenever the session goes on. False if there is no session.
+    pub(crate) fn poison(&mut self, number: ClientNumber, bytes: Bytes) -> bool {
+        let Some(session) = self.session(number) else { return false };
+        session.add_poison(bytes.clone());
+        self.send(number, bytes);
+        true
+    }
+
     /// Sends an application message through the session; its packet id (0 with QoS 0) if it left at once.
     pub(crate) fn publish(
         &mut self,
@@ -194,7 +218,7 @@ impl Broker {
         if message.qos == QoS::AtMostOnce {
             return true;
         }
-        if client.plan.strikes(Fault::WithholdPubacks) {
+        if client.plan.strikes(&Fault::WithholdPubacks) {
             // There are no more packet ids than this.
             if client.held.len() < usize::from(u16::MAX) {
                 client.held.push(message.pkid);

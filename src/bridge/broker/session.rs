@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::Publish;
 use tokio::sync::oneshot;
@@ -35,6 +36,8 @@ pub(crate) struct Session {
     waiting: VecDeque<(Publish, Receipt)>,
     ids: HashSet<u16>,
     last_id: u16,
+    /// Bytes that a test has put in, sent at each resumption.
+    poison: Vec<Bytes>,
 }
 
 impl Session {
@@ -88,6 +91,15 @@ impl Session {
     pub(crate) fn resume(&mut self) -> Vec<Publish> {
         self.window.iter_mut().for_each(|(message, _)| message.dup = true);
         self.window.iter().map(|(message, _)| message.clone()).collect()
+    }
+
+    pub(crate) fn add_poison(&mut self, bytes: Bytes) {
+        self.poison.push(bytes);
+    }
+
+    /// What a test has put in.
+    pub(crate) fn poison(&self) -> Vec<Bytes> {
+        self.poison.clone()
     }
 
     /// The message with this packet id once more, if it carries this version and is still not acknowledged.

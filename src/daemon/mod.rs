@@ -32,6 +32,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::Folders;
 use crate::dialect::token;
 use crate::handler::Handler;
+use crate::host::network::Network;
 use crate::host::{boot, clock, systemd};
 use crate::model::agent::{Agent, Effect, Input};
 use crate::model::durable::Durable;
@@ -89,7 +90,8 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Send) -> anyhow:
     let mut stop = pin!(stop.fuse());
     loop {
         let daemon = Daemon::new(&parts, state.clone(), &left, &started).await?;
-        match daemon.live(stop.as_mut()).await? {
+        // It is large, and would be moved about with whatever waits for it.
+        match Box::pin(daemon.live(stop.as_mut())).await? {
             End::Stopped => break,
             End::JournalIsBack => tracing::info!("the journal can be read again; beginning anew"),
         }
@@ -110,6 +112,7 @@ struct Daemon {
     /// SIGHUP: read the configuration again, and try to connect now.
     hangups: Signal,
     power: Power,
+    network: Network,
     farewell: Farewell,
     /// Whether the boot that we last knew, if it is over, has ended in good order.
     left_clean: Option<bool>,
@@ -160,6 +163,7 @@ impl Daemon {
             workers,
             configuration,
             power,
+            network: Network::watch(),
             farewell,
             left_clean,
             volatile,
@@ -363,6 +367,7 @@ impl Daemon {
                 self.hear_of_shutdowns(&news).await;
                 inputs.extend(news);
             }
+            () = self.network.changed() => inputs.push(Input::NetworkChanged),
             input = self.workers.next() => inputs.push(input),
             input = self.callers.next() => inputs.push(input),
             input = self.session.next() => inputs.push(input),

@@ -5,5 +5,6 @@ mod ends;
 mod flow;
 mod health;
 mod mosquitto;
+mod prepared;
 #[cfg(feature = "bridge")]
 mod tls;

@@ -87,7 +87,7 @@ fn a_link_that_swallows_large_packets_is_noticed_like_a_dead_one_and_cured_with_
         let swallowed = Instant::now();
         assert_eq!(site.ask(&["telemetry", "large"], &vec![b'x'; 20_000]).await.code, 0);
         noticed(&site, "PMTU black hole", swallowed).await;
-        // A login does not pass either.
+        // The next connection gets no further.
         site.tells(DOWN, 2, PATIENCE).await;
         say(&format!("PMTU black hole: then {}", site.last_end()));
         site.mend_wire();

@@ -57,6 +57,27 @@ fn a_name_server_that_is_silent_holds_up_nothing_but_the_connection() {
 }
 
 #[test]
+fn a_session_that_ends_while_no_name_is_answered_is_followed_by_one_at_the_last_good_address() {
+    story(Known::ByDns, setup(), async |mut site| {
+        let names = tokio::spawn(async { serve(&[address(CLOUD)]).await });
+        let process = site.online().await;
+        site.counts("before").await;
+        site.break_wire(UNANSWERED);
+        let ended = Instant::now();
+        site.far.sh("ss --kill --tcp dst 10.77.0.2");
+        site.tells("not connected: ", 1, MARGIN).await;
+        site.device.wait_until_ready().await;
+        say(&format!(
+            "silent name server: connected {:.1?} after a session was reset, where it was before",
+            ended.elapsed()
+        ));
+        site.counts("after").await;
+        site.ends(process, &["before", "after"]).await;
+        names.abort();
+    });
+}
+
+#[test]
 fn an_address_that_leads_nowhere_hides_none() {
     let hole = |address: &str| format!("{address} drop");
     for (first, rule) in [(OTHER, hole("ip daddr 10.77.0.3")), ("2001:db8:77::1", hole("ip6 daddr 2001:db8:77::1"))] {

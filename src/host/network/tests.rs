@@ -16,13 +16,13 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     attribute
 }
 
-/// RTM_NEWLINK is 16 and RTM_DELLINK 17.
+/// `RTM_NEWLINK` is 16 and `RTM_DELLINK` 17.
 fn link(kind: u16, index: u32, flags: u32) -> Vec<u8> {
     let header = [&[0, 0, 1, 0][..], &index.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 4]].concat();
     message(kind, &[header, attribute(3, b"eth0\0")].concat())
 }
 
-/// RTM_NEWADDR is 20 and RTM_DELADDR 21.
+/// `RTM_NEWADDR` is 20 and `RTM_DELADDR` 21.
 fn address(kind: u16, flags: u8, scope: u8, last: u8, lifetime: u32) -> Vec<u8> {
     let header = [&[10, 64, flags, scope][..], &2_u32.to_ne_bytes()].concat();
     let cache = [lifetime.to_ne_bytes(), lifetime.to_ne_bytes(), [0; 4], [0; 4]].concat();
@@ -30,7 +30,7 @@ fn address(kind: u16, flags: u8, scope: u8, last: u8, lifetime: u32) -> Vec<u8> 
     message(kind, &[header, attribute(1, &ip), attribute(6, &cache)].concat())
 }
 
-/// RTM_NEWROUTE is 24 and RTM_DELROUTE 25; a route of IPv6 to a destination of so many bits.
+/// `RTM_NEWROUTE` is 24 and `RTM_DELROUTE` 25; a route of IPv6 to a destination of so many bits.
 fn route(kind: u16, way: u8, bits: u8, gateway: u8, expires: u32) -> Vec<u8> {
     let header = [10, bits, 0, 0, 254, 9, 0, way, 0, 0, 0, 0];
     let destination = if bits == 0 { Vec::new() } else { attribute(1, &[0x20; 16]) };

@@ -21,6 +21,7 @@ mod living;
 mod local;
 mod logind;
 mod mended;
+mod network;
 mod order;
 mod outage;
 mod power;

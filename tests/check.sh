@@ -97,6 +97,7 @@ debian_packages() {
     has_venv || missing+=(python3-venv)
     if [ "$mode" != quick ]; then
         has ip || missing+=(iproute2)
+        has nft || missing+=(nftables)
         has lintian || missing+=(lintian)
         has systemd-analyze || missing+=(systemd)
         has systemd-nspawn || missing+=(systemd-container)
@@ -223,6 +224,16 @@ cuts() {
     bounded 10m cargo test --locked --all-features --test cut -- --nocapture
 }
 
+# The daemon on bad networks, in namespaces of their own.
+networks() {
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "tests/net makes networks of its own, which only root may do: run \`sudo tests/check.sh\`" >&2
+        return 1
+    fi
+    # They wait for time-outs more than for a processor.
+    bounded 5m cargo test --locked --all-features --test net -- --test-threads=16 --nocapture
+}
+
 long_runs() {
     TWINAGENT_TEST_LONG=1 PROPTEST_CASES=10000 cargo test --locked --all-features --no-fail-fast
 }
@@ -240,7 +251,7 @@ clippy=(cargo clippy --locked --all-targets)
 step "format" cargo fmt --check
 step "clippy, all features" bounded 20m "${clippy[@]}" --all-features -- -D warnings
 # Not among all targets, since plain `cargo test` leaves them out.
-step "clippy, tests for root" bounded 20m cargo clippy --locked --all-features --test system --test cut -- -D warnings
+step "clippy, tests for root" bounded 20m cargo clippy --locked --all-features --test system --test cut --test net -- -D warnings
 if [ "$mode" != quick ]; then
     step "clippy, the device's features" bounded 20m "${clippy[@]}" -- -D warnings
     step "documentation" docs
@@ -253,6 +264,7 @@ step "tests, all features" bounded 25m cargo test --locked --all-features --no-f
 if [ "$mode" != quick ]; then
     step "tests, the device's features" bounded 15m cargo test --locked --no-fail-fast
     step "power cuts" cuts
+    step "bad networks" networks
     step "demo" bounded 3m cargo demo
     step "packages" packages
     step "packages: lintian" bounded 5m tests/packages.sh lintian

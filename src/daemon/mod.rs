@@ -36,6 +36,7 @@ use crate::config::Folders;
 use crate::dialect::token;
 use crate::handler::Handler;
 use crate::host::clock::{Alarm, Keepers};
+use crate::host::network::Network;
 use crate::host::{boot, clock as clocks, systemd};
 use crate::model::agent::{Agent, Effect, Input};
 use crate::model::durable::Durable;
@@ -122,6 +123,7 @@ struct Daemon {
     /// SIGHUP: read the configuration again, and try to connect now.
     hangups: Signal,
     power: Power,
+    network: Network,
     farewell: Farewell,
     /// Whether the boot that we last knew, if it is over, has ended in good order.
     left_clean: Option<bool>,
@@ -182,6 +184,7 @@ impl Daemon {
             workers,
             configuration,
             power,
+            network: Network::watch(),
             farewell,
             left_clean,
             foreign: claim.problem().map(str::to_owned),
@@ -409,6 +412,7 @@ impl Daemon {
                 self.hear_of_shutdowns(&news).await;
                 inputs.extend(news);
             }
+            () = self.network.changed() => inputs.push(Input::NetworkChanged),
             input = self.workers.next() => inputs.push(input),
             input = self.callers.next() => inputs.push(input),
             input = self.session.next() => inputs.push(input),

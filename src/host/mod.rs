@@ -1,12 +1,14 @@
 //! The machine: the only place that asks it for the time, for the boot it is in, for its names, for changes of its
-//! files, for its service manager, and for a reboot.
+//! files and of its network, for its service manager, and for a reboot.
 //!
 //! Hands out plain values of the model. Decides nothing.
 
 pub mod boot;
+mod burst;
 pub mod clock;
 pub mod logind;
 pub mod names;
+pub mod network;
 pub mod power;
 pub mod system;
 pub mod systemd;

@@ -21,8 +21,7 @@ use tokio::io::Interest as Readiness;
 use tokio::io::unix::AsyncFd;
 
 use self::ways::{Interest, ways};
-use super::clock;
-use crate::model::now::BootInstant;
+use super::burst::Burst;
 
 /// A change is told when nothing more has come for so long: whoever writes several files, or one in steps, is done then.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -44,20 +43,7 @@ pub struct Watcher {
     paths: Vec<PathBuf>,
     /// By the kernel's number of the watch.
     watches: HashMap<i32, Interest>,
-    burst: Option<Burst>,
-}
-
-/// Changes that have come and have not been told yet.
-#[derive(Clone, Copy, Debug)]
-struct Burst {
-    first: BootInstant,
-    last: BootInstant,
-}
-
-impl Burst {
-    fn due(self) -> BootInstant {
-        (self.last + SETTLE).min(self.first + LONGEST)
-    }
+    burst: Burst,
 }
 
 impl Watcher {
@@ -76,7 +62,7 @@ impl Watcher {
         )]
         let inotify =
             AsyncFd::with_interest(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?, Readiness::READABLE)?;
-        let mut watcher = Self { inotify, paths, watches: HashMap::new(), burst: None };
+        let mut watcher = Self { inotify, paths, watches: HashMap::new(), burst: Burst::new(SETTLE, LONGEST) };
         watcher.walk()?;
         Ok(watcher)
     }
@@ -91,7 +77,7 @@ impl Watcher {
             return Ok(());
         }
         self.paths = paths;
-        self.stir();
+        self.burst.stir();
         self.walk()
     }
 
@@ -101,7 +87,7 @@ impl Watcher {
     /// the next call. May be dropped and called again without loss.
     pub async fn changed(&mut self) {
         loop {
-            let wait = self.burst.map(|burst| burst.due().since(clock::boot()));
+            let wait = self.burst.wait();
             if wait == Some(Duration::ZERO) {
                 break;
             }
@@ -113,7 +99,7 @@ impl Watcher {
                             ready.clear_ready();
                         }
                         if taken.matters {
-                            self.stir();
+                            self.burst.stir();
                         }
                     }
                     Err(error) => {
@@ -124,7 +110,7 @@ impl Watcher {
                 () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => {}
             }
         }
-        self.burst = None;
+        self.burst.told();
         if let Err(error) = self.walk() {
             tracing::error!(%error, "not all files are watched");
         }
@@ -158,15 +144,8 @@ impl Watcher {
             }
         }
         // Somebody is at work there. What comes of it is told, and then the ways are walked again.
-        self.stir();
+        self.burst.stir();
         failed
-    }
-
-    /// A burst of changes begins, or goes on.
-    fn stir(&mut self) {
-        let now = clock::boot();
-        let first = self.burst.map_or(now, |burst| burst.first);
-        self.burst = Some(Burst { first, last: now });
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) rest: bool,
     /// Where the bridge listens for MQTT.
     pub(crate) listen: &'static str,
+    /// The name under which the device looks for it.
+    pub(crate) host: &'static str,
     /// There is a way to the reboot helper, as the package makes it.
     pub(crate) helper: bool,
     /// `session.clock_wait`. It stands in the environment, so that `config` may open `[session]`.
@@ -58,6 +60,7 @@ impl Default for Setup {
             skew: Duration::from_secs(600),
             rest: false,
             listen: "127.0.0.1:0",
+            host: "localhost",
             helper: true,
             clock_wait: "0s",
             config: "",
@@ -111,6 +114,7 @@ impl Device {
             sessions: setup.sessions,
             names: vec![crate::proxy::BEHIND.to_owned()],
             skew: setup.skew,
+            names: vec![setup.host.to_owned()],
             ..Options::new(folder.path().join("cloud"))
         };
         let bridge = Bridge::start(options.clone()).await.expect("the stand-in cloud starts");
@@ -138,11 +142,11 @@ impl Device {
         let config = format!(
             "device.id = \"gw-1\"\n\
              [cloud]\nkind = \"iotcore\"\n\
-             [cloud.iotcore]\nhost = \"localhost\"\nport = {port}\n{tls}\n\
+             [cloud.iotcore]\nhost = \"{}\"\nport = {port}\n{tls}\n\
              project_id = \"my-project\"\nregion = \"us-central1\"\nregistry_id = \"my-registry\"\n\
              answers = \"{}\"\nclean_session = {}\n\
              {}",
-            setup.answers, !setup.sessions, setup.config,
+            setup.host, setup.answers, !setup.sessions, setup.config,
         );
         write(&folder.path().join("etc/twinagent.toml"), &config);
         let answers = cloud.telemetry().await.expect("a tap");

@@ -24,6 +24,7 @@ mod living;
 mod local;
 mod logind;
 mod mended;
+mod network;
 mod offline;
 mod order;
 mod outage;

@@ -40,7 +40,7 @@ const REFUSED: &[&str] = &[
     // Sockets
     "socket-alg",
     "socket-bluetooth",
-    "socket-netlink",
+    "change-a-link",
     "socket-packet",
     "socket-packet-cooked",
     "socket-raw-ip",
@@ -98,6 +98,7 @@ const ALLOWED: &[&str] = &[
     "system-bus",
     "tls-roots",
     "watch-configuration",
+    "watch-network",
     "write-runtime",
     "write-state",
     "zoneinfo",

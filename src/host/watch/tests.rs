@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
+use crate::host::clock;
 
 /// Long enough on a busy machine; an expected change never takes it.
 const SOON: Duration = Duration::from_secs(20);

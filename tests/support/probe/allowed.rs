@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use rustix::fs::inotify;
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::socket_peercred;
+use rustix::net::{AddressFamily, SocketType, bind, socket};
 
 use crate::attempt::{Attempt, Given, folder, write_in};
 
@@ -24,6 +26,7 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     Attempt { name: "ask-for-a-reboot", make: |_| write_in(Path::new("/run/twinagent-reboot")) },
     Attempt { name: "read-configuration", make: |_| read(&folder("CONFIGURATION_DIRECTORY")?.join("twinagent.toml")) },
     Attempt { name: "watch-configuration", make: watch_configuration },
+    Attempt { name: "watch-network", make: watch_network },
     Attempt { name: "boot-id", make: boot_id },
     Attempt { name: "machine-id", make: |_| read(Path::new("/etc/machine-id")) },
     Attempt { name: "groups", make: |_| read(Path::new("/etc/group")) },
@@ -45,6 +48,13 @@ fn read(path: &Path) -> anyhow::Result<String> {
 fn watch_configuration(_: &Given) -> anyhow::Result<String> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
     inotify::add_watch(&watch, folder("CONFIGURATION_DIRECTORY")?, inotify::WatchFlags::CREATE)?;
+    Ok("it is watched".to_owned())
+}
+
+fn watch_network(_: &Given) -> anyhow::Result<String> {
+    let socket = socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
+    // RTMGRP_LINK.
+    bind(&socket, &SocketAddrNetlink::new(0, 1))?;
     Ok("it is watched".to_owned())
 }
 

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recv, send, socket};
 use rustix::time::{ClockId, Timespec};
 
 use crate::attempt::{Attempt, Given, Unmade, folder, system_call, tool, write_in};
@@ -46,8 +46,7 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     // Sockets
     Attempt { name: "socket-packet", make: |_| open_socket(AddressFamily::PACKET, SocketType::RAW) },
     Attempt { name: "socket-packet-cooked", make: |_| open_socket(AddressFamily::PACKET, SocketType::DGRAM) },
-    // The protocol 0 is NETLINK_ROUTE.
-    Attempt { name: "socket-netlink", make: |_| open_socket(AddressFamily::NETLINK, SocketType::RAW) },
+    Attempt { name: "change-a-link", make: change_a_link },
     Attempt { name: "socket-raw-ip", make: socket_raw_ip },
     Attempt { name: "socket-bluetooth", make: |_| open_socket(AddressFamily::BLUETOOTH, SocketType::RAW) },
     Attempt { name: "socket-vsock", make: |_| open_socket(AddressFamily::VSOCK, SocketType::STREAM) },
@@ -138,6 +137,22 @@ fn read_memory_of_init(_: &Given) -> anyhow::Result<String> {
 fn open_socket(family: AddressFamily, kind: SocketType) -> anyhow::Result<String> {
     socket(family, kind, None)?;
     Ok("it was opened".to_owned())
+}
+
+/// Asks for no change of the loopback, which nobody without the right to change links may ask (rtnetlink(7)).
+fn change_a_link(_: &Given) -> anyhow::Result<String> {
+    let socket = socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
+    // RTM_NEWLINK with NLM_F_REQUEST and NLM_F_ACK; the loopback is number 1.
+    let (length, kind, flags) = (32_u32.to_ne_bytes(), 16_u16.to_ne_bytes(), 5_u16.to_ne_bytes());
+    let ask = [&length[..], &kind, &flags, &[0; 8], &[0; 4], &1_u32.to_ne_bytes(), &[0; 8]].concat();
+    send(&socket, &ask, SendFlags::empty())?;
+    let mut answer = [0; 64];
+    let (taken, _) = recv(&socket, &mut answer, RecvFlags::empty())?;
+    let error = answer.get(16..20).filter(|_| taken >= 20).context("no answer")?;
+    match i32::from_ne_bytes(error.try_into()?) {
+        0 => Ok("the kernel took it".to_owned()),
+        error => bail!("{}", std::io::Error::from_raw_os_error(-error)),
+    }
 }
 
 fn socket_raw_ip(_: &Given) -> anyhow::Result<String> {

@@ -5,6 +5,7 @@
 //! * `pulse`: when to ping and when a silent link is dead. `flight`: what waits for a PUBACK, either way.
 //! * `packets`: between the words of the model and those of rumqttc's codec.
 //! * `dial` opens the stream, `tls` says whom to trust.
+//! * `incoming`: bytes of a broker, read without one.
 //!
 //! Nothing here retries, keeps a message beyond its connection, or knows a topic.
 
@@ -17,6 +18,7 @@ use crate::model::wire::{Delivery, Login, MessageId, Packet, Reason, Subscriptio
 mod connection;
 mod dial;
 mod flight;
+pub mod incoming;
 mod link;
 mod login;
 mod packets;

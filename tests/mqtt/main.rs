@@ -5,5 +5,6 @@ mod ends;
 mod flow;
 mod health;
 mod mosquitto;
+mod seeds;
 #[cfg(feature = "bridge")]
 mod tls;

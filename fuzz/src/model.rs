@@ -41,7 +41,7 @@ impl Online {
         let agent = Agent::new(settings, Durable::default(), None, 1, &now());
         let mut online = Self { agent, dialect: iotcore::dialect(), records: Vec::new(), deliveries: 0 };
         online.take(Input::Begin { left_clean: None });
-        online.take(Input::Online { session_kept: false });
+        online.take(Input::Online { session_kept: false, tls: None });
         online
     }
 

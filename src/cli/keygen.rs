@@ -11,12 +11,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 
 use super::daemon_key::{self, PublicKey};
-use super::{Exit, Failure, key_file_failure, output, parse};
+use super::slot::Slot;
+use super::{Exit, Failure, adopt, key_file_failure, machine, output, parse};
 use crate::config::Folders;
 use crate::config::account::service_group;
 use crate::config::key_file::{self, KeyFileError};
+use crate::config::key_mark;
 use crate::dialect::token::generate;
 use crate::host::clock;
+use crate::model::device_key::KeySlot;
 use crate::model::wire::Secret;
 
 #[derive(Debug, clap::Args)]
@@ -24,13 +27,25 @@ pub struct Arguments {
     /// Write the private key to FILE instead of keys/device.key
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Of which key
+    #[arg(long, value_enum, default_value_t = Slot::Current, conflicts_with = "out")]
+    slot: Slot,
     /// If there is a key already, leave it and print its public key
     #[arg(long)]
     if_missing: bool,
+    /// Make no key: let keys that were made on another machine be used on this one. For the same device with another board
+    /// or machine id; a copy needs a key of its own
+    #[arg(long, conflicts_with_all = ["out", "slot", "if_missing"])]
+    adopt: bool,
 }
 
 pub(super) fn run(folders: &Folders, arguments: &Arguments) -> Result<(), Failure> {
-    let out = arguments.out.as_deref();
+    if arguments.adopt {
+        return adopt::run(folders);
+    }
+    let beside = Some(arguments.slot).filter(|slot| *slot != Slot::Current).map(|slot| folders.key(slot.into()));
+    let out = arguments.out.clone().or(beside);
+    let out = out.as_deref();
     let existing = if arguments.if_missing { existing(folders, out)? } else { None };
     if let Some(Existing { words, key }) = existing {
         output::note(&words)?;
@@ -54,13 +69,13 @@ pub(super) struct Existing {
 /// The device's key, which may be known to the running daemon alone, or that in `out`; `None` if there is none.
 pub(super) fn existing(folders: &Folders, out: Option<&Path>) -> Result<Option<Existing>, Failure> {
     let found = match out {
-        Some(path) => key_file::read_at(path.to_owned()),
+        Some(path) => key_file::read_at(path.to_owned(), &machine()),
         None => match daemon_key::credential(folders) {
             Some(theirs) => {
                 let words = format!("made no key: {} is there", theirs.origin());
                 return Ok(Some(Existing { words, key: theirs.usable()? }));
             }
-            None => key_file::read(folders),
+            None => key_file::read(folders, KeySlot::Current, &machine()),
         },
     };
     match found {
@@ -75,12 +90,15 @@ pub(super) fn existing(folders: &Folders, out: Option<&Path>) -> Result<Option<E
 /// Makes the device's key, or one in `out`.
 pub(super) fn make(folders: &Folders, out: Option<&Path>) -> Result<PublicKey, Failure> {
     let path = out.map_or_else(|| folders.device_key(), Path::to_owned);
-    if path == folders.device_key() {
+    // Only a key of the device itself is for the daemon, and for no other machine; whoever puts one elsewhere decides who
+    // else may read it, and where it is used.
+    let is_own = path.parent() == Some(&*folders.keys());
+    if is_own {
         make_folder(&folders.configuration, &path)?;
     }
     let (text, key) = generate().map_err(|error| Failure::from(anyhow::Error::new(error)))?;
-    // Only a key of the device itself is for the daemon; whoever puts one elsewhere decides who else may read it.
-    let reader = reader().filter(|_| path.parent() == Some(&*folders.keys()));
+    let text = if is_own { key_mark::write(&text, &machine()) } else { text };
+    let reader = reader().filter(|_| is_own);
     match write_new(&path, &text, reader) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

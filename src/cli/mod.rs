@@ -3,6 +3,7 @@
 //! Each sub-command is a file with one function that is given its arguments. Man pages and completions come from the
 //! definitions here, so their comments are words for users.
 
+mod adopt;
 mod ask;
 mod check;
 pub mod completions;
@@ -22,6 +23,7 @@ pub mod run;
 mod run_reboot;
 mod service_reader;
 mod setup;
+mod slot;
 mod status;
 mod telemetry;
 mod token;
@@ -39,6 +41,8 @@ use crate::config::{Config, DropIn, Faults, Folders, Loaded, Sources};
 use crate::dialect::token::Key;
 use crate::handler;
 use crate::host::names;
+use crate::model::device_key::KeySlot;
+use crate::model::fingerprint::Fingerprint;
 
 /// Device agent: commands and twin state over one MQTT session that is kept for years
 #[derive(Debug, Parser)]
@@ -141,8 +145,18 @@ fn read_configuration(folders: &Folders, file: Option<&Path>, drop_in: Option<Dr
 
 /// The device's key and the file it is in.
 fn device_key(folders: &Folders) -> Result<(PathBuf, Key), Failure> {
-    let file = key_file::read(folders).map_err(key_file_failure)?;
+    key_in(folders, KeySlot::Current)
+}
+
+/// The key in this slot and the file it is in.
+fn key_in(folders: &Folders, slot: KeySlot) -> Result<(PathBuf, Key), Failure> {
+    let file = key_file::read(folders, slot, &machine()).map_err(key_file_failure)?;
     parse(file)
+}
+
+/// What tells this machine from others.
+fn machine() -> Fingerprint {
+    names::fingerprint(Path::new("/"))
 }
 
 fn parse(file: key_file::KeyFile) -> Result<(PathBuf, Key), Failure> {

@@ -5,9 +5,11 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 
 use super::daemon_key::{self, PublicKey};
-use super::{Exit, Failure, configuration, device_key, output};
+use super::slot::Slot;
+use super::{Exit, Failure, configuration, device_key, key_in, output};
 use crate::config::Folders;
 use crate::config::key_file::CREDENTIAL;
+use crate::dialect::token::Key;
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Arguments {
@@ -17,13 +19,20 @@ pub struct Arguments {
     /// Print a certification request (PKCS#10) with the device's id as its common name
     #[arg(long)]
     csr: bool,
+    /// Of which key
+    #[arg(long, value_enum, default_value_t = Slot::Current)]
+    slot: Slot,
 }
 
 pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) -> Result<(), Failure> {
     if arguments.csr {
-        return Ok(output::print(&request(folders, file)?)?);
+        let key = if arguments.slot == Slot::Current { own_key(folders)? } else { beside(folders, arguments.slot)? };
+        return Ok(output::print(&request(folders, file, &key)?)?);
     }
-    let key = public_key(folders)?;
+    let key = match arguments.slot {
+        Slot::Current => public_key(folders)?,
+        slot => PublicKey::from(&beside(folders, slot)?),
+    };
     let text = if arguments.json { format!("{}\n", credential(&key)) } else { key.pem };
     Ok(output::print(&text)?)
 }
@@ -50,6 +59,13 @@ fn public_key(folders: &Folders) -> Result<PublicKey, Failure> {
     Ok(PublicKey::from(&key))
 }
 
+/// A key beside the current one, which only its file tells.
+fn beside(folders: &Folders, slot: Slot) -> Result<Key, Failure> {
+    let (path, key) = key_in(folders, slot.into())?;
+    output::note(&format!("the key in {}", path.display()))?;
+    Ok(key)
+}
+
 /// `PublicKeyCredential` of Cloud IoT Core's REST API, v1.
 fn credential(key: &PublicKey) -> serde_json::Value {
     let format = match key.algorithm.as_str() {
@@ -59,23 +75,27 @@ fn credential(key: &PublicKey) -> serde_json::Value {
     serde_json::json!({ "format": format, "key": key.pem })
 }
 
-/// A request is signed, so it takes the private key itself.
-fn request(folders: &Folders, file: Option<&Path>) -> Result<String, Failure> {
+/// The key of the daemon, in private.
+fn own_key(folders: &Folders) -> Result<Key, Failure> {
     let theirs = daemon_key::credential(folders);
-    let own = match (device_key(folders), &theirs) {
-        (Ok((_, key)), None) => key,
-        (Ok((_, key)), Some(theirs)) if theirs.public.as_ref() == Ok(&PublicKey::from(&key)) => key,
-        (Err(failure), None) => return Err(failure),
+    match (device_key(folders), &theirs) {
+        (Ok((_, key)), None) => Ok(key),
+        (Ok((_, key)), Some(theirs)) if theirs.public.as_ref() == Ok(&PublicKey::from(&key)) => Ok(key),
+        (Err(failure), None) => Err(failure),
         (_, Some(theirs)) => {
             let why = anyhow!("a request takes the private key, and {} is for its service only", theirs.origin());
-            return Err(Failure::new(Exit::Failed, why).hint(format!(
+            Err(Failure::new(Exit::Failed, why).hint(format!(
                 "as a service of its own: sudo systemd-run --pipe --wait -p LoadCredential={CREDENTIAL} twinagent pubkey --csr"
-            )));
+            )))
         }
-    };
+    }
+}
+
+/// A request is signed, so it takes the private key itself.
+fn request(folders: &Folders, file: Option<&Path>, key: &Key) -> Result<String, Failure> {
     let Some(device) = configuration(folders, file)?.device else {
         return Err(Failure::new(Exit::Failed, anyhow!("the request needs the device's id, and none is configured"))
             .hint("set `id` under [device] in twinagent.toml"));
     };
-    Ok(own.request(device.as_str()).with_context(|| format!("no request for {device}"))?)
+    Ok(key.request(device.as_str()).with_context(|| format!("no request for {device}"))?)
 }

@@ -26,7 +26,8 @@ pub fn run(folders: &Folders, file: Option<&Path>, handlers: Vec<Arc<dyn Handler
             folders.state.display()
         );
     }
-    let parts = Parts { folders: folders.clone(), file: file.map(Path::to_owned), handlers };
+    let machine = super::machine();
+    let parts = Parts { folders: folders.clone(), file: file.map(Path::to_owned), handlers, machine };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot start")?;
     // As a task: what `block_on` itself runs is woken by way of the reactor, one epoll_wait(2) for each hop.

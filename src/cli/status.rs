@@ -52,6 +52,7 @@ fn words(status: &Value, now: Timestamp) -> String {
         ("device", device(status)),
         ("session", session(status, now)),
         ("last end", last_end(status, now)),
+        ("other keys", other_keys(status)),
         ("commands", counts(status, "/commands", &["running", "waiting", "untold", "dropped"])),
         ("reboot", reboot(status)),
         ("reported", time(status, "/twin/reportedAt", now)),
@@ -84,6 +85,16 @@ fn last_end(status: &Value, now: Timestamp) -> Option<String> {
     let at = time(status, "/lastDisconnect/time", now).map(|at| format!(", {at}"));
     let hint = word(status, "/lastDisconnect/hint").map(|hint| format!("; hint: {hint}"));
     Some(reason + &at.unwrap_or_default() + &hint.unwrap_or_default())
+}
+
+/// Keys beside the current one, which are tried when that is refused.
+fn other_keys(status: &Value) -> Option<String> {
+    let keys = list(status, "/otherKeys").iter().filter_map(|key| {
+        let trouble = word(key, "/trouble").map(|why| format!(" cannot be used: {why}"));
+        Some(format!("{}{}", word(key, "/slot")?, trouble.unwrap_or_default()))
+    });
+    let keys: Vec<String> = keys.collect();
+    (!keys.is_empty()).then(|| keys.join("; "))
 }
 
 /// The counts that are not zero.

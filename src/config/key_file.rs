@@ -1,4 +1,5 @@
-//! The file of the device's private key: where it is, and whether it is kept well enough to be used.
+//! The files of the device's private keys: where they are, and whether they are kept well enough to be used, and by this
+//! machine.
 //!
 //! Reads text; what kind of key it is, a dialect knows. The checks are made on the opened file, so that it cannot be
 //! exchanged between check and use.
@@ -13,9 +14,12 @@ use rustix::fs::OFlags;
 use super::Folders;
 use super::access::{self, Readers, quoted};
 use super::account::{GROUP, service_group, service_user};
+use super::key_mark;
+use crate::model::device_key::KeySlot;
+use crate::model::fingerprint::Fingerprint;
 use crate::model::wire::Secret;
 
-/// The name of the key among the credentials that systemd passes to the service.
+/// The name of the current key among the credentials that systemd passes to the service.
 pub const CREDENTIAL: &str = "twinagent.device.key";
 
 /// The largest key file. An RSA key of 16384 bits has a fifth of it.
@@ -42,6 +46,12 @@ pub enum KeyFileError {
     /// Others could read or change it.
     #[error("the key is open to others ({found}): {}; mend it with: {mend}", path.display())]
     TooOpen { path: PathBuf, found: String, mend: String },
+    /// Its mark names another machine: two devices with one key would throw each other out for ever.
+    #[error(
+        "the key was made on another machine: {}; on a copy of a card or an image: `sudo twinagent reset --identity`, then \
+         a key of its own; on the same device with another board or machine id: {mend}", path.display()
+    )]
+    OtherMachine { path: PathBuf, mend: &'static str },
 }
 
 impl KeyFileError {
@@ -53,6 +63,7 @@ impl KeyFileError {
             | Self::TooLarge(path)
             | Self::NotText(path)
             | Self::Unreadable { path, .. }
+            | Self::OtherMachine { path, .. }
             | Self::TooOpen { path, .. } => path,
         }
     }
@@ -81,24 +92,40 @@ pub struct KeyFile {
     pub text: Secret,
 }
 
-/// Reads the credential `twinagent.device.key` where systemd passes one, else `keys/device.key`.
-pub fn read(folders: &Folders) -> Result<KeyFile, KeyFileError> {
-    if let Some(credentials) = &folders.credentials {
+/// Reads the key of this slot: the current one is the credential `twinagent.device.key` where systemd passes one. `machine`
+/// is the one we are on.
+pub fn read(folders: &Folders, slot: KeySlot, machine: &Fingerprint) -> Result<KeyFile, KeyFileError> {
+    if let (Some(credentials), KeySlot::Current) = (&folders.credentials, slot) {
         let path = credentials.join(CREDENTIAL);
         // Whether it is kept well is systemd's business: the folder is open to this service alone (systemd.exec(5)).
         match open(&path) {
             Err(KeyFileError::Absent(_)) => {}
-            opened => return text(path, &opened?.0),
+            opened => {
+                let mend = "take its first line away in the place that the credential comes from";
+                return made_on(machine, text(path, &opened?.0)?, mend);
+            }
         }
     }
-    read_at(folders.device_key())
+    read_at(folders.key(slot), machine)
 }
 
 /// Reads a key that nobody but its owner, and at most the daemon's group, can read.
-pub fn read_at(path: PathBuf) -> Result<KeyFile, KeyFileError> {
+pub fn read_at(path: PathBuf, machine: &Fingerprint) -> Result<KeyFile, KeyFileError> {
+    made_on(machine, read_any(path)?, "`sudo twinagent keygen --adopt`")
+}
+
+/// The same, whatever machine it was made on.
+pub fn read_any(path: PathBuf) -> Result<KeyFile, KeyFileError> {
     let (file, facts) = open(&path)?;
     kept_well(&path, &facts)?;
     text(path, &file)
+}
+
+fn made_on(machine: &Fingerprint, file: KeyFile, mend: &'static str) -> Result<KeyFile, KeyFileError> {
+    match key_mark::read(&file.text) {
+        Some(made_on) if machine.is_another_than(&made_on) => Err(KeyFileError::OtherMachine { path: file.path, mend }),
+        _ => Ok(file),
+    }
 }
 
 fn open(path: &Path) -> Result<(File, Metadata), KeyFileError> {

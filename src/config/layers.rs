@@ -23,6 +23,7 @@ use config::Value;
 use super::Sources;
 use super::fault::{Fault, Place};
 use super::file::{self, Tree};
+use crate::model::device_key::KeySlot;
 
 /// Begins the name of every variable that sets a key; two underscores also part section and key.
 const PREFIX: &str = "TWINAGENT__";
@@ -117,7 +118,16 @@ impl Folders {
 
     /// Where the device's private key is kept.
     pub fn device_key(&self) -> PathBuf {
-        self.keys().join("device.key")
+        self.key(KeySlot::Current)
+    }
+
+    /// Where the private key of this slot is kept.
+    pub fn key(&self, slot: KeySlot) -> PathBuf {
+        self.keys().join(match slot {
+            KeySlot::Current => "device.key",
+            KeySlot::Next => "next.key",
+            KeySlot::Previous => "previous.key",
+        })
     }
 
     /// Everything whose change can change what is configured or which key is used: files and folders, there or not.

@@ -9,6 +9,7 @@ mod effective;
 mod fault;
 mod file;
 pub mod key_file;
+pub mod key_mark;
 pub mod last_good;
 mod layers;
 mod raw;

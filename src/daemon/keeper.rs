@@ -62,6 +62,12 @@ impl Keeper {
         Ok((Self { state, journal, wait: FIRST_RETRY }, Opened { records, trouble }))
     }
 
+    /// A journal that must not even be read, in words for people.
+    pub(super) fn refused(state: Arc<StateDir>, why: &str) -> (Self, Opened) {
+        let keeper = Self { state, journal: State::Unusable, wait: FIRST_RETRY };
+        (keeper, Opened { records: Vec::new(), trouble: Some(why.to_owned()) })
+    }
+
     /// Appends records, on disk if one of them must be. The inner error is for people; then none of them counts.
     pub(super) async fn append(&mut self, records: Vec<Record>, now: &Now) -> anyhow::Result<Result<(), String>> {
         if records.is_empty() {

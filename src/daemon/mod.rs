@@ -9,9 +9,11 @@ mod configuration;
 mod credentials;
 mod farewell;
 mod keeper;
+mod machine;
 mod narrator;
 mod power;
 mod retry;
+mod route;
 mod session;
 mod settings;
 mod watchdog;
@@ -35,6 +37,7 @@ use crate::handler::Handler;
 use crate::host::{boot, clock, systemd};
 use crate::model::agent::{Agent, Effect, Input};
 use crate::model::durable::Durable;
+use crate::model::fingerprint::Fingerprint;
 use crate::model::now::{BootId, BootInstant, Now};
 use crate::model::problems::Code;
 use crate::store::StateDir;
@@ -42,6 +45,7 @@ use callers::Callers;
 use configuration::Configuration;
 use farewell::{Farewell, Left};
 use keeper::Keeper;
+use machine::Claim;
 use narrator::Narrator;
 use power::Power;
 use session::Session;
@@ -63,6 +67,8 @@ pub struct Parts {
     pub file: Option<PathBuf>,
     /// Beside those of the model itself.
     pub handlers: Vec<Arc<dyn Handler>>,
+    /// The machine that we are on. State and keys of another one are not used.
+    pub machine: Fingerprint,
 }
 
 /// How a life of the daemon ended.
@@ -84,12 +90,14 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()> + Send) -> anyhow:
     let boot_id = boot::id()?;
     let state = Arc::new(StateDir::lock(&parts.folders.state)?);
     let left = Left::read(&state);
+    let claim = Claim::make(&state, parts.machine).await?;
     let started = clock::now(boot_id);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), boot = %started.boot_id, "started");
     let mut stop = pin!(stop.fuse());
     loop {
-        let daemon = Daemon::new(&parts, state.clone(), &left, &started).await?;
-        match daemon.live(stop.as_mut()).await? {
+        let daemon = Daemon::new(&parts, state.clone(), &left, &claim, &started).await?;
+        // On the heap, for it is large, and whoever starts it should not have to care.
+        match Box::pin(daemon.live(stop.as_mut())).await? {
             End::Stopped => break,
             End::JournalIsBack => tracing::info!("the journal can be read again; beginning anew"),
         }
@@ -113,6 +121,8 @@ struct Daemon {
     farewell: Farewell,
     /// Whether the boot that we last knew, if it is over, has ended in good order.
     left_clean: Option<bool>,
+    /// What is to be said of a state folder that comes from another machine.
+    foreign: Option<String>,
     /// What is to be said of a state folder that forgets at a reboot. The folder is held open, so this stays true.
     volatile: Option<String>,
     callers: Callers,
@@ -127,9 +137,18 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// `left`: the mark of an orderly end, as it was found.
-    async fn new(parts: &Parts, state: Arc<StateDir>, left: &Left, started: &Now) -> anyhow::Result<Self> {
-        let (keeper, opened) = Keeper::open(state.clone()).await?;
+    /// `left`: the mark of an orderly end, as it was found. `claim`: whose state this is.
+    async fn new(
+        parts: &Parts,
+        state: Arc<StateDir>,
+        left: &Left,
+        claim: &Claim,
+        started: &Now,
+    ) -> anyhow::Result<Self> {
+        let (keeper, opened) = match claim.refusal() {
+            None => Keeper::open(state.clone()).await?,
+            Some(why) => Keeper::refused(state.clone(), why),
+        };
         if let Some(trouble) = &opened.trouble {
             tracing::error!("{trouble}; commands that need the journal are refused until then");
         }
@@ -138,7 +157,7 @@ impl Daemon {
         let farewell = Farewell::new(state.clone(), started.boot_id);
         let narrator = Narrator::new(durable.rest.boots.current.is_some());
         let configuration = Configuration::read(parts.folders.clone(), parts.file.as_deref(), state).await?;
-        let session = Session::new(configuration.current(), parts.folders.clone());
+        let session = Session::new(configuration.current(), parts.folders.clone(), parts.machine);
         if let Err(missing) = session.limits() {
             tracing::info!("not configured, so no connection is made: {missing}");
         }
@@ -162,6 +181,7 @@ impl Daemon {
             power,
             farewell,
             left_clean,
+            foreign: claim.problem().map(str::to_owned),
             volatile,
             hangups: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
             callers,
@@ -176,6 +196,7 @@ impl Daemon {
 
     async fn live(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<End> {
         let mut inputs = vec![Input::Begin { left_clean: self.left_clean }, self.config_problem()];
+        inputs.push(Input::Problem { code: Code::AnotherMachine, text: self.foreign.take() });
         inputs.extend(self.watchdog.pet_while(self.session.begin()).await?);
         inputs.extend(self.power.begin());
         let mut is_ready = false;
@@ -230,18 +251,22 @@ impl Daemon {
     /// Does what the model ordered; what it leads to at once is further input.
     async fn perform(&mut self, effect: Effect, now: &Now, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
         match effect {
-            Effect::Record(_) | Effect::Refused { .. } | Effect::CheckLink | Effect::Exit => {}
+            Effect::Record(_) | Effect::Refused { .. } | Effect::Exit => {}
             Effect::Ack(delivery) => self.session.acknowledge(delivery),
             Effect::Start(run, command) => inputs.extend(self.workers.start(run, command)),
             Effect::Resume(run, command) => inputs.extend(self.workers.resume(run, command)),
             Effect::Cancel(run) => self.workers.cancel(run),
             Effect::Probe => self.power.look(),
             Effect::Send(id, message) => self.session.send(id, &message),
-            Effect::Prepare => inputs.push(Input::Prepared(Ok(()))),
-            Effect::Connect(_) => {
-                let begun = self.session.connect(now);
+            Effect::Prepare => {
+                let begun = Box::pin(self.session.prepare());
                 inputs.extend(self.watchdog.pet_while(begun).await?);
             }
+            Effect::Connect(attempt) => {
+                let begun = self.session.connect(attempt, now);
+                inputs.extend(self.watchdog.pet_while(begun).await?);
+            }
+            Effect::CheckLink => self.session.check_link(),
             Effect::Disconnect => inputs.extend(self.session.disconnect().map(Input::Offline)),
             Effect::Status(sentence) => {
                 self.sentence = sentence;

@@ -8,7 +8,7 @@ use crate::model::agent::{Effect, Input};
 use crate::model::cloud::Inbound;
 use crate::model::now::BootInstant;
 use crate::model::record::Record;
-use crate::model::wire::Reason;
+use crate::model::wire::{Handshake, Reason};
 
 /// Lines about bad input in one minute; the rest is summed up in one.
 const LINES: u32 = 30;
@@ -33,7 +33,9 @@ impl Narrator {
     pub(super) fn hear(&mut self, inputs: &[Input], now: BootInstant) {
         for input in inputs {
             match input {
-                Input::Online { session_kept } => tracing::info!(session_kept, "connected"),
+                Input::Online { session_kept, tls } => {
+                    tracing::info!(session_kept, tls = tls.map(Handshake::name), "connected");
+                }
                 Input::Offline(Reason::Planned) => tracing::info!("disconnected as planned"),
                 Input::Offline(reason) => tracing::warn!("not connected: {reason}; hint: {}", reason.hint()),
                 Input::Cloud(Inbound::Malformed { status, why, .. }, _) if self.may_tell(now) => {
@@ -44,8 +46,13 @@ impl Narrator {
                 }
                 Input::ShuttingDown(true) => tracing::info!("the machine shuts down"),
                 Input::ShuttingDown(false) => tracing::info!("the machine does not shut down after all"),
-                Input::Key(key) if key.is_absent() => {
-                    tracing::info!("there is no key: {}; hint: `sudo twinagent keygen` makes one", key.path);
+                Input::Key(key) => {
+                    if key.is_absent() {
+                        tracing::info!("there is no key: {}; hint: `sudo twinagent keygen` makes one", key.path);
+                    }
+                    for (slot, why) in &key.unusable {
+                        tracing::warn!("the {} key cannot be used: {why}", slot.name());
+                    }
                 }
                 Input::Stop => tracing::info!("stopping"),
                 _ => {}

@@ -5,19 +5,22 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use super::credentials::{self, Credentials};
+use super::credentials::{self, Credentials, Read};
+use super::route::{self, Route};
 use crate::config::{Cloud, Config, Folders, IotCore as IotCoreConfig};
 use crate::dialect::iotcore::IotCore;
 use crate::dialect::{Dialect, EncodeError};
 use crate::model::agent::Input;
 use crate::model::cloud::{CloudLimits, Outbound};
-use crate::model::device_key::{DeviceKey, Found};
+use crate::model::device_key::{DeviceKey, Found, KeySlot};
 use crate::model::digest::Digest;
+use crate::model::fingerprint::Fingerprint;
 use crate::model::now::Now;
 use crate::model::outbox::WINDOW;
 use crate::model::problems::Code;
+use crate::model::turn::Attempt;
 use crate::model::wire::{Delivery, MessageId, Reason};
-use crate::mqtt::{self, Ask, Endpoint, Event, Limits, Link, Order};
+use crate::mqtt::{self, Ask, Event, Limits, Link, Order, Preparation};
 
 /// Deliveries of one connection are numbered below this; above it stands the number of the connection.
 const CONNECTION_BIT: u32 = 40;
@@ -25,12 +28,17 @@ const CONNECTION_BIT: u32 = 40;
 pub(super) struct Session {
     config: Config,
     folders: Folders,
+    /// The one that we are on.
+    machine: Fingerprint,
     /// Of the next connection. Without it there is nothing to connect to; the text says what is missing.
     dialect: Result<Arc<dyn Dialect>, String>,
     live: Option<Live>,
+    route: Route,
+    /// The stream of the next connection, where it was ordered ahead.
+    prepared: Option<Preparation>,
     connection: u64,
-    /// The credentials that were last read.
-    seen: Option<Result<Digest, String>>,
+    /// What was last read of keys and `ca_file`.
+    seen: Option<Digest>,
     /// The key that was last told.
     key: Option<DeviceKey>,
     /// There was one that could be used: if it is missing now, it has been lost.
@@ -46,16 +54,21 @@ struct Live {
     is_online: bool,
 }
 
-/// What tells credentials from others; if they cannot be used, why.
-fn mark(credentials: &Result<Credentials, Reason>) -> Result<Digest, String> {
-    credentials.as_ref().map(|credentials| credentials.mark).map_err(ToString::to_string)
-}
-
 impl Session {
-    pub(super) fn new(config: &Config, folders: Folders) -> Self {
-        let dialect = dialect(config);
-        let config = config.clone();
-        Self { config, folders, dialect, live: None, connection: 0, seen: None, key: None, has_had_key: false }
+    pub(super) fn new(config: &Config, folders: Folders, machine: Fingerprint) -> Self {
+        Self {
+            config: config.clone(),
+            folders,
+            machine,
+            dialect: dialect(config),
+            live: None,
+            route: Route::new(),
+            prepared: None,
+            connection: 0,
+            seen: None,
+            key: None,
+            has_had_key: false,
+        }
     }
 
     /// Takes another configuration, with which the next connection is made. Unless what a login says is `anew`, the
@@ -80,30 +93,29 @@ impl Session {
 
     /// Looks for the key before the first connection is decided on.
     pub(super) async fn begin(&mut self) -> anyhow::Result<Option<Input>> {
-        let key = credentials::look(&self.folders).await?;
+        let key = credentials::look(&self.folders, self.machine).await?;
         Ok(self.news(key))
     }
 
-    /// Looks at key and `ca_file` again, because some file has changed. Without a cloud nobody needs them to log in.
+    /// Looks at keys and `ca_file` again, because some file has changed. Without a cloud nobody needs them to log in.
     pub(super) async fn look(&mut self) -> anyhow::Result<Vec<Input>> {
         let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
             return Ok(self.begin().await?.into_iter().collect());
         };
-        let (key, credentials) = credentials::read(&self.folders, cloud).await?;
-        let found = mark(&credentials);
+        let Read { facts, mark, credentials } =
+            credentials::read(&self.folders, self.machine, cloud, KeySlot::Current).await?;
         // A device that never had a key is not set up yet, and that is no trouble.
-        let is_new_here = key.is_absent() && !self.has_had_key;
-        let text = found.as_ref().err().filter(|_| !is_new_here).cloned();
-        let mut inputs: Vec<Input> = self.news(key).into_iter().collect();
-        if self.seen.as_ref() != Some(&found) {
+        let is_new_here = facts.is_absent() && !self.has_had_key;
+        let text = credentials.err().filter(|_| !is_new_here).map(|reason| reason.to_string());
+        let mut inputs: Vec<Input> = self.news(facts).into_iter().collect();
+        if self.seen.replace(mark) != Some(mark) {
             inputs.push(Input::Hurry);
         }
         inputs.push(Input::Problem { code: Code::Key, text });
-        self.seen = Some(found);
         Ok(inputs)
     }
 
-    /// What is new about the key.
+    /// What is new about the keys.
     fn news(&mut self, key: DeviceKey) -> Option<Input> {
         self.has_had_key |= matches!(key.found, Found::Usable { .. });
         if self.key.as_ref() == Some(&key) {
@@ -118,31 +130,60 @@ impl Session {
         self.config.cloud.is_some() && self.key.as_ref().is_some_and(DeviceKey::is_absent)
     }
 
-    /// Begins a connection; its end, if that is not possible. What the key turned out to be comes first.
-    pub(super) async fn connect(&mut self, now: &Now) -> anyhow::Result<Vec<Input>> {
-        self.live = None;
-        let Some(Cloud::IotCore(cloud)) = self.config.cloud.clone() else {
-            return Ok(vec![Input::Offline(Reason::NoLogin("no cloud is configured".to_owned()))]);
+    /// Begins to open the stream of the next connection; why not, if that is not possible.
+    pub(super) async fn prepare(&mut self) -> anyhow::Result<Option<Input>> {
+        self.prepared = None;
+        let refused = |reason| Some(Input::Prepared(Err(reason)));
+        let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
+            return Ok(refused(no_cloud()));
         };
-        let (key, credentials) = credentials::read(&self.folders, &cloud).await?;
-        self.seen = Some(mark(&credentials));
-        let begun = credentials.and_then(|credentials| self.dial(&cloud, credentials, now));
-        Ok(self.news(key).into_iter().chain(begun.err().map(Input::Offline)).collect())
+        let roots = match route::roots(cloud).await? {
+            Ok(roots) => roots,
+            Err(reason) => return Ok(refused(reason)),
+        };
+        self.prepared = Some(mqtt::prepare(self.route.to(cloud, &self.config, roots)));
+        Ok(None)
     }
 
-    fn dial(&mut self, cloud: &IotCoreConfig, credentials: Credentials, now: &Now) -> Result<(), Reason> {
-        let Credentials { key, tls, .. } = credentials;
+    /// Begins a connection; its end, if that is not possible. What the key turned out to be comes first.
+    pub(super) async fn connect(&mut self, attempt: Attempt, now: &Now) -> anyhow::Result<Vec<Input>> {
+        self.live = None;
+        let Some(Cloud::IotCore(cloud)) = self.config.cloud.clone() else {
+            return Ok(vec![Input::Offline(no_cloud())]);
+        };
+        let Read { facts, mark, credentials } =
+            credentials::read(&self.folders, self.machine, &cloud, attempt.key).await?;
+        self.seen = Some(mark);
+        let begun = credentials.and_then(|credentials| self.dial(&cloud, credentials, attempt.drop_session, now));
+        Ok(self.news(facts).into_iter().chain(begun.err().map(Input::Offline)).collect())
+    }
+
+    fn dial(
+        &mut self,
+        cloud: &IotCoreConfig,
+        credentials: Credentials,
+        drop_session: bool,
+        now: &Now,
+    ) -> Result<(), Reason> {
+        let Credentials { key, tls } = credentials;
         let dialect = self.dialect.as_ref().map_err(|missing| Reason::NoLogin(missing.clone()))?;
-        let login = dialect.login(now.wall, &key).map_err(|error| Reason::NoLogin(error.to_string()))?;
+        let mut login = dialect.login(now.wall, &key).map_err(|error| Reason::NoLogin(error.to_string()))?;
+        login.clean |= drop_session;
         let window = u16::try_from(WINDOW).expect("the window of the outbox fits the packet ids of MQTT");
         self.connection += 1;
-        let link = mqtt::connect(Order {
-            endpoint: Endpoint { host: cloud.host.clone(), port: cloud.port, tls },
+        let approach = self.route.to(cloud, &self.config, tls);
+        let order = Order {
+            endpoint: approach.endpoint,
             login,
             subscriptions: dialect.subscriptions(),
-            connect_timeout: self.config.session.connect_timeout,
+            connect_timeout: approach.connect_timeout,
+            resolver: approach.resolver,
             limits: Limits { window, ..Limits::default() },
-        });
+        };
+        let link = match self.prepared.take() {
+            Some(prepared) => mqtt::connect_over(order, prepared),
+            None => mqtt::connect(order),
+        };
         self.live = Some(Live { link, dialect: dialect.clone(), made_with: self.config.clone(), is_online: false });
         Ok(())
     }
@@ -154,6 +195,14 @@ impl Session {
             // Its end is on its way to us.
             Some(_) => None,
             None => Some(Reason::Planned),
+        }
+    }
+
+    /// Has the connection find out at once whether it is still alive.
+    pub(super) fn check_link(&self) {
+        if let Some(Live { link, .. }) = &self.live {
+            // Refused only if the connection has ended, or has so much to do that its own pings are as good.
+            let _ = link.ask(Ask::Check);
         }
     }
 
@@ -180,12 +229,16 @@ impl Session {
 
     /// What the connection says next; nothing, while there is none. May be dropped without loss.
     pub(super) async fn next(&mut self) -> Input {
-        match &mut self.live {
-            Some(live) => {
-                let event = live.link.event().await;
-                self.read(event)
+        let (live, prepared) = (&mut self.live, &mut self.prepared);
+        tokio::select! {
+            biased;
+            outcome = opened(prepared) => {
+                if outcome.is_err() {
+                    self.prepared = None;
+                }
+                Input::Prepared(outcome)
             }
-            None => pending().await,
+            event = event(live) => self.read(event),
         }
     }
 
@@ -196,11 +249,11 @@ impl Session {
 
     fn read(&mut self, event: Event) -> Input {
         match event {
-            Event::Online { session_kept } => {
+            Event::Online { session_kept, tls } => {
                 if let Some(live) = &mut self.live {
                     live.is_online = true;
                 }
-                Input::Online { session_kept }
+                Input::Online { session_kept, tls }
             }
             Event::Settled(id) => Input::Settled(id),
             Event::Ended(reason) => {
@@ -216,6 +269,24 @@ impl Session {
             }
         }
     }
+}
+
+async fn opened(prepared: &mut Option<Preparation>) -> Result<(), Reason> {
+    match prepared {
+        Some(prepared) => prepared.opened().await,
+        None => pending().await,
+    }
+}
+
+async fn event(live: &mut Option<Live>) -> Event {
+    match live {
+        Some(live) => live.link.event().await,
+        None => pending().await,
+    }
+}
+
+fn no_cloud() -> Reason {
+    Reason::NoLogin("no cloud is configured".to_owned())
 }
 
 /// The dialect of the configured cloud, or what is missing in the configuration.

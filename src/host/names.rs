@@ -1,12 +1,15 @@
 //! The names by which this machine is told from others: host name, machine id, serial number of its board.
 //!
 //! A name that many machines have in common (`localhost`, `To be filled by O.E.M.`) is none: two devices with one id would
-//! throw each other out of their session for ever. Only facts; what is made of them, `config` knows.
+//! throw each other out of their session for ever. Only facts; what is made of them, `config` and the model know.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use crate::model::fingerprint::Fingerprint;
 
 /// The longest file that is read for a name, in bytes.
 const LONGEST: u64 = 4096;
@@ -17,8 +20,11 @@ const LONGEST: u64 = 4096;
 const SERIALS: [&str; 3] =
     ["proc/device-tree/serial-number", "sys/class/dmi/id/board_serial", "sys/class/dmi/id/product_serial"];
 
+/// Where the kernel of an older Raspberry Pi tells the serial number of its board, as a line `Serial : …`.
+const CPU: &str = "proc/cpuinfo";
+
 /// What makers write where they have nothing to say, in lower case.
-const SAYS_NOTHING: [&str; 10] = [
+const SAYS_NOTHING: [&str; 11] = [
     "none",
     "n/a",
     "na",
@@ -29,12 +35,32 @@ const SAYS_NOTHING: [&str; 10] = [
     "system serial number",
     "base board serial number",
     "123456789",
+    "0123456789abcdef",
 ];
 
 /// The value of each specifier of `device.id` (`H`, `m`, `s`), or why there is none.
 pub fn specifiers() -> BTreeMap<char, Result<String, String>> {
     let root = Path::new("/");
     [('H', host_name()), ('m', machine_id(root)), ('s', board_serial(root))].into()
+}
+
+/// What tells the machine whose files are below `root` (that is `/`) from others.
+///
+/// Only what everybody may read: what root alone sees would make another machine of it, depending on who asks.
+pub fn fingerprint(root: &Path) -> Fingerprint {
+    let serial = read(&root.join(SERIALS[0])).ok().or_else(|| cpu_serial(root)).filter(|serial| !says_nothing(serial));
+    // A machine that cannot keep an id is given one for this boot only (machine-id(5)); it is mounted over the file.
+    let place = |file: &str| root.join(file).metadata().ok().map(|facts| (facts.dev(), facts.ino()));
+    let (id, passing) = (place("etc/machine-id"), place("run/machine-id"));
+    let machine_id = machine_id(root).ok().filter(|_| id != passing);
+    Fingerprint::new(serial.as_deref(), machine_id.as_deref())
+}
+
+fn cpu_serial(root: &Path) -> Option<String> {
+    // Of a machine with many cores the line, which comes last, may be beyond what is read; no such machine has one.
+    let text = read(&root.join(CPU)).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix("Serial")?.trim_start().strip_prefix(':'))?;
+    Some(value.trim().to_owned())
 }
 
 fn host_name() -> Result<String, String> {
@@ -141,6 +167,29 @@ mod tests {
             assert_eq!(machine_id(root.path()).ok().as_deref(), expected, "{text:?}");
         }
         assert!(machine_id(Path::new("/nowhere")).expect_err("no file").starts_with("/nowhere/etc/machine-id: "));
+    }
+
+    #[test]
+    fn a_machine_is_told_from_others_by_what_everybody_may_read_and_what_stays() {
+        let tree = SERIALS[0];
+        let (id, other) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+        let pi = "processor : 0\nmodel name : ARMv6\n\nHardware : BCM2835\nSerial\t\t: 00000000d34db33f\n";
+        for (files, serial, machine_id) in [
+            (&[(tree, "10000000d34d\0"), ("etc/machine-id", id)][..], Some("10000000d34d"), Some(id)),
+            (&[(CPU, pi)], Some("00000000d34db33f"), None),
+            (&[(tree, "0000000000000000\0"), (CPU, "Serial : 0000000000000000\n")], None, None),
+            // Only root may read it, and a service is not root.
+            (&[(SERIALS[1], "B1"), (SERIALS[2], "P1"), ("etc/machine-id", id)], None, Some(id)),
+            (&[("etc/machine-id", id), ("run/machine-id", other)], None, Some(id)),
+            (&[("etc/machine-id", "uninitialized\n")], None, None),
+            (&[], None, None),
+        ] {
+            assert_eq!(fingerprint(machine(files).path()), Fingerprint::new(serial, machine_id), "{files:?}");
+        }
+        let passing = machine(&[("run/machine-id", id), ("etc/other", "")]);
+        let root = passing.path();
+        fs::hard_link(root.join("run/machine-id"), root.join("etc/machine-id")).expect("one file in both places");
+        assert!(fingerprint(root).is_unknown(), "it lasts until the next boot");
     }
 
     #[test]

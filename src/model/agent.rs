@@ -197,10 +197,10 @@ impl Agent {
     fn take(&mut self, input: Input, now: &Now, out: &mut Vec<Effect>) {
         match input {
             Input::Begin { left_clean } => self.begin(left_clean, now, out),
-            Input::Online { session_kept } => {
+            Input::Online { session_kept, tls } => {
                 self.connection.online(now.boot);
                 self.last_reason = None;
-                self.session = Some(Session { since: now.wall, kept: session_kept });
+                self.session = Some(Session { since: now.wall, kept: session_kept, tls });
                 self.well_since.get_or_insert(now.boot);
                 self.note(Code::Key, None, now);
             }

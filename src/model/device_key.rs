@@ -14,7 +14,23 @@ pub enum KeySlot {
     Previous,
 }
 
-/// What was found when the key was last looked for.
+impl KeySlot {
+    /// All of them, in the order in which they are of use.
+    pub const ALL: [Self; 3] = [Self::Current, Self::Next, Self::Previous];
+
+    /// Those that need not be there.
+    pub const OTHERS: [Self; 2] = [Self::Next, Self::Previous];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Next => "next",
+            Self::Previous => "previous",
+        }
+    }
+}
+
+/// What was found when the keys were last looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceKey {
     /// The service manager passed it to the daemon, and nobody else can read it. Else it is a file.
@@ -25,6 +41,8 @@ pub struct DeviceKey {
     pub found: Found,
     /// Keys beside the current one that can be used.
     pub others: Vec<KeySlot>,
+    /// Keys beside the current one that are there and cannot be used, with the reason in words for people.
+    pub unusable: Vec<(KeySlot, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +79,15 @@ impl DeviceKey {
             Found::Absent => {}
             Found::Unusable(why) => document["trouble"] = json!(why),
         }
+        document["others"] = self.others_document();
         document
+    }
+
+    /// The keys beside the current one, as local callers are told of them.
+    pub fn others_document(&self) -> Value {
+        let usable = self.others.iter().map(|slot| json!({ "slot": slot.name(), "usable": true }));
+        let unusable = self.unusable.iter();
+        let unusable = unusable.map(|(slot, why)| json!({ "slot": slot.name(), "usable": false, "trouble": why }));
+        usable.chain(unusable).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! SHA-256 of what must be recognised when it comes again.
 
 use std::fmt::{self, Write as _};
+use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -16,6 +17,15 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         let mut digest = [0; 32];
         digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+        Self(digest)
+    }
+
+    /// A digest (HMAC, RFC 2104) that only those can compare who know `key`, a constant of this program: what others make of
+    /// the same bytes is another.
+    pub fn keyed(key: &[u8], bytes: &[u8]) -> Self {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
+        let mut digest = [0; 32];
+        digest.copy_from_slice(ring::hmac::sign(&key, bytes).as_ref());
         Self(digest)
     }
 
@@ -62,14 +72,25 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(input)?;
-        let wrong = || D::Error::custom("not a digest: `sha256:` and 64 hexadecimal digits are expected");
+        String::deserialize(input)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A text that is no digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a digest: `sha256:` and 64 hexadecimal digits are expected")]
+pub struct NoDigest;
+
+impl FromStr for Digest {
+    type Err = NoDigest;
+
+    fn from_str(text: &str) -> Result<Self, NoDigest> {
         let digits =
-            text.strip_prefix("sha256:").filter(|digits| digits.len() == 64 && digits.is_ascii()).ok_or_else(wrong)?;
+            text.strip_prefix("sha256:").filter(|digits| digits.len() == 64 && digits.is_ascii()).ok_or(NoDigest)?;
         let mut digest = [0; 32];
         for (byte, pair) in digest.iter_mut().zip(digits.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+            let pair = std::str::from_utf8(pair).map_err(|_| NoDigest)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| NoDigest)?;
         }
         Ok(Self(digest))
     }

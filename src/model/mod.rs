@@ -14,6 +14,7 @@ pub mod device_key;
 pub mod digest;
 pub mod durable;
 pub mod duration;
+pub mod fingerprint;
 pub mod goodbye;
 pub mod intake;
 pub mod json;

@@ -11,6 +11,8 @@ use super::now::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
+    /// The state folder came from another machine, and its journal was set aside.
+    AnotherMachine,
     /// The configuration is wrong; what was last known to work is in force.
     Config,
     /// The breaker has tripped: too many reboots.

@@ -10,12 +10,15 @@ use super::ledger::Entry;
 use super::now::{Now, Timestamp};
 use super::record::Told;
 use super::twin::{About, Answers, Picture};
+use super::wire::Handshake;
 
 /// The session that stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
     pub since: Timestamp,
     pub kept: bool,
+    /// How TLS was agreed on, if there is any.
+    pub tls: Option<Handshake>,
 }
 
 impl Agent {
@@ -91,12 +94,19 @@ impl Agent {
                 "dropped": self.outbox.telemetry().dropped(),
             },
         });
+        let others = self.device_key.as_ref().filter(|key| !(key.others.is_empty() && key.unusable.is_empty()));
+        if let Some(key) = others {
+            status["otherKeys"] = key.others_document();
+        }
         if let Some(desired) = &self.durable.rest.desired {
             status["twin"]["desired"] = json!({ "digest": desired.digest, "status": desired.status });
         }
         if let (Some(session), Some((_, renew))) = (&self.session, self.connection.session()) {
             let renew_at = renew.map(|renew| now.kernel_start().saturating_add(renew.0));
             status["session"] = json!({ "since": session.since, "keptSession": session.kept, "renewAt": renew_at });
+            if let Some(tls) = session.tls {
+                status["session"]["tls"] = json!(tls.name());
+            }
         }
         if let Some((reason, time)) = &self.last_disconnect {
             status["lastDisconnect"] = json!({ "reason": reason.to_string(), "time": time, "hint": reason.hint() });

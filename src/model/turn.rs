@@ -15,7 +15,7 @@ use super::reboot::plan::Plan;
 use super::record::Record;
 use super::runs::RunId;
 use super::twin::About;
-use super::wire::{Delivery, MessageId, Reason};
+use super::wire::{Delivery, Handshake, MessageId, Reason};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +26,10 @@ pub enum Input {
         left_clean: Option<bool>,
     },
     /// The session stands. Whether the broker had kept it makes no difference: what is due is sent in either case.
+    /// `tls`: how TLS was agreed on, if there is any.
     Online {
         session_kept: bool,
+        tls: Option<Handshake>,
     },
     Offline(Reason),
     /// The stream of the next connection is open, or why it is not.

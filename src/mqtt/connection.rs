@@ -17,11 +17,13 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::codec::Framed;
 
+use super::dial::{self, Approach, Opened};
 use super::flight::{Received, Sent};
 use super::login::{self, Session};
 use super::pulse::{Beat, Pulse};
-use super::{Ask, Event, Order, dial, packets};
-use crate::model::wire::{MessageId, Packet, Qos, Reason};
+use super::stage::{Stage, whole_seconds};
+use super::{Ask, Event, Order, Preparation, packets};
+use crate::model::wire::{Handshake, MessageId, Packet, Qos, Reason};
 
 pub(super) type Wire = Framed<dial::Stream, Codec>;
 
@@ -32,16 +34,13 @@ const FRAME_MAX: usize = 268_435_455;
 /// for years.
 const BUFFER_KEPT: usize = 64 * 1024;
 
-/// No connection takes longer to open, whatever was ordered; it keeps the sum of times in range.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// For the DISCONNECT to be written and the broker to hang up. Leaving must not take longer than a stop of the daemon may.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs one connection and tells how it ended.
-pub(super) async fn run(order: Order, mut asks: Receiver<Ask>, events: Sender<Event>) {
-    let reason = match open(&order, &mut asks).await {
-        Ok((wire, session)) => Connection::new(wire, &order, events.clone()).live(session, asks).await,
+pub(super) async fn run(order: Order, prepared: Option<Preparation>, mut asks: Receiver<Ask>, events: Sender<Event>) {
+    let reason = match open(&order, prepared, &mut asks).await {
+        Ok((wire, tls, session)) => Connection::new(wire, &order, events.clone()).live(tls, session, asks).await,
         Err(reason) => reason,
     };
     // A slot is always kept for this one. Where it fails nobody listens any more.
@@ -49,20 +48,47 @@ pub(super) async fn run(order: Order, mut asks: Receiver<Ask>, events: Sender<Ev
 }
 
 /// From the order to the last SUBACK, all under one time limit.
-async fn open(order: &Order, asks: &mut Receiver<Ask>) -> Result<(Wire, Session), Reason> {
-    let deadline = Instant::now() + order.connect_timeout.min(DAY);
-    let timed_out = |stage| Reason::TimedOut { stage, seconds: seconds(order.connect_timeout) };
-    let mut stage = "";
-    let dialled = dial::open(&order.endpoint, packets::keep_alive(&order.login), &mut stage);
-    let stream = select! {
+async fn open(
+    order: &Order,
+    prepared: Option<Preparation>,
+    asks: &mut Receiver<Ask>,
+) -> Result<(Wire, Option<Handshake>, Session), Reason> {
+    let approach = Approach {
+        endpoint: order.endpoint.clone(),
+        keep_alive: packets::keep_alive(&order.login),
+        connect_timeout: order.connect_timeout,
+        resolver: order.resolver.clone(),
+    };
+    let deadline = Instant::now() + approach.limit();
+    if let Some(prepared) = prepared
+        && let Some(opened) = prepared.take(&approach).await
+    {
+        match log_in(opened, order, deadline, asks).await {
+            // Perhaps it was closed while nobody looked, and that says nothing about us. A stream of its own will tell.
+            Err(Reason::ClosedBeforeAnswer) => {}
+            outcome => return outcome,
+        }
+    }
+    let mut stage = Stage::Name;
+    let opened = select! {
         biased;
         _ = called_off(asks) => return Err(Reason::Planned),
-        stream = timeout_at(deadline, dialled) => stream,
-    }
-    .map_err(|_| timed_out(stage))??;
+        opened = timeout_at(deadline, approach.open(&mut stage)) => opened,
+    };
+    let opened = opened.map_err(|_| stage.too_late(order.connect_timeout))??;
+    log_in(opened, order, deadline, asks).await
+}
 
+async fn log_in(
+    opened: Opened,
+    order: &Order,
+    deadline: Instant,
+    asks: &mut Receiver<Ask>,
+) -> Result<(Wire, Option<Handshake>, Session), Reason> {
+    let Opened { stream, tls } = opened;
     let codec = Codec { max_incoming_size: order.limits.packet_in, max_outgoing_size: FRAME_MAX };
     let mut wire = Framed::new(stream, codec);
+    let mut stage = Stage::Connack;
     let session = select! {
         biased;
         cause = called_off(asks) => {
@@ -73,9 +99,9 @@ async fn open(order: &Order, asks: &mut Receiver<Ask>) -> Result<(Wire, Session)
             return Err(Reason::Planned);
         }
         session = timeout_at(deadline, login::greet(&mut wire, order, &mut stage)) => session,
-    }
-    .map_err(|_| timed_out(stage))??;
-    Ok((wire, session))
+    };
+    let session = session.map_err(|_| stage.too_late(order.connect_timeout))??;
+    Ok((wire, tls, session))
 }
 
 #[derive(PartialEq, Eq)]
@@ -90,7 +116,7 @@ async fn called_off(asks: &mut Receiver<Ask>) -> CalledOff {
         match asks.recv().await {
             Some(Ask::Disconnect) => return CalledOff::Asked,
             None => return CalledOff::Dropped,
-            Some(Ask::Publish(..) | Ask::Ack(_)) => {}
+            Some(Ask::Publish(..) | Ask::Ack(_) | Ask::Check) => {}
         }
     }
 }
@@ -137,8 +163,8 @@ impl Connection {
         }
     }
 
-    async fn live(mut self, session: Session, asks: Receiver<Ask>) -> Reason {
-        self.tell(Event::Online { session_kept: session.kept });
+    async fn live(mut self, tls: Option<Handshake>, session: Session, asks: Receiver<Ask>) -> Reason {
+        self.tell(Event::Online { session_kept: session.kept, tls });
         self.backlog = session.early;
         self.turn(asks).await.unwrap_or_else(|reason| reason)
     }
@@ -164,7 +190,7 @@ impl Connection {
                     match self.pulse.check(Instant::now()) {
                         Beat::Quiet => {}
                         Beat::Ping => self.write(v4::Packet::PingReq)?,
-                        Beat::Dead => return Err(Reason::DeadLink { seconds: seconds(self.pulse.patience()) }),
+                        Beat::Dead => return Err(Reason::DeadLink { seconds: whole_seconds(self.pulse.patience()) }),
                     }
                     timer.as_mut().reset(self.pulse.deadline());
                 }
@@ -175,6 +201,12 @@ impl Connection {
                         match ask {
                             Ask::Publish(id, packet) => self.publish(id, packet)?,
                             Ask::Ack(delivery) => self.received.ack(delivery),
+                            Ask::Check => {
+                                if self.pulse.doubt(Instant::now()) == Beat::Ping {
+                                    self.write(v4::Packet::PingReq)?;
+                                }
+                                timer.as_mut().reset(self.pulse.deadline());
+                            }
                             Ask::Disconnect => return Ok(self.disconnect().await),
                         }
                         next = asks.try_recv().ok();
@@ -351,9 +383,4 @@ async fn leave(wire: &mut Wire) -> bool {
     })
     .await;
     written
-}
-
-/// Whole seconds for words to the user, never 0.
-fn seconds(time: Duration) -> u64 {
-    time.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
 }

@@ -1,21 +1,23 @@
 //! Opens the stream to a broker: name, addresses, TCP and its options, TLS.
 //!
-//! Knows the true reason of a failure. Sets no time limit over the whole and tries once; `connection` bounds it, the model decides
-//! when to try again.
+//! Knows the true reason of a failure. Sets no time limit over the whole and tries once; who calls it bounds it, the model
+//! decides when to try again.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::net::sockopt;
+use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::{select, time};
 use tokio_rustls::TlsConnector;
 
-use super::Endpoint;
-use crate::model::wire::{Reason, TlsFault};
+use super::stage::Stage;
+use super::{Endpoint, Resolver};
+use crate::model::wire::{Handshake, Reason, TlsFault};
 
 /// An open stream, whatever it runs over.
 pub(super) type Stream = Box<dyn Duplex>;
@@ -24,55 +26,59 @@ pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// A stream on which MQTT can begin, and how TLS was agreed on where there is any.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    pub(super) tls: Option<Handshake>,
+}
+
+/// How a stream is opened.
+#[derive(Clone, Debug)]
+pub struct Approach {
+    pub endpoint: Endpoint,
+    /// The patience of TCP itself follows from it.
+    pub keep_alive: Duration,
+    /// One limit over all that is waited for. The look-up of a name takes at most half of it.
+    pub connect_timeout: Duration,
+    pub resolver: Resolver,
+}
+
 /// The head start of one address before the next is tried beside it (RFC 8305 section 8, Connection Attempt Delay).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// More addresses of one name than this are not tried: the last would start two seconds after the first.
-const ADDRESSES: usize = 8;
+/// No stream takes longer to open, whatever was ordered; it keeps the sum of times in range.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Opens the stream. `stage` says what is being waited for; `keep_alive` measures the patience of TCP itself.
-pub(super) async fn open(
-    endpoint: &Endpoint,
-    keep_alive: Duration,
-    stage: &mut &'static str,
-) -> Result<Stream, Reason> {
-    let Endpoint { host, port, tls } = endpoint;
-    *stage = "resolving its name";
-    // Asked each time: a cloud moves its brokers by DNS.
-    let found = lookup_host((host.as_str(), *port)).await.map_err(|error| Reason::Dns(format!("{host}: {error}")))?;
-    let addresses = in_turns(found.collect());
-    if addresses.is_empty() {
-        return Err(Reason::Dns(format!("{host}: no address")));
+impl Approach {
+    /// `connect_timeout` as it is kept.
+    pub(super) fn limit(&self) -> Duration {
+        self.connect_timeout.min(DAY)
     }
-    *stage = "opening the TCP connection";
-    let tcp = race(addresses).await.map_err(Reason::Tcp)?;
-    tune(&tcp, keep_alive).map_err(|error| Reason::Tcp(format!("socket options: {error}")))?;
-    let Some(tls) = tls else { return Ok(Box::new(tcp)) };
-    *stage = "agreeing on TLS";
-    let name = ServerName::try_from(host.clone())
-        .map_err(|_| Reason::Tls(TlsFault::Name, format!("`{host}` is no name for a certificate")))?;
-    let tls = TlsConnector::from(tls.clone())
-        .connect(name, tcp)
-        .await
-        .map_err(|error| Reason::Tls(TlsFault::Other, error.to_string()))?;
-    Ok(Box::new(tls))
-}
 
-/// Orders addresses so that the two families take turns, beginning with the one that the resolver prefers (RFC 8305 section 4).
-fn in_turns(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let first_is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
-    let (preferred, other): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
-    let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
-    let mut ordered = Vec::new();
-    while ordered.len() < ADDRESSES {
-        let before = ordered.len();
-        ordered.extend(preferred.next());
-        ordered.extend(other.next());
-        if ordered.len() == before {
-            break;
-        }
+    /// Opens the stream. `stage` says what is being waited for.
+    pub(super) async fn open(&self, stage: &mut Stage) -> Result<Opened, Reason> {
+        let Endpoint { host, port, tls } = &self.endpoint;
+        *stage = Stage::Name;
+        // Asked each time: a cloud moves its brokers by DNS.
+        let addresses = self.resolver.resolve(host, self.limit() / 2).await.map_err(Reason::Dns)?;
+        *stage = Stage::Tcp;
+        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, *port)).collect();
+        let tcp = race(addresses).await.map_err(Reason::Tcp)?;
+        tune(&tcp, self.keep_alive).map_err(|error| Reason::Tcp(format!("socket options: {error}")))?;
+        let Some(tls) = tls else { return Ok(Opened { stream: Box::new(tcp), tls: None }) };
+        *stage = Stage::Tls;
+        let name = ServerName::try_from(host.clone())
+            .map_err(|_| Reason::Tls(TlsFault::Name, format!("`{host}` is no name for a certificate")))?;
+        let stream = TlsConnector::from(tls.config())
+            .connect(name, tcp)
+            .await
+            .map_err(|error| Reason::Tls(TlsFault::Other, error.to_string()))?;
+        let tls = match stream.get_ref().1.handshake_kind() {
+            Some(HandshakeKind::Resumed) => Handshake::Resumed,
+            _ => Handshake::Full,
+        };
+        Ok(Opened { stream: Box::new(stream), tls: Some(tls) })
     }
-    ordered
 }
 
 /// The first connection that opens. The next address is tried when the one before has failed or has had its head start, so that
@@ -111,7 +117,7 @@ fn tune(tcp: &TcpStream, keep_alive: Duration) -> rustix::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::Ipv4Addr;
 
     use tokio::net::{TcpListener, TcpSocket};
     use tokio::time::{Instant, timeout};
@@ -159,15 +165,5 @@ mod tests {
         for address in [first, second] {
             assert!(failure.contains(&address.to_string()), "{failure}");
         }
-    }
-
-    #[test]
-    fn families_take_turns_and_their_number_is_bounded() {
-        let v4 = |n| SocketAddr::from((Ipv4Addr::new(192, 0, 2, n), 1));
-        let v6 = |n| SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n), 1));
-        assert_eq!(in_turns(vec![v6(1), v6(2), v6(3), v4(1)]), [v6(1), v4(1), v6(2), v6(3)]);
-        assert_eq!(in_turns(vec![v4(1), v4(2), v6(1)]), [v4(1), v6(1), v4(2)]);
-        assert_eq!(in_turns((1..=200).map(v4).collect()).len(), ADDRESSES);
-        assert_eq!(in_turns(Vec::new()), []);
     }
 }

@@ -10,22 +10,31 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::flight::{DELIVERIES, needs_puback};
-use super::{Ask, Event, Order, connection, packets};
+use super::{Ask, Event, Order, Preparation, connection, packets};
 use crate::model::wire::{Packet, Reason};
 
-/// Room in the queue of asks beyond a window of messages and one Ack per delivery: the DISCONNECT.
-const DISCONNECT: usize = 1;
+/// Room in the queue of asks beyond a window of messages and one Ack per delivery: the DISCONNECT, and a Check before it.
+const DISCONNECT: usize = 2;
 /// Room in the queue of events that no message may take: Online and Ended.
 const ENDS: usize = 2;
 
 /// Starts a connection as a task of its own on the current tokio runtime.
-pub fn connect(mut order: Order) -> Link {
+pub fn connect(order: Order) -> Link {
+    start(order, None)
+}
+
+/// The same over a stream that was prepared, if that is open, not too old, and leads where the order says.
+pub fn connect_over(order: Order, prepared: Preparation) -> Link {
+    start(order, Some(prepared))
+}
+
+fn start(mut order: Order, prepared: Option<Preparation>) -> Link {
     order.limits.window = order.limits.window.max(1);
     let window = usize::from(order.limits.window);
     let packet_out = order.limits.packet_out;
     let (asks, asked) = mpsc::channel(window + DELIVERIES + DISCONNECT);
     let (told, events) = mpsc::channel(window + DELIVERIES + ENDS);
-    tokio::spawn(connection::run(order, asked, told));
+    tokio::spawn(connection::run(order, prepared, asked, told));
     Link { asks, events, window, packet_out, unsettled: AtomicUsize::new(0), stage: Stage::Opening }
 }
 
@@ -81,7 +90,8 @@ impl Link {
                 outcome
             }
             Ask::Ack(delivery) if !needs_puback(delivery) => Ok(()),
-            Ask::Ack(_) | Ask::Disconnect => self.send(ask),
+            Ask::Check if self.stage == Stage::Opening => Err(Refused::NotOnline),
+            Ask::Ack(_) | Ask::Check | Ask::Disconnect => self.send(ask),
         }
     }
 

@@ -9,6 +9,7 @@ use rumqttc::mqttbytes::Error;
 use rumqttc::mqttbytes::v4::{self, ConnectReturnCode, Publish};
 
 use super::connection::Wire;
+use super::stage::Stage;
 use super::{Order, packets};
 use crate::model::wire::Reason;
 
@@ -28,8 +29,8 @@ pub(super) struct Session {
 }
 
 /// Logs in and subscribes. `stage` says what is being waited for.
-pub(super) async fn greet(wire: &mut Wire, order: &Order, stage: &mut &'static str) -> Result<Session, Reason> {
-    *stage = "waiting for the answer to the login (CONNACK)";
+pub(super) async fn greet(wire: &mut Wire, order: &Order, stage: &mut Stage) -> Result<Session, Reason> {
+    *stage = Stage::Connack;
     wire.send(packets::connect(&order.login)?).await.map_err(before_answer)?;
     let kept = match wire.next().await {
         Some(Ok(v4::Packet::ConnAck(answer))) if answer.code == ConnectReturnCode::Success => answer.session_present,
@@ -44,8 +45,8 @@ pub(super) async fn greet(wire: &mut Wire, order: &Order, stage: &mut &'static s
     Ok(Session { kept, early })
 }
 
-async fn subscribe(wire: &mut Wire, order: &Order, stage: &mut &'static str) -> Result<VecDeque<Publish>, Reason> {
-    *stage = "waiting for the answer to the subscriptions (SUBACK)";
+async fn subscribe(wire: &mut Wire, order: &Order, stage: &mut Stage) -> Result<VecDeque<Publish>, Reason> {
+    *stage = Stage::Suback;
     wire.send(packets::subscribe(&order.subscriptions, SUBSCRIBE_ID)).await.map_err(packets::reason)?;
     let mut early = VecDeque::new();
     let mut bytes = 0;

@@ -4,16 +4,16 @@
 //! * `connection`: the task that owns the stream; `login` is its first part, CONNECT to SUBACK.
 //! * `pulse`: when to ping and when a silent link is dead. `flight`: what waits for a PUBACK, either way.
 //! * `packets`: between the words of the model and those of rumqttc's codec.
-//! * `dial` opens the stream, `tls` says whom to trust.
+//! * `dial` opens the stream, with the addresses of `resolver`; `tls` says whom to trust. `preparation` does it ahead of time.
+//! * `stage`: what is being waited for.
 //! * `incoming`: bytes of a broker, read without one.
 //!
 //! Nothing here retries, keeps a message beyond its connection, or knows a topic.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::wire::{Delivery, Login, MessageId, Packet, Reason, Subscription};
+use crate::model::wire::{Delivery, Handshake, Login, MessageId, Packet, Reason, Subscription};
 
 mod connection;
 mod dial;
@@ -22,19 +22,25 @@ pub mod incoming;
 mod link;
 mod login;
 mod packets;
+mod preparation;
 mod pulse;
+mod resolver;
+mod stage;
 pub mod tls;
 
-pub use link::{Link, Refused, connect};
+pub use dial::Approach;
+pub use link::{Link, Refused, connect, connect_over};
+pub use preparation::{Preparation, prepare};
+pub use resolver::Resolver;
 
-/// Where a broker listens.
-#[derive(Clone)]
+/// Where a broker listens, and how it is known there. Equal ones lead to the same broker in the same way.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// A name or an address (IPv6 without brackets). With TLS the certificate must be for it.
     pub host: String,
     pub port: u16,
     /// None: plain TCP.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    pub tls: Option<tls::Trust>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -77,6 +83,7 @@ pub struct Order {
     pub subscriptions: Vec<Subscription>,
     /// One limit over name, TCP, TLS, CONNACK and SUBACK together.
     pub connect_timeout: Duration,
+    pub resolver: Resolver,
     pub limits: Limits,
 }
 
@@ -87,6 +94,9 @@ pub enum Ask {
     Publish(MessageId, Packet),
     /// The message may be forgotten by the broker. PUBACKs leave in the order of arrival, so this one may wait for earlier ones.
     Ack(Delivery),
+    /// Find out at once whether anybody is still there: a ping, and [`Reason::DeadLink`] if nothing arrives within half a
+    /// keep-alive, or 10 s if that is shorter.
+    Check,
     /// Write all that was asked before, then DISCONNECT. What was not acknowledged stays with the broker.
     Disconnect,
 }
@@ -98,6 +108,8 @@ pub enum Event {
     Online {
         /// The broker still had the session of an earlier connection.
         session_kept: bool,
+        /// How TLS was agreed on. None: plain TCP.
+        tls: Option<Handshake>,
     },
     /// A message. With QoS 1 it waits for [`Ask::Ack`].
     Received(Delivery, Packet),

@@ -5,12 +5,16 @@
 //!   only send could be dead otherwise).
 //! * Dead when after that nothing at all arrives for K/2, so a silent link is noticed within 1.5 K. Any byte counts as a sign of
 //!   life: the answer may stand behind a large packet on a slow link.
+//! * On doubt PINGREQ at once, and dead when then nothing arrives for K/2 or 10 s, whichever is shorter.
 //! * Dead when bytes of ours wait for 1.5 K and not one could be written.
 //! * While we do not read, because the daemon has not taken what came before, silence is our own doing and no sign.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+/// The longest that a link is given on doubt. Somebody waits for the verdict: an address has changed, or the machine has slept.
+const DOUBTED_FOR: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Pulse {
@@ -20,6 +24,8 @@ pub(super) struct Pulse {
     received: Instant,
     /// A ping is under way since then, and nothing has arrived since.
     pinged: Option<Instant>,
+    /// How long the answer to that ping may take.
+    patience: Duration,
     /// Bytes of ours wait since then, and none was written since.
     stuck: Option<Instant>,
     listening: bool,
@@ -34,12 +40,13 @@ pub(super) enum Beat {
 
 impl Pulse {
     pub(super) fn new(keep_alive: Duration, now: Instant) -> Self {
-        Self { keep_alive, sent: now, received: now, pinged: None, stuck: None, listening: true }
+        let patience = keep_alive / 2;
+        Self { keep_alive, sent: now, received: now, pinged: None, patience, stuck: None, listening: true }
     }
 
-    /// How long an answer to a ping may take.
+    /// How long an answer to the last ping could take.
     pub(super) fn patience(&self) -> Duration {
-        self.keep_alive / 2
+        self.patience
     }
 
     /// Bytes were given to the stream to write.
@@ -84,20 +91,38 @@ impl Pulse {
         if passed(self.unanswered()) || passed(self.unwritten()) {
             Beat::Dead
         } else if passed(self.next_ping()) {
-            self.pinged = Some(now);
-            self.sent = now;
-            Beat::Ping
+            self.ping(now, self.keep_alive / 2)
         } else {
             Beat::Quiet
         }
     }
 
+    /// Somebody doubts that the link is alive. After [`Beat::Ping`] a PINGREQ must be queued. The deadline may now be earlier.
+    pub(super) fn doubt(&mut self, now: Instant) -> Beat {
+        let patience = DOUBTED_FOR.min(self.keep_alive / 2);
+        match self.pinged {
+            // The answer that is waited for tells as much as another one would; what is left of its time is enough or too much.
+            Some(at) => {
+                self.patience = self.patience.min(now.duration_since(at) + patience);
+                Beat::Quiet
+            }
+            None => self.ping(now, patience),
+        }
+    }
+
+    fn ping(&mut self, now: Instant, patience: Duration) -> Beat {
+        self.pinged = Some(now);
+        self.patience = patience;
+        self.sent = now;
+        Beat::Ping
+    }
+
     fn unanswered(&self) -> Option<Instant> {
-        self.pinged.filter(|_| self.listening).map(|at| at + self.patience())
+        self.pinged.filter(|_| self.listening).map(|at| at + self.patience)
     }
 
     fn unwritten(&self) -> Option<Instant> {
-        self.stuck.map(|at| at + self.keep_alive + self.patience())
+        self.stuck.map(|at| at + self.keep_alive + self.keep_alive / 2)
     }
 
     fn next_ping(&self) -> Option<Instant> {
@@ -186,5 +211,31 @@ mod tests {
         assert_eq!(pulse.check(t + 29 * S), Beat::Quiet);
         assert_eq!(pulse.check(t + 30 * S), Beat::Ping);
         assert_eq!(pulse.check(t + 35 * S), Beat::Dead);
+    }
+
+    #[test]
+    fn on_doubt_a_link_is_asked_at_once_and_given_less_time() {
+        let (mut pulse, t) = begin();
+        assert_eq!(pulse.doubt(t + S), Beat::Ping);
+        assert_eq!(pulse.doubt(t + 2 * S), Beat::Quiet, "one ping is under way");
+        assert_eq!(pulse.deadline(), t + 6 * S);
+        pulse.received(t + 5 * S);
+        assert_eq!(pulse.check(t + 6 * S), Beat::Quiet);
+
+        let (mut slow, t) = (Pulse::new(100 * S, Instant::now()), Instant::now());
+        assert_eq!(slow.check(t + 101 * S), Beat::Ping);
+        assert_eq!(slow.doubt(t + 111 * S), Beat::Quiet);
+        assert_eq!(slow.check(t + 120 * S), Beat::Quiet);
+        assert_eq!(slow.check(t + 121 * S), Beat::Dead, "10 s after the doubt, and not 50 after the ping");
+    }
+
+    #[test]
+    fn the_next_ping_after_a_doubt_has_its_full_time() {
+        let (mut pulse, t) = (Pulse::new(100 * S, Instant::now()), Instant::now());
+        assert_eq!(pulse.doubt(t), Beat::Ping);
+        pulse.received(t + S);
+        assert_eq!(pulse.check(t + 100 * S), Beat::Ping);
+        assert_eq!(pulse.check(t + 149 * S), Beat::Quiet);
+        assert_eq!(pulse.check(t + 150 * S), Beat::Dead);
     }
 }

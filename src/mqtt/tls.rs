@@ -1,7 +1,8 @@
-//! Whom to trust: the rustls configuration of a connection.
+//! Whom to trust: the roots, and the rustls configuration that is made of them.
 //!
 //! The crypto provider is named here and never taken from a process-wide default. There is no way to switch a check off.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,18 +17,70 @@ use rustls::pki_types::pem::PemObject;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::model::digest::Digest;
+
 /// The largest `ca_file` that is read, in bytes. The bundle of all public roots has about 220 KiB.
 const CA_FILE_MAX: u64 = 4 * 1024 * 1024;
 
-/// A configuration for TLS 1.2 and 1.3 that trusts the certificates in `ca_file` (PEM), or those of the system without one.
+/// Some roots, and what connections that trust them have in common: the sessions of TLS that can be resumed.
 ///
-/// Reads files, so call it where that may take a moment. Certificates that are no trust anchors are passed over, as bundles have
-/// such; an error names the file if none is left.
+/// Two are equal if their roots are. Keep the first of equal ones, since it knows the sessions.
+#[derive(Clone)]
+pub struct Trust {
+    config: Arc<ClientConfig>,
+    roots: Digest,
+}
+
+impl Trust {
+    /// Trusts the certificates in `ca_file` (PEM), or those of the system without one.
+    ///
+    /// Reads files, so call it where that may take a moment. Certificates that are no trust anchors are passed over, as bundles
+    /// have such; an error names the file if none is left.
+    pub fn read(ca_file: Option<&Path>) -> Result<Self> {
+        let roots = match ca_file {
+            Some(path) => from_file(path).with_context(|| format!("ca_file {}", path.display()))?,
+            None => from_system()?,
+        };
+        let digest = digest(&roots);
+        Ok(Self { config: config(roots)?, roots: digest })
+    }
+
+    pub(super) fn config(&self) -> Arc<ClientConfig> {
+        self.config.clone()
+    }
+}
+
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.roots == other.roots
+    }
+}
+
+impl Eq for Trust {}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Trust").field("roots", &self.roots).finish_non_exhaustive()
+    }
+}
+
+/// A configuration for TLS 1.2 and 1.3 for one connection. See [`Trust::read`].
 pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>> {
-    let roots = match ca_file {
-        Some(path) => from_file(path).with_context(|| format!("ca_file {}", path.display()))?,
-        None => from_system()?,
-    };
+    Trust::read(ca_file).map(|trust| trust.config)
+}
+
+/// What tells these roots from others, in whatever order they were found.
+fn digest(roots: &RootCertStore) -> Digest {
+    let mut anchors: Vec<_> = roots
+        .roots
+        .iter()
+        .map(|root| (root.subject.as_ref(), root.subject_public_key_info.as_ref(), root.name_constraints.as_deref()))
+        .collect();
+    anchors.sort_unstable();
+    Digest::of(format!("{anchors:?}").as_bytes())
+}
+
+fn config(roots: RootCertStore) -> Result<Arc<ClientConfig>> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .context("TLS versions of the ring provider")?

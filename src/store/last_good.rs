@@ -2,15 +2,10 @@
 //!
 //! Written only when they differ from what is there: a session is reached several times an hour, and flash wears.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
-
-use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::Errno;
+use std::path::PathBuf;
 
 use super::atomic::{self, Unfinished};
-use super::{StateDir, StoreError};
+use super::{StateDir, StoreError, small};
 
 pub(super) const NAME: &str = "config.last-good.json";
 
@@ -24,24 +19,7 @@ pub fn path(dir: &StateDir) -> PathBuf {
 
 /// What is kept; `None` if nothing is. Follows no link, and takes nothing but a regular file of at most 1 MiB.
 pub fn read(dir: &StateDir) -> Result<Option<Vec<u8>>, StoreError> {
-    let path = path(dir);
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat(&**dir.folder(), NAME, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP) => return Err(odd(&path, "it is a link")),
-        Err(errno) => return Err(StoreError::new(&path, "opening it", errno.into())),
-    };
-    let failed = |error| StoreError::new(&path, "reading it", error);
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(odd(&path, "it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(odd(&path, "it is larger than 1 MiB"));
-    }
-    Ok(Some(bytes))
+    small::read(dir, NAME, LARGEST)
 }
 
 /// Keeps these bytes, atomically. False: they are kept already, and nothing was written.
@@ -56,8 +34,4 @@ pub fn write(dir: &StateDir, bytes: &[u8]) -> Result<bool, StoreError> {
         Ok(_) => Ok(true),
         Err(Unfinished { doing, error, .. }) => Err(StoreError::new(&path(dir), doing, error)),
     }
-}
-
-fn odd(path: &Path, why: &str) -> StoreError {
-    StoreError::new(path, "reading it", io::Error::new(io::ErrorKind::InvalidData, why))
 }

@@ -5,8 +5,9 @@
 //! * `lines`: how records are written and what may be believed of what is read. Pure.
 //! * `last_good`: the configuration that last led to a session, as bytes.
 //! * `farewell`: the mark of an orderly end.
+//! * `machine`: whose state this is, and the journal of another machine.
 //! * `reset`: forgets all of it.
-//! * `atomic`: a file appears whole or not at all.
+//! * `atomic`: a file appears whole or not at all. `small`: it is read whole or not at all.
 //!
 //! Plain blocking code: an SD card can stall for seconds, so the daemon calls it from a thread that may wait.
 
@@ -16,7 +17,9 @@ pub mod farewell;
 mod journal;
 pub mod last_good;
 mod lines;
+pub mod machine;
 mod reset;
+mod small;
 #[cfg(test)]
 mod tests;
 

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
-use super::{StateDir, StoreError, atomic, farewell, journal, last_good};
+use super::{StateDir, StoreError, atomic, farewell, journal, last_good, machine};
 
-/// Removes the journal, the last good configuration and the mark of an orderly end, with drafts that a crash left of them. Returns what was there.
+/// Removes the journal, the last good configuration, the mark of an orderly end and what is known of the machine, with drafts
+/// that a crash left of them; also a journal that was set aside. Returns what was there.
 ///
 /// The lock in `dir` proves that no daemon is using them.
 pub fn forget(dir: &StateDir) -> Result<Vec<PathBuf>, StoreError> {
-    let names = [journal::NAME, last_good::NAME, farewell::NAME].map(str::to_owned);
+    let names = [journal::NAME, last_good::NAME, farewell::NAME, machine::NAME, machine::ASIDE].map(str::to_owned);
     let drafts = names.each_ref().map(|name| atomic::draft_of(name));
     let folder = dir.folder();
     let mut removed = Vec::new();

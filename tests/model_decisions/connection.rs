@@ -37,7 +37,7 @@ fn the_sentence_says_what_is_the_matter_and_is_said_once() {
     assert_eq!(say(Input::Tick), [] as [&str; 0]);
     let refused = say(Input::Offline(Reason::Refused { code: 5 }));
     assert!(refused[0].starts_with("not connected: login refused") && refused[0].contains("hint:"), "{refused:?}");
-    assert_eq!(say(Input::Online { session_kept: false }), ["connected"]);
+    assert_eq!(say(Input::Online { session_kept: false, tls: None }), ["connected"]);
     let stopping = say(Input::Stop);
     assert!(stopping.is_empty() || stopping[0].contains("closing"), "{stopping:?}");
 }
@@ -86,7 +86,7 @@ fn without_a_configuration_nothing_connects_and_the_sentence_says_what_to_do() {
 
 fn key(found: Found) -> Input {
     let (path, folder) = ("/keys/device.key".to_owned(), "/keys".to_owned());
-    Input::Key(DeviceKey { is_credential: false, path, folder, found, others: Vec::new() })
+    Input::Key(DeviceKey { is_credential: false, path, folder, found, others: Vec::new(), unusable: Vec::new() })
 }
 
 fn usable() -> Input {

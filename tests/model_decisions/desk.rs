@@ -141,7 +141,7 @@ impl Desk {
     }
 
     pub(crate) fn online(&mut self) -> Vec<Effect> {
-        self.take([Input::Online { session_kept: false }])
+        self.take([Input::Online { session_kept: false, tls: None }])
     }
 
     pub(crate) fn cut(&mut self) -> Vec<Effect> {

@@ -218,7 +218,7 @@ fn an_unusable_journal_refuses_and_says_why_until_it_is_written_anew() {
     let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), Some(why.clone()), 1, &now);
     agent.handle(&now, [Input::Begin { left_clean: Some(false) }]);
     agent.stored();
-    for input in [Input::Online { session_kept: false }, Input::Tick] {
+    for input in [Input::Online { session_kept: false, tls: None }, Input::Tick] {
         agent.handle(&now, [input]);
         agent.stored();
         let mut desk = desk();

@@ -208,7 +208,7 @@ impl Life {
             }
             Deed::Online if self.ordered && !self.connected => {
                 self.connected = true;
-                vec![Input::Online { session_kept: false }]
+                vec![Input::Online { session_kept: false, tls: None }]
             }
             Deed::Offline if self.ordered => {
                 let reason = if self.closing { Reason::Planned } else { Reason::Closed };

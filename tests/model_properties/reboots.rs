@@ -249,7 +249,7 @@ impl Life {
                     }
                     Effect::Connect(_) if self.network => {
                         self.online_since = Some(self.time);
-                        inputs.push(Input::Online { session_kept: true });
+                        inputs.push(Input::Online { session_kept: true, tls: None });
                         if self.haunted {
                             self.deliveries += 1;
                             let again = request("rebootDevice", Some("ghost"), json!(null));

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use twinagent::model::wire::{Delivery, Login, MessageId, Packet, Qos, Secret, Subscription};
-use twinagent::mqtt::{Endpoint, Event, Limits, Link, Order, connect};
+use twinagent::mqtt::{Endpoint, Event, Limits, Link, Order, Resolver, connect};
 
 /// Longer than anything here takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -47,6 +47,7 @@ pub(crate) fn order(host: &str, port: u16) -> Order {
         },
         subscriptions: vec![Subscription { filter: "commands/#".to_owned(), qos: Qos::AtLeastOnce }],
         connect_timeout: Duration::from_secs(10),
+        resolver: Resolver::start(),
         limits: Limits::default(),
     }
 }
@@ -58,7 +59,7 @@ pub(crate) async fn online(change: impl FnOnce(&mut Order)) -> (Link, Broker) {
     let mut link = connect(order);
     let mut broker = Broker::accept(&listener).await;
     broker.welcome().await;
-    assert_eq!(next(&mut link).await, Event::Online { session_kept: false });
+    assert_eq!(next(&mut link).await, Event::Online { session_kept: false, tls: None });
     (link, broker)
 }
 

@@ -48,7 +48,7 @@ async fn without_subscriptions_the_connack_is_enough() {
     let mut broker = Broker::accept(&listener).await;
     broker.expect(CONNECT).await;
     broker.send(WELCOME_BACK).await;
-    assert_eq!(next(&mut link).await, Event::Online { session_kept: true });
+    assert_eq!(next(&mut link).await, Event::Online { session_kept: true, tls: None });
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn messages_of_a_kept_session_that_overtake_the_suback_come_after_online_i
     bytes.extend_from_slice(GRANTED);
     broker.send(&bytes).await;
     broker.expect(SUBSCRIBE).await;
-    assert_eq!(next(&mut link).await, Event::Online { session_kept: true });
+    assert_eq!(next(&mut link).await, Event::Online { session_kept: true, tls: None });
     for number in 1..=COUNT {
         let (delivery, packet) = received(&mut link).await;
         assert_eq!(packet.payload[..], number.to_be_bytes());

@@ -5,6 +5,7 @@ mod ends;
 mod flow;
 mod health;
 mod mosquitto;
+mod prepared;
 mod seeds;
 #[cfg(feature = "bridge")]
 mod tls;

@@ -58,7 +58,7 @@ impl Drop for Mosquitto {
 async fn online(order: Order) -> (Link, bool) {
     let mut link = connect(order);
     match next(&mut link).await {
-        Event::Online { session_kept } => (link, session_kept),
+        Event::Online { session_kept, .. } => (link, session_kept),
         other => panic!("{other:?}"),
     }
 }

@@ -11,8 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use twinagent::model::wire::{Qos, Reason};
-use twinagent::mqtt::{Ask, Event, Order, connect, tls};
+use twinagent::model::wire::{Handshake, Qos, Reason};
+use twinagent::mqtt::tls::Trust;
+use twinagent::mqtt::{Ask, Event, Order, connect};
 
 use crate::broker::{DISCONNECT, GRANTED, WELCOME, id, message, next, order, publish};
 
@@ -48,7 +49,7 @@ impl Authority {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), self.0.pem()).expect("written");
         let mut order = order(host, port);
-        order.endpoint.tls = Some(tls::client_config(Some(file.path())).expect("a configuration"));
+        order.endpoint.tls = Some(Trust::read(Some(file.path())).expect("a configuration"));
         order
     }
 }
@@ -91,7 +92,7 @@ async fn a_trusted_broker_by_name_and_by_address() {
         stream.write_all(WELCOME).await.expect("written");
         packet(&mut stream).await;
         stream.write_all(GRANTED).await.expect("written");
-        assert_eq!(next(&mut link).await, Event::Online { session_kept: false });
+        assert_eq!(next(&mut link).await, Event::Online { session_kept: false, tls: Some(Handshake::Full) });
 
         // More than TLS itself buffers: what it holds back must not be taken for written.
         let large = message(Qos::AtMostOnce, vec![7; 250_000]);
@@ -136,7 +137,7 @@ async fn a_broker_that_hangs_up_without_closing_tls() {
     stream.write_all(WELCOME).await.expect("written");
     packet(&mut stream).await;
     stream.write_all(GRANTED).await.expect("written");
-    assert_eq!(next(&mut link).await, Event::Online { session_kept: false });
+    assert_eq!(next(&mut link).await, Event::Online { session_kept: false, tls: Some(Handshake::Full) });
     drop(stream);
     assert_eq!(next(&mut link).await, Event::Ended(Reason::Closed));
 }

@@ -19,6 +19,7 @@ use twinagent::daemon::{self, Parts};
 use twinagent::dialect::token;
 use twinagent::handler::built_in;
 use twinagent::host::power::Places;
+use twinagent::model::fingerprint::Fingerprint;
 use twinagent::store::StateDir;
 
 use crate::count::Count;
@@ -68,6 +69,8 @@ pub(crate) struct Device {
     /// With which the bridge can be started again, at the same address.
     options: Options,
     folder: TempDir,
+    /// The one that the daemon will find itself on; not known, unless a story says so. A process asks the real one.
+    pub(crate) machine: Fingerprint,
     daemon: Option<Daemon>,
     /// Logins that were waited for.
     logins: u64,
@@ -140,7 +143,20 @@ impl Device {
         let answers = cloud.telemetry().await.expect("a tap");
         let states = cloud.state_changes().await.expect("a tap");
         let (heard, telemetry) = (HashMap::new(), Vec::new());
-        Self { bridge, cloud, name, options, folder, daemon: None, logins: 0, answers, states, heard, telemetry }
+        Self {
+            bridge,
+            cloud,
+            name,
+            options,
+            folder,
+            machine: Fingerprint::default(),
+            daemon: None,
+            logins: 0,
+            answers,
+            states,
+            heard,
+            telemetry,
+        }
     }
 
     /// A device whose daemon is connected.
@@ -187,7 +203,7 @@ impl Device {
         let folders = self.folders();
         let mut handlers = built_in();
         handlers.push(Arc::new(Count { file: Some(self.path("counted")) }));
-        let parts = Parts { folders, file: None, handlers };
+        let parts = Parts { folders, file: None, handlers, machine: self.machine };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(daemon::run(parts, async move {
             let _ = stopped.await;

@@ -536,7 +536,7 @@ impl World {
             }
             Effect::Connect(_) => {
                 self.connected = true;
-                self.inputs.push(Input::Online { session_kept: !self.fault.no_sessions });
+                self.inputs.push(Input::Online { session_kept: !self.fault.no_sessions, tls: None });
                 if !self.fault.no_sessions {
                     let again = self.outstanding.clone();
                     self.deliver(&again);

@@ -42,7 +42,8 @@ fn what_lies_in_its_place_is_not_followed_or_waited_for_but_replaced() {
     let link = || symlink(&secret, &place).expect("a link");
     let pipe = || assert!(Command::new("mkfifo").arg(&place).status().expect("mkfifo").success());
     let large = || File::create(&place).and_then(|file| file.set_len(100 << 20)).expect("a sparse file");
-    let cases: [(&dyn Fn(), &str); 3] = [(&link, "a link"), (&pipe, "no regular file"), (&large, "larger than 1 MiB")];
+    let cases: [(&dyn Fn(), &str); 3] =
+        [(&link, "a link"), (&pipe, "no regular file"), (&large, "larger than 1024 KiB")];
     for (make, expected) in cases {
         make();
         let error = read(&dir).expect_err(expected).to_string();

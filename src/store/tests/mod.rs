@@ -1,4 +1,4 @@
-//! Stories about the store: `lines` on bytes alone, `files`, `last_good` and `farewell` on real files, `faults` on disks that fail,
+//! Stories about the store: `lines` on bytes alone, `files`, `last_good`, `farewell` and `machine` on real files, `faults` on disks that fail,
 //! `power` on a disk that loses its power; `script` is what the last two run.
 
 mod farewell;
@@ -6,6 +6,7 @@ mod faults;
 mod files;
 mod last_good;
 mod lines;
+mod machine;
 mod power;
 mod script;
 

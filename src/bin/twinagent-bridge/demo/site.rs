@@ -18,6 +18,7 @@ use twinagent::config::{Folders, load};
 use twinagent::daemon::{self, Parts};
 use twinagent::dialect::token;
 use twinagent::handler::built_in;
+use twinagent::model::fingerprint::Fingerprint;
 
 use super::client::Rest;
 
@@ -122,7 +123,8 @@ impl Site {
             let told: Vec<_> = faults.faults.iter().map(ToString::to_string).collect();
             anyhow!("the agent's configuration is wrong: {}", told.join("; "))
         })?;
-        let parts = Parts { folders: self.folders.clone(), file: None, handlers: built_in() };
+        let parts =
+            Parts { folders: self.folders.clone(), file: None, handlers: built_in(), machine: Fingerprint::default() };
         let (stop, stopped) = oneshot::channel();
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();

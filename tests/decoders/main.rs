@@ -87,19 +87,32 @@ fn replay(name: &str) {
     let missing: Vec<_> = verdicts.iter().filter(|verdict| !seen.contains(**verdict)).collect();
     assert!(missing.is_empty(), "fuzz/corpus/{name} has no seed for {missing:?}");
 
-    let begun = Instant::now();
     let small = seeds.into_iter().map(|(_, bytes)| bytes).filter(|bytes| bytes.len() <= LARGEST).collect();
-    for (round, input) in Mutations::new(name, small, LARGEST).enumerate() {
-        if round >= AT_LEAST && begun.elapsed() > LASTS {
-            break;
-        }
-        // What is wrong was printed by the panic itself.
-        if catch_unwind(AssertUnwindSafe(|| read(&input))).is_err() {
-            let left = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{round}"));
-            fs::write(&left, &input).expect("a file");
-            panic!("a promise is broken by {}; mended, it belongs into fuzz/corpus/{name}", left.display());
-        }
+    if let Some((round, input)) = first_breach(*read, Mutations::new(name, small, LARGEST)) {
+        let left = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{round}"));
+        fs::write(&left, &input).expect("a file");
+        panic!("a promise is broken by {}; mended, it belongs into fuzz/corpus/{name}", left.display());
     }
+}
+
+/// The first input that makes a decoder panic; what is wrong with it is printed by the panic itself.
+fn first_breach(read: fn(&[u8]) -> String, inputs: Mutations) -> Option<(usize, Vec<u8>)> {
+    let begun = Instant::now();
+    let in_time = |(round, _): &(usize, Vec<u8>)| *round < AT_LEAST || begun.elapsed() < LASTS;
+    inputs.enumerate().take_while(in_time).find(|(_, input)| catch_unwind(AssertUnwindSafe(|| read(input))).is_err())
+}
+
+/// A decoder with a fault that no seed shows.
+#[test]
+fn a_broken_promise_is_found() {
+    let fragile = |bytes: &[u8]| {
+        assert!(bytes.len() < 12 || !bytes.contains(&b'\\'), "as it was planted");
+        String::new()
+    };
+    let inputs = || Mutations::new("planted", vec![b"a seed".to_vec(), b"another seed".to_vec()], LARGEST);
+    let (_, input) = first_breach(fragile, inputs()).expect("it is found");
+    assert!(input.len() >= 12 && input.contains(&b'\\'));
+    assert_eq!(inputs().take(50).collect::<Vec<_>>(), inputs().take(50).collect::<Vec<_>>(), "the same every time");
 }
 
 fn each_has_all(tests: &[&str]) {

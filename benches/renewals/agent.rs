@@ -95,7 +95,7 @@ impl Drop for Agent {
 
 /// When the session of the agent with this runtime folder was last renewed, and for how long there was none. Blocks.
 pub(crate) fn last_renewal(runtime: &Path) -> Option<(String, Duration)> {
-    let status = Client::connect(runtime).ok()?.call("Status", &json!({}), Wait::Short).ok()?;
+    let status = Client::connect(runtime).ok()?.call("GetStatus", &json!({}), Wait::Short).ok()?;
     let renewal = status.get("session")?.get("lastRenewal")?;
     let gap = Duration::try_from_secs_f64(renewal["gapSeconds"].as_f64()?).ok()?;
     Some((renewal["time"].as_str()?.to_owned(), gap))

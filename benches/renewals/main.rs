@@ -32,7 +32,7 @@ use agent::Agent;
 use figures::Times;
 
 /// Devices of each kind. Together they renew often enough for a thousand renewals in a few minutes.
-const DEVICES: usize = 30;
+const DEVICES: usize = 60;
 const RENEWALS: u64 = 1_000;
 /// For all of them; then what there is is told.
 const WITHIN: Duration = Duration::from_secs(5 * 60);
@@ -41,7 +41,7 @@ const SETTLE: Duration = Duration::from_secs(20);
 /// For all devices to be there.
 const BEGIN: Duration = Duration::from_secs(60);
 /// How often the agents are asked what they say of their renewals; more often than they renew.
-const ASK_EVERY: Duration = Duration::from_secs(2);
+const ASK_EVERY: Duration = Duration::from_secs(5);
 /// Ids of commands that the usual clients ran and nobody has counted yet.
 const RAN: usize = 1_024;
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use twinagent::bridge::{Canonical, Cloud, DeviceName, Telemetry};
 
 /// Between two commands to one device.
-const EVERY: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_secs(1);
 /// Before a command is sent again.
 const AGAIN: Duration = Duration::from_millis(20);
 

@@ -15,9 +15,9 @@ pub(crate) const PROJECT: &str = "my-project";
 pub(crate) const REGION: &str = "us-central1";
 pub(crate) const REGISTRY: &str = "my-registry";
 
-/// Of each token. Short, so that a thousand renewals are not the work of a month; long enough for the whole seconds in
-/// which a token tells its end.
-pub(crate) const LIFETIME: Duration = Duration::from_secs(10);
+/// Of each token. Short, so that a thousand renewals are not the work of a month. Long enough that what is left of it at a
+/// renewal is more than the second that a token may lose, since it tells its end in whole ones.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(20);
 
 /// The cloud and the relay, on a thread and a runtime of their own, so that what measures does not delay them.
 pub(crate) struct Site {

@@ -15,7 +15,7 @@ use crate::site::LIFETIME;
 /// The cloud is asked so often whether a command could be sent; no gap is known better than that.
 const EVERY: Duration = Duration::from_millis(5);
 /// Nobody renews before this share of a life, so nobody looks.
-const AT_REST: Duration = Duration::from_millis(5 * LIFETIME.as_secs() * 100);
+const AT_REST: Duration = Duration::from_millis(7 * LIFETIME.as_secs() * 100);
 /// How often the cloud is asked for complaints. It keeps the last one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

@@ -14,7 +14,7 @@ pub const VERDICTS: &[&str] = &["done", "202", "400", "404", "409", "410", "413"
 const TOPIC: &str = "/devices/gw-1/commands";
 
 pub fn read(bytes: &[u8]) -> String {
-    let mut online = Online::new();
+    let mut online = Online::begin();
     let first = live(&mut online, bytes);
     let again = live(&mut online, bytes);
     online.is_on_disk();

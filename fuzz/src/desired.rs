@@ -14,7 +14,7 @@ pub const VERDICTS: &[&str] = &["object", "other"];
 const TOPIC: &str = "/devices/gw-1/config";
 
 pub fn read(bytes: &[u8]) -> String {
-    let mut online = Online::new();
+    let mut online = Online::begin();
     let first = noted(&online.hear(TOPIC, bytes));
     let [(digest, status)] = first[..] else { panic!("a new document is noted once") };
     assert_eq!(digest, Digest::of(bytes));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use twinagent::dialect::Dialect as _;
 use twinagent::dialect::iotcore::IotCore;
 use twinagent::model::agent::{Agent, Effect, Input};
-use twinagent::model::cloud::{Inbound, Outbound, Road};
+use twinagent::model::cloud::{Outbound, Road};
 use twinagent::model::durable::Durable;
 use twinagent::model::now::Now;
 use twinagent::model::reboot::Mode;
@@ -36,7 +36,7 @@ pub struct Online {
 }
 
 impl Online {
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         let settings = given::settings(Road::Own, Mode::Simulated(Duration::from_secs(1)));
         let agent = Agent::new(settings, Durable::default(), None, 1, &now());
         let mut online = Self { agent, dialect: iotcore::dialect(), records: Vec::new(), deliveries: 0 };
@@ -49,10 +49,6 @@ impl Online {
     pub fn hear(&mut self, topic: &str, payload: &[u8]) -> Vec<Effect> {
         let heard = self.dialect.decode(&iotcore::packet(topic, payload));
         iotcore::judge(&heard);
-        self.hear_decoded(heard)
-    }
-
-    fn hear_decoded(&mut self, heard: Inbound) -> Vec<Effect> {
         self.deliveries += 1;
         let delivery = Delivery(self.deliveries);
         let effects = self.take(Input::Cloud(heard, delivery));

@@ -200,7 +200,7 @@ fn read_file(path: &Path) -> Result<(String, Option<End>), Unread> {
     parse(&text).map_err(Unread::Failed)
 }
 
-/// Reads the text of a file: the reason, as long as it may be, and the end.
+/// Reads the text of a file: the reason, not yet cut to its longest, and the end.
 ///
 /// # Errors
 ///

@@ -35,9 +35,9 @@ use figures::Times;
 const DEVICES: usize = 60;
 const RENEWALS: u64 = 1_000;
 /// For all of them; then what there is is told.
-const WITHIN: Duration = Duration::from_secs(5 * 60);
+const WITHIN: Duration = Duration::from_secs(310);
 /// For the answers that are still under way when no more is sent.
-const SETTLE: Duration = Duration::from_secs(20);
+const SETTLE: Duration = Duration::from_secs(15);
 /// For all devices to be there.
 const BEGIN: Duration = Duration::from_secs(60);
 /// How often the agents are asked what they say of their renewals; more often than they renew.
@@ -108,7 +108,7 @@ async fn bench(wanted: u64) {
             sender.abort();
         }
         let settled = async {
-            while ours.books.borrow().lost() > 0 || !usual.is_acknowledged() {
+            while [&ours, &usual].iter().any(|kind| kind.books.borrow().lost() > 0) {
                 sleep(Duration::from_millis(100)).await;
             }
         };
@@ -183,11 +183,6 @@ impl Kind {
             logins += cloud.logins(device).await.expect("a device");
         }
         logins
-    }
-
-    fn is_acknowledged(&self) -> bool {
-        let books = self.books.borrow();
-        books.acknowledged == books.begun.len()
     }
 
     fn print_counts(&self, renewals: u64, ran: &HashMap<String, usize>) {

@@ -21,7 +21,6 @@ const AGAIN: Duration = Duration::from_millis(20);
 pub(crate) struct Books {
     /// The moment of the first try, by id.
     pub(crate) begun: HashMap<String, Instant>,
-    pub(crate) acknowledged: usize,
     /// From the first try to the first answer.
     pub(crate) answered: HashMap<String, Duration>,
     /// Commands that the cloud did not take at once, since the device was away for a moment.
@@ -55,7 +54,6 @@ async fn one(cloud: Cloud, device: DeviceName, books: Shared, id: String) {
         sleep(AGAIN).await;
     }
     let mut books = books.borrow_mut();
-    books.acknowledged += 1;
     books.refused += usize::from(refused);
     books.cut += usize::from(cut);
 }

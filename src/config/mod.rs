@@ -94,7 +94,7 @@ pub enum Answers {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
-    /// Of a login token, 1 minute to 24 hours.
+    /// Of a login token, 5 seconds to 24 hours.
     pub lifetime: Duration,
 }
 

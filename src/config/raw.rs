@@ -22,8 +22,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// IoT Hub ends a session after at most 1767 s of silence and one and a half keep-alives, which is 1177 s
 /// (learn.microsoft.com, "Communicate with an IoT hub using MQTT"); Cloud IoT Core after 20 minutes.
 const KEEP_ALIVE: RangeInclusive<Duration> = SECOND..=Duration::from_secs(1177);
-/// Cloud IoT Core takes no token for longer than 24 hours (its page on JWTs).
-const LIFETIME: RangeInclusive<Duration> = MINUTE..=DAY;
+/// Cloud IoT Core takes no token for longer than 24 hours (its page on JWTs). Below a minute is for tests.
+const LIFETIME: RangeInclusive<Duration> = Duration::from_secs(5)..=DAY;
 /// Each of them is looked at whenever a reboot waits; a week has room for no more that make sense.
 const MOST_WINDOWS: usize = 32;
 

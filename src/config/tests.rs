@@ -196,7 +196,7 @@ fn all_faults_are_told_at_once_each_with_its_place() {
             "etc/twinagent.toml:4: cloud.iotcore.host: \"mqtts://h:8883\" is a URL: the host alone is expected, and its port under `port`",
             "etc/twinagent.toml:5: cloud.iotcore.port: is not a port: 1 to 65535 is expected",
             "etc/twinagent.toml:6: cloud.iotcore.tls: true or false is expected, not the text \"no\"",
-            "$TWINAGENT__AUTH__LIFETIME: auth.lifetime: 1d 1h is out of bounds: 1m to 1d is expected",
+            "$TWINAGENT__AUTH__LIFETIME: auth.lifetime: 1d 1h is out of bounds: 5s to 1d is expected",
             "etc/twinagent.toml:8: session.keep_alive: 60 has no unit: \"60s\" or \"60m\" is expected",
             "etc/twinagent.toml:10: session.connect_timeout: 1h is out of bounds: 1s to 10m is expected",
             "etc/conf.d/10.toml:3: reboot.mode: \"simulated\" is none of \"auto\", \"logind\", \"helper\", \"simulate\"",

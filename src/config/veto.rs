@@ -200,7 +200,12 @@ fn read_file(path: &Path) -> Result<(String, Option<End>), Unread> {
     parse(&text).map_err(Unread::Failed)
 }
 
-fn parse(text: &str) -> Result<(String, Option<End>), String> {
+/// Reads the text of a file: the reason, not yet cut to its longest, and the end.
+///
+/// # Errors
+///
+/// If it cannot be understood, in words for people. Such a veto holds all the same.
+pub fn parse(text: &str) -> Result<(String, Option<End>), String> {
     // The message of a fault only: its picture of the line is for terminals.
     let raw: Raw = toml::from_str(text).map_err(|error| error.message().to_owned())?;
     let wall = raw.expires.map(|time| time.parse().map(End::Wall).map_err(|_| "`expires` is not a time in RFC 3339"));

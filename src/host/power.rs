@@ -17,7 +17,8 @@ use rustix::io::Errno;
 
 pub use perform::{Performer, Tools, perform, user_id};
 
-use self::note::{Answer, Folder, Request, read};
+pub use self::note::{Answer, Request};
+use self::note::{Folder, read};
 use crate::model::command::CommandId;
 use crate::model::now::BootId;
 use crate::model::reboot::plan::Plan;

@@ -8,6 +8,7 @@
 //!   `distrust` why not. `preparation` does it ahead of time.
 //! * `screen` knows a web page in the broker's place; `plain` makes the words of strangers fit for a log; `stage`: what is being
 //!   waited for.
+//! * `incoming`: bytes of a broker, read without one.
 //!
 //! Nothing here retries, keeps a message beyond its connection, or knows a topic.
 
@@ -20,6 +21,7 @@ mod connection;
 mod dial;
 mod distrust;
 mod flight;
+pub mod incoming;
 mod link;
 mod login;
 mod packets;

@@ -4,7 +4,7 @@
 //! Knows bytes and names; what follows from the mark, the model decides.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
@@ -32,12 +32,14 @@ pub fn read(dir: &StateDir) -> Result<Option<BootId>, StoreError> {
         Err(Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(failed("opening it")(errno.into())),
     };
-    let mut text = String::new();
-    match file.take(LARGEST).read_to_string(&mut text) {
-        Ok(_) => Ok(text.parse().ok()),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
-        Err(error) => Err(failed("reading it")(error)),
-    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes).map_err(failed("reading it"))?;
+    Ok(parse(&bytes))
+}
+
+/// The boot that a mark with these bytes names, if it names one.
+pub fn parse(bytes: &[u8]) -> Option<BootId> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
 /// Leaves the mark; it is on disk when this returns.

@@ -1,7 +1,6 @@
 //! The protocol on any bytes, in any pieces.
 
 use proptest::prelude::*;
-use twinagent::local::interface::{self, Wish};
 use twinagent::local::protocol::{Call, Frames, TooLong};
 
 /// All frames of these bytes, when they arrive in pieces of this size.
@@ -64,29 +63,4 @@ fn only_a_call_is_a_call() {
         let error = Call::parse(frame.as_bytes()).expect_err("no call").to_string();
         assert!(error.starts_with("not a method call: ") && error.contains(why), "{frame:.60}: {error}");
     }
-}
-
-/// `fuzz/corpus/local` holds seeds for the fuzzer: a frame each, named after what it must be taken for.
-#[test]
-fn the_seeds_of_the_fuzzer_are_taken_for_what_they_are_named_after() {
-    let seeds = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/local")).expect("the seeds");
-    let mut count = 0;
-    for seed in seeds {
-        let path = seed.expect("an entry").path();
-        let mut frames = Frames::default();
-        frames.push(&std::fs::read(&path).expect("a seed"));
-        let verdict = match frames.take(8 * 1024).expect("short enough").map(|frame| Call::parse(&frame)) {
-            None => "incomplete".to_owned(),
-            Some(Err(_)) => "nocall".to_owned(),
-            Some(Ok(call)) => match interface::read(call) {
-                Ok(Wish::Ask(_)) => "ask".to_owned(),
-                Ok(Wish::Introspection(_)) => "introspection".to_owned(),
-                Err(complaint) => complaint.name().rsplit('.').next().unwrap_or_default().to_owned(),
-            },
-        };
-        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
-        assert_eq!(name.split('-').next(), Some(verdict.as_str()), "{name}");
-        count += 1;
-    }
-    assert!(count >= 40, "{count} seeds");
 }

@@ -13,5 +13,6 @@ mod prepared;
 mod proxy;
 #[cfg(feature = "bridge")]
 mod resumed;
+mod seeds;
 #[cfg(feature = "bridge")]
 mod tls;

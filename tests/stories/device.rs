@@ -2,7 +2,7 @@
 //!
 //! The daemon runs in the test's own runtime; killing it is for the tests that start it as a process.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -112,7 +112,6 @@ impl Device {
             mqtts: listen().filter(|_| setup.tls),
             http: setup.rest.then(|| "127.0.0.1:0".to_owned()),
             sessions: setup.sessions,
-            names: vec![crate::proxy::BEHIND.to_owned()],
             skew: setup.skew,
             names: vec![setup.host.to_owned()],
             ..Options::new(folder.path().join("cloud"))

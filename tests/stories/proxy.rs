@@ -12,7 +12,7 @@ use crate::log::Log;
 use crate::program::status;
 
 /// A name that only the proxy knows. The certificate of the stand-in cloud has it.
-pub(crate) const BEHIND: &str = "mqtt.invalid";
+const BEHIND: &str = "mqtt.invalid";
 
 /// A proxy that asks for a password and knows one host, and that tells what it was asked.
 async fn serve(listener: TcpListener, asked: mpsc::Sender<String>, mut cut: mpsc::Receiver<()>) {
@@ -59,7 +59,7 @@ async fn the_way_leads_through_a_proxy_that_wants_a_password_and_tls_is_resumed_
     let proxy = tokio::spawn(serve(listener, ask, cuts));
 
     let config = "[session]\nbackoff_max = \"1s\"\n";
-    let mut device = Device::new(Setup { tls: true, config, ..Setup::default() }).await;
+    let mut device = Device::new(Setup { tls: true, host: BEHIND, config, ..Setup::default() }).await;
     let password = device.path("etc/keys/proxy-password");
     let write = |text: &str| {
         use std::os::unix::fs::OpenOptionsExt as _;

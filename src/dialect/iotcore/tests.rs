@@ -191,31 +191,6 @@ fn any_config_is_the_desired_state_also_an_empty_one() {
     }
 }
 
-/// `fuzz/corpus/iotcore` holds seeds for the fuzzer: a topic, then a payload; each named after what it must be read as.
-#[test]
-fn the_seeds_of_the_fuzzer_are_read_as_they_are_named() {
-    let seeds = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/iotcore")).expect("the seeds");
-    let mut judged = 0;
-    for seed in seeds {
-        let path = seed.expect("a seed").path();
-        let bytes = std::fs::read(&path).expect("a seed");
-        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
-        // What the fuzzer finds is named by its hash and need only be read.
-        let Some((verdict, _)) = name.split_once('-') else { continue };
-        let end = bytes.iter().position(|byte| *byte == b'\n').expect("a topic and a payload");
-        let topic = std::str::from_utf8(&bytes[..end]).expect("a topic");
-        let read = match heard(topic, bytes[end + 1..].to_vec()) {
-            Inbound::Command(_) => "command",
-            Inbound::Malformed { .. } => "refused",
-            Inbound::Desired { .. } => "desired",
-            Inbound::Dropped { .. } => "dropped",
-        };
-        assert_eq!(read, verdict, "{name}");
-        judged += 1;
-    }
-    assert!(judged >= 17, "only {judged} seeds");
-}
-
 fn answer(payload: Value) -> Outbound {
     Outbound::Answer(Answer {
         id: CommandId::parse("42").expect("an id"),

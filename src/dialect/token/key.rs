@@ -6,7 +6,7 @@
 use std::fmt;
 
 use jsonwebtoken::{Algorithm, EncodingKey};
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RsaKeyPair};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 
 use super::der::{self, Elements};
 use super::pem;
@@ -162,6 +162,10 @@ impl Key {
             return Err(KeyError::TooSmall { bits: bytes * 8 });
         }
         let pair = RsaKeyPair::from_der(pkcs1).map_err(|error| KeyError::Refused(error.to_string()))?;
+        // Not all of its parts are compared when it is read. Better to hear of it here than at each login.
+        let mut signature = vec![0; pair.public().modulus_len()];
+        pair.sign(&RSA_PKCS1_SHA256, &randomness(), b"", &mut signature)
+            .map_err(|_| KeyError::Refused("its parts do not fit each other".to_owned()))?;
         Ok(Self {
             signing: EncodingKey::from_rsa_der(pkcs1),
             algorithm: Algorithm::RS256,

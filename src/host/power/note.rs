@@ -11,9 +11,11 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::command::CommandId;
+use crate::model::json;
 use crate::model::now::{BootId, BootInstant};
 use crate::model::reboot::plan::Plan;
 
@@ -26,23 +28,23 @@ pub(super) const LONGEST: usize = 1_024;
 /// What the agent asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct Request {
-    pub(super) command: CommandId,
-    pub(super) reason: Option<String>,
+pub struct Request {
+    pub command: CommandId,
+    pub reason: Option<String>,
     /// The boot that is to be ended.
-    pub(super) boot: BootId,
+    pub boot: BootId,
     /// Milliseconds of `CLOCK_BOOTTIME` from which on the request is too old.
-    pub(super) until_millis: u64,
+    pub until_millis: u64,
 }
 
 /// What has become of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct Answer {
-    pub(super) command: CommandId,
-    pub(super) boot: BootId,
+pub struct Answer {
+    pub command: CommandId,
+    pub boot: BootId,
     /// Why the machine was not asked to reboot. Missing: it was.
-    pub(super) refused: Option<String>,
+    pub refused: Option<String>,
 }
 
 impl From<&Plan> for Request {
@@ -53,8 +55,9 @@ impl From<&Plan> for Request {
 }
 
 impl Request {
-    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
-        let request: Self = serde_json::from_str(text).context("this is no request for a reboot")?;
+    /// Strict: what it does not know, or a text of more than 1 KiB, makes it none.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let request: Self = object(text).context("this is no request for a reboot")?;
         ensure!(request.reason.as_ref().is_none_or(|reason| reason.len() <= LONGEST), "the reason is too long");
         Ok(request)
     }
@@ -65,11 +68,19 @@ impl Request {
 }
 
 impl Answer {
-    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
-        let answer: Self = serde_json::from_str(text).context("this is no answer to a request for a reboot")?;
+    /// As strict as [`Request::parse`].
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let answer: Self = object(text).context("this is no answer to a request for a reboot")?;
         ensure!(answer.refused.as_ref().is_none_or(|why| why.len() <= LONGEST), "the reason is too long");
         Ok(answer)
     }
+}
+
+/// One JSON object. Serde alone would take a list of its members' values, too.
+fn object<Note: DeserializeOwned>(text: &str) -> anyhow::Result<Note> {
+    let note = json::strict(text.as_bytes())?;
+    ensure!(note.is_object(), "an object is expected");
+    Ok(serde_json::from_value(note)?)
 }
 
 /// An open folder of notes.

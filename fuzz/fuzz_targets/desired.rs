@@ -1,0 +1,8 @@
+//! See `decoders::desired`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    decoders::desired::read(bytes);
+});

@@ -15,13 +15,13 @@ cross_toolchain() {
     # The newest compiler whose standard library is there for the target; else the newest of all, and std from source.
     found=
     for version in $(versions rustc-web); do
-        if versions "libstd-rust-web-dev:$arch" | grep -qxF "$version"; then
+        if versions "libstd-rust-web-dev:$arch" | grep -xF "$version" >/dev/null; then
             found=$version
             break
         fi
     done
     if [ -z "$found" ] || dpkg --compare-versions "$found" lt "$oldest"; then
-        found=$(versions rustc-web | head -n 1)
+        found=$(versions rustc-web | sed -n 1p)
         build_std=(-Z build-std=std)
     fi
     dpkg --compare-versions "$found" ge "$oldest" || die "Debian's rustc-web ${found:-is missing and} is older than $oldest"

@@ -94,7 +94,7 @@ impl Clock {
 
     /// Looks after what a doubtful clock needs, and lets it go once there is no doubt.
     fn follow(&mut self, now: &Now) {
-        if now.clock == Trust::Trusted {
+        if now.clock.is_believed() {
             self.doubtful_since = None;
             self.flag = None;
             return;

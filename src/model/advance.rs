@@ -106,7 +106,7 @@ impl Agent {
         for number in waiting {
             let Some(entry) = self.durable.ledger.get(number) else { continue };
             let key = entry.key.clone();
-            let ended = match self.expiry(entry.expires, now) {
+            let ended = match Expiry::of(entry.expires, now) {
                 Expiry::InTime => None,
                 Expiry::Over => Some(Outcome::failed(Status::EXPIRED, "expired while it waited to be run")),
                 Expiry::Unknown if now.boot < self.clock_given_up(entry, now) => continue,

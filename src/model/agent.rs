@@ -202,7 +202,7 @@ impl Agent {
     /// When the first of the waiting commands expires: its sender need not wait for what runs before it.
     fn next_expiry(&self, now: &Now) -> Option<BootInstant> {
         let waiting = self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting() && !is_reboot(&entry.method));
-        let due = |entry: &Entry| match self.expiry(entry.expires, now) {
+        let due = |entry: &Entry| match Expiry::of(entry.expires, now) {
             Expiry::Unknown => Some(self.clock_given_up(entry, now)),
             // At that very moment it could still start.
             Expiry::InTime | Expiry::Over => {

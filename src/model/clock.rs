@@ -20,7 +20,7 @@ const AHEAD: Duration = Duration::from_secs(60);
 
 /// What a device with a doubtful clock is told to do.
 const DOUBTFUL: &str = "the clock of this machine is not known to be right; hint: `timedatectl` shows whether something \
-                        sets it; where nothing does and it is right all the same, set `clock_wait = \"0s\"` under [session]";
+                        sets it; where nothing does, set it right and say `clock_wait = \"0s\"` under [session]";
 
 /// Why a command that may expire was not run.
 pub(super) const NOT_SET: &str =
@@ -34,15 +34,17 @@ pub struct ClockWatch {
     /// So long a login waits for a clock to be believed; zero: it is used as it is.
     pub(super) wait: Duration,
     /// It was to be believed in the last turn; unknown before the first.
-    trusted: Option<bool>,
+    believed: Option<bool>,
     /// A login waits for it.
     awaited: bool,
+    /// Nobody says that it is right, nor that it is wrong.
+    unchecked: bool,
     /// The time was last noted then.
     noted: BootInstant,
     /// How long the agent had run before, in seconds.
     ran_before: u64,
     /// It has been to be believed in this run of the daemon.
-    was_trusted: bool,
+    was_believed: bool,
 }
 
 /// Whether a command may still start.
@@ -54,17 +56,29 @@ pub(super) enum Expiry {
     Unknown,
 }
 
+impl Expiry {
+    /// Whether a command that expires then may start now.
+    pub(super) fn of(expires: Option<Timestamp>, now: &Now) -> Self {
+        match expires {
+            Some(_) if !now.clock.is_believed() => Self::Unknown,
+            Some(expires) if now.wall > expires => Self::Over,
+            Some(_) | None => Self::InTime,
+        }
+    }
+}
+
 impl ClockWatch {
     /// `ran`: how long the agent has run before this, in seconds.
     pub fn new(wait: Duration, ran: u64, now: &Now) -> Self {
         Self {
             began: now.boot,
             wait,
-            trusted: None,
+            believed: None,
             awaited: false,
+            unchecked: false,
             noted: now.boot,
             ran_before: ran,
-            was_trusted: false,
+            was_believed: false,
         }
     }
 
@@ -84,14 +98,18 @@ impl Agent {
 
     /// Takes note of what is to be thought of the clock.
     pub(super) fn note_clock(&mut self, now: &Now) {
-        let trusted = now.clock == Clock::Trusted;
-        if trusted && self.clock.trusted == Some(false) {
+        let believed = now.clock.is_believed();
+        if believed && self.clock.believed == Some(false) {
             // What was refused may have been refused for the time that it named.
             self.connection.hurry(now.boot);
         }
-        self.clock.trusted = Some(trusted);
+        self.clock.believed = Some(believed);
         self.clock.awaited = self.is_clock_awaited(now);
-        self.note(Code::Clock, (!trusted).then_some(DOUBTFUL), now);
+        let unchecked = now.clock == Clock::Unchecked;
+        if std::mem::replace(&mut self.clock.unchecked, unchecked) != unchecked {
+            self.outbox.changed();
+        }
+        self.note(Code::Clock, (!believed).then_some(DOUBTFUL), now);
     }
 
     /// Whether a login is to wait for the clock. A session that stands is left alone.
@@ -99,19 +117,14 @@ impl Agent {
         now.clock == Clock::Doubtful && now.boot < self.clock.wait_ends()
     }
 
+    /// Whether what the clock shows is used though nobody says that it is right.
+    pub(super) fn is_clock_unchecked(&self) -> bool {
+        self.clock.unchecked
+    }
+
     /// Whether no connection is tried for the clock's sake, as far as the last turn knows.
     pub(super) fn waits_for_clock(&self) -> bool {
         self.clock.awaited && self.connection.is_at_rest()
-    }
-
-    /// Whether a command that expires then may start. Where the clock is to be used as it is, that counts for this too.
-    pub(super) fn expiry(&self, expires: Option<Timestamp>, now: &Now) -> Expiry {
-        let is_known = now.clock == Clock::Trusted || self.clock.wait.is_zero();
-        match expires {
-            Some(_) if !is_known => Expiry::Unknown,
-            Some(expires) if now.wall > expires => Expiry::Over,
-            Some(_) | None => Expiry::InTime,
-        }
     }
 
     /// Until when a command that waits for the clock goes on waiting.
@@ -144,12 +157,12 @@ impl Agent {
 
     /// Notes, now and then, for how long the agent has run, and what time it is if that can be believed.
     pub(super) fn note_time(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        let trusted = now.clock == Clock::Trusted;
-        let is_first = trusted && !self.clock.was_trusted;
-        self.clock.was_trusted |= trusted;
+        let believed = now.clock.is_believed();
+        let is_first = believed && !self.clock.was_believed;
+        self.clock.was_believed |= believed;
         let is_off = match self.durable.rest.seen {
             Some(seen) => {
-                let is_ahead = trusted && seen > now.wall.saturating_add(AHEAD);
+                let is_ahead = believed && seen > now.wall.saturating_add(AHEAD);
                 is_ahead || (is_first && seen.apart(now.wall) >= SEEN_EVERY)
             }
             None => is_first,
@@ -162,7 +175,7 @@ impl Agent {
     /// Notes it now.
     pub(super) fn see(&mut self, now: &Now, out: &mut Vec<Effect>) {
         self.clock.noted = now.boot;
-        let at = (now.clock == Clock::Trusted).then_some(now.wall);
+        let at = now.clock.is_believed().then_some(now.wall);
         self.record(Record::Seen { ran: self.clock.ran(now), at }, out);
     }
 

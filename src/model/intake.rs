@@ -130,7 +130,7 @@ impl Agent {
                 json!({ "error": why, "methods": self.methods.keys().collect::<Vec<_>>() }),
             ));
         };
-        match self.expiry(request.expires, now) {
+        match Expiry::of(request.expires, now) {
             Expiry::Over => return Err(Outcome::failed(Status::EXPIRED, "expired before it arrived")),
             // What is recorded waits for the clock.
             Expiry::Unknown if spec.harmless => return Err(Outcome::failed(Status::CANNOT_NOW, NOT_SET)),
@@ -181,7 +181,7 @@ impl Agent {
         out: &mut Vec<Effect>,
     ) {
         let is_reboot = is_reboot(&request.method);
-        let is_timely = self.expiry(request.expires, now) == Expiry::InTime;
+        let is_timely = Expiry::of(request.expires, now) == Expiry::InTime;
         let started = !is_reboot && is_timely && self.runs.has_room_for(spec) && self.waiting(&request.method) == 0;
         let Request { identity, method, payload, reply_to, expires, .. } = request;
         let record = Record::Accepted {

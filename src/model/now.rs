@@ -32,8 +32,18 @@ impl Now {
 /// Whether the wall clock may be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
+    /// Somebody who keeps it says that it is right.
     Trusted,
+    /// Nobody says so, and it is used all the same: nothing speaks against it.
+    Unchecked,
     Doubtful,
+}
+
+impl Clock {
+    /// Whether what it shows is taken for the time.
+    pub fn is_believed(self) -> bool {
+        self != Self::Doubtful
+    }
 }
 
 /// A moment on the boot clock: the time since the kernel started, suspend included (`CLOCK_BOOTTIME`).

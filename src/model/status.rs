@@ -48,6 +48,7 @@ impl Agent {
             methods: self.methods.keys().collect(),
             reboot: self.reboot_document(),
             reboot_mode: self.reboot_mode(),
+            clock_unchecked: self.is_clock_unchecked(),
             shutting_down: self.is_going_down(),
             problems: &self.problems,
             last_disconnect: self.last_disconnect.as_ref(),

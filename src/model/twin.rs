@@ -54,6 +54,8 @@ pub struct Picture<'a> {
     /// The last reboot, or the one that waits.
     pub reboot: Option<Value>,
     pub reboot_mode: &'static str,
+    /// Nobody says that the clock is right.
+    pub clock_unchecked: bool,
     /// The machine has begun to shut down.
     pub shutting_down: bool,
     pub problems: &'a Problems,
@@ -92,7 +94,7 @@ impl Picture<'_> {
             document["rebootTime"] = json!(time);
         }
         if let Some(boot) = boots.current {
-            document["boot"] = boot.document();
+            document["boot"] = boot.document(self.clock_unchecked);
         }
         if let Some(reboot) = &self.reboot {
             document["reboot"] = reboot.clone();

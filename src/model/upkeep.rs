@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::agent::{Agent, Effect};
 use super::command::{Outcome, Status};
-use super::now::{BootInstant, Clock, Now};
+use super::now::{BootInstant, Now};
 use super::problems::Code;
 use super::reboot::Mode;
 use super::reboot::facts::Facts;
@@ -108,7 +108,7 @@ impl Agent {
     pub(super) fn set_boot_time(&mut self, now: &Now, out: &mut Vec<Effect>) {
         let current = self.durable.rest.boots.current;
         let is_wrong = current.is_some_and(|boot| boot.doubtful && boot.id == now.boot_id);
-        if is_wrong && now.clock == Clock::Trusted {
+        if is_wrong && now.clock.is_believed() {
             self.record(Record::BootTime { boot: now.boot_id, time: now.kernel_start(), at: now.wall }, out);
         }
     }

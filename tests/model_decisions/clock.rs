@@ -178,9 +178,11 @@ fn what_expires_is_given_up_when_the_clock_stays_doubtful() {
 }
 
 #[test]
-fn a_clock_that_is_used_as_it_is_tells_what_expires() {
-    let mut desk = Desk::new(Road::Own, SIMULATED);
-    desk.clock = Clock::Doubtful;
+fn a_clock_that_is_used_unchecked_tells_what_expires_and_says_what_it_is() {
+    let mut desk = desk();
+    believe(&mut desk, Clock::Unchecked);
+    desk.wait(3);
+    assert_eq!((&desk.twin["boot"]["clock"], problem(&desk)), (&json!("unchecked"), None));
     let (over, late) = (desk.now().wall.saturating_sub(Duration::from_secs(1)), at(&desk, 60));
     assert_eq!(status_of(&desk.hear(expiring("a", "count", over)), "a"), Some(Status::EXPIRED.0));
     assert_eq!(started(&desk.hear(expiring("b", "count", late))).len(), 1);

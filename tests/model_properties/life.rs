@@ -492,9 +492,9 @@ impl Life {
         assert!(self.running.is_empty() && self.in_flight.is_empty());
     }
 
-    /// Nothing is due but the document that is sent once a day.
+    /// Nothing is due but the document that is sent once a day, and the note of the time four times a day.
     fn is_calm(&mut self) -> bool {
         let due = self.agent.deadline(&self.now());
-        due.is_none_or(|due| due.0.saturating_sub(self.up) > Duration::from_secs(12 * 60 * 60))
+        due.is_none_or(|due| due.0.saturating_sub(self.up) > Duration::from_secs(60 * 60))
     }
 }

@@ -13,6 +13,10 @@ const STEP: Duration = Duration::from_secs(1);
 /// Slewing goes on for long and is no step: adjtime(3) moves a clock by one part in 2000, chrony by more if it must.
 const SLEWED: u32 = 1_000;
 
+/// A clock that shows so much less than the floor is not doubted for that: it is slewed, and not read at the same instant
+/// as the boot clock.
+const TOLERATED: Duration = Duration::from_secs(60);
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Belief {
     /// For how long after `started` those who keep the clock are waited for. Zero: it is used as it is.
@@ -68,16 +72,19 @@ impl Belief {
 
     /// What is to be thought of a clock that shows this.
     ///
-    /// Where nobody keeps it who could be asked, it is believed once `wait` is over, unless it shows less than it must; at
-    /// once, if somebody sets it while we look on.
+    /// Where nobody keeps it who could be asked, it is used unchecked once `wait` is over, unless it shows less than it
+    /// must; at once, if somebody sets it while we look on. Without a wait it is so whatever the keepers say: the operator
+    /// has said it.
     pub(super) fn judge(&self, wall: Timestamp, boot: BootInstant) -> Clock {
-        let is_right = match self.word {
-            _ if wall < earliest() => false,
-            Word::Synchronized => true,
-            Word::Unsynchronized => false,
-            Word::Nothing => self.is_vouched_for || (boot >= self.wait_ends() && wall >= self.floor(boot)),
-        };
-        if is_right { Clock::Trusted } else { Clock::Doubtful }
+        let is_behind = wall.saturating_add(TOLERATED) < self.floor(boot);
+        let is_likely = self.is_vouched_for || (boot >= self.wait_ends() && !is_behind);
+        match self.word {
+            _ if wall < earliest() => Clock::Doubtful,
+            Word::Synchronized => Clock::Trusted,
+            Word::Unsynchronized if !self.wait.is_zero() => Clock::Doubtful,
+            Word::Unsynchronized | Word::Nothing if is_likely => Clock::Unchecked,
+            Word::Unsynchronized | Word::Nothing => Clock::Doubtful,
+        }
     }
 
     fn wait_ends(&self) -> BootInstant {
@@ -102,7 +109,7 @@ impl Belief {
         let step = (wall.apart(expected) > STEP + passed / SLEWED)
             .then(|| wall.unix_micros().saturating_sub(expected.unix_micros()));
         self.is_vouched_for |= step.is_some();
-        if self.judge(wall, boot) == Clock::Trusted {
+        if self.judge(wall, boot).is_believed() {
             (self.floor, self.floored) = (wall, boot);
         }
         step
@@ -114,7 +121,7 @@ impl Belief {
     /// left a floor that is too high; so every other try names the clock's own time, if that is not impossible.
     pub(super) fn for_login(&mut self, now: &Now) -> Timestamp {
         let floor = self.floor(now.boot);
-        let as_it_is = now.clock == Clock::Trusted || self.wait.is_zero() || now.wall >= floor || {
+        let as_it_is = now.clock.is_believed() || self.wait.is_zero() || now.wall >= floor || {
             self.tries = self.tries.wrapping_add(1);
             self.tries.is_multiple_of(2) && now.wall >= earliest()
         };
@@ -171,11 +178,24 @@ mod tests {
         let mut belief = Belief::new(2 * MINUTE, Some(seen), seen, up(0));
         assert_eq!(belief.due(), Some(up(120)));
         assert_eq!(belief.judge(seen.saturating_add(2 * MINUTE), up(119)), Clock::Doubtful);
-        assert_eq!(belief.judge(seen.saturating_add(2 * MINUTE), up(120)), Clock::Trusted);
+        assert_eq!(belief.judge(seen.saturating_add(2 * MINUTE), up(120)), Clock::Unchecked);
         assert_eq!(belief.judge(behind, up(120)), Clock::Doubtful, "it was later once");
         assert_eq!(belief.passes(behind, up(1)), Some(-(31 * 24 * 3_600 + 1) * 1_000_000));
-        assert_eq!(belief.judge(behind, up(1)), Clock::Trusted, "somebody has set it");
-        assert_eq!(Belief::new(Duration::ZERO, None, seen, up(7)).judge(seen, up(7)), Clock::Trusted, "as it is");
+        assert_eq!(belief.judge(behind, up(1)), Clock::Unchecked, "somebody has set it");
+        let mut as_it_is = Belief::new(Duration::ZERO, None, seen, up(7));
+        as_it_is.hear(Word::Unsynchronized);
+        assert_eq!(as_it_is.judge(seen, up(7)), Clock::Unchecked, "the operator has said it");
+    }
+
+    #[test]
+    fn a_clock_that_is_slewed_back_is_not_doubted() {
+        let mut wall = at("2030-01-01T00:00:00Z");
+        let mut belief = Belief::new(Duration::ZERO, None, wall, up(0));
+        for day in 1..100 {
+            wall = wall.saturating_add(Duration::from_secs(24 * 60 * 60 - 40));
+            let now = up(day * 24 * 60 * 60);
+            assert_eq!((belief.passes(wall, now), belief.judge(wall, now)), (None, Clock::Unchecked), "day {day}");
+        }
     }
 
     #[test]
@@ -213,7 +233,7 @@ mod tests {
         let floor = seen.saturating_add(MINUTE);
         assert_eq!(named, [floor, wall, floor, wall]);
         belief.login_was_taken();
-        assert_eq!(belief.judge(wall, up(61)), Clock::Trusted, "the cloud's clock agrees");
+        assert_eq!(belief.judge(wall, up(61)), Clock::Unchecked, "the cloud's clock agrees");
         belief.passes(wall, up(61));
         assert_eq!(belief.floor(up(61)), wall);
     }

@@ -94,7 +94,7 @@ fn way(mode: Mode, logind: Result<(), Refusal>, helper: Result<(), String>) -> R
 
 /// A veto that is not over, as the model knows it. While the clock is not set, only the boot clock can say that.
 fn standing(veto: crate::config::veto::Veto, now: &Now) -> Option<Veto> {
-    let is_known = now.clock == Clock::Trusted || matches!(veto.end, Some(End::Boot(_)));
+    let is_known = now.clock.is_believed() || matches!(veto.end, Some(End::Boot(_)));
     if is_known && veto.is_over(now) {
         return None;
     }

@@ -280,9 +280,13 @@ impl Boots {
 }
 
 impl Boot {
-    /// The member `boot` of the reported document.
-    pub fn document(&self) -> Value {
-        let clock = if self.doubtful { "doubtful" } else { "synchronized" };
+    /// The member `boot` of the reported document. `unchecked`: nobody says that the clock is right.
+    pub fn document(&self, unchecked: bool) -> Value {
+        let clock = match (self.doubtful, unchecked) {
+            (true, _) => "doubtful",
+            (false, true) => "unchecked",
+            (false, false) => "synchronized",
+        };
         json!({ "id": self.id, "time": self.time, "clock": clock })
     }
 }

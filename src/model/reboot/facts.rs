@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::model::now::{Clock, Now, Timestamp};
+use crate::model::now::{Now, Timestamp};
 
 /// Holders that an answer names; the others are counted. Answers must stay small.
 const NAMED: usize = 8;
@@ -67,7 +67,7 @@ impl Facts {
 
     /// The vetoes that still mean something. While the clock is doubtful none has expired.
     pub fn vetoes(&self, now: &Now) -> impl Iterator<Item = &Veto> {
-        let is_over = |expires: Timestamp| now.clock == Clock::Trusted && expires <= now.wall;
+        let is_over = |expires: Timestamp| now.clock.is_believed() && expires <= now.wall;
         self.vetoes.iter().filter(move |veto| !veto.expires.is_some_and(is_over))
     }
 

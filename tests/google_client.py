@@ -84,6 +84,8 @@ class Agent:
             project_id = "my-project"
             region = "us-central1"
             registry_id = "my-registry"
+            [session]
+            clock_wait = "0s"
             [reboot]
             mode = "simulate"
             simulate_for = "500ms"

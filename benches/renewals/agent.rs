@@ -33,7 +33,7 @@ pub(crate) fn prepare(id: &str, port: u16, ca_file: &Path) -> (TempDir, String) 
     fs::write(&key_file, key.reveal()).expect("a key file");
     fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).expect("the mode of a key file");
     let text = format!(
-        "device.id = \"{id}\"\nreboot.mode = \"simulate\"\nauth.lifetime = \"{}s\"\n\
+        "device.id = \"{id}\"\nreboot.mode = \"simulate\"\nsession.clock_wait = \"0s\"\nauth.lifetime = \"{}s\"\n\
          [cloud]\nkind = \"iotcore\"\n\
          [cloud.iotcore]\nhost = \"localhost\"\nport = {port}\nca_file = \"{}\"\n\
          project_id = \"{PROJECT}\"\nregion = \"{REGION}\"\nregistry_id = \"{REGISTRY}\"\nanswers = \"events\"\n",

@@ -114,7 +114,7 @@ pub(super) fn make(folders: &Folders, out: Option<&Path>) -> Result<PublicKey, F
                 io::ErrorKind::NotFound => {
                     Failure::from(error).hint(format!("there is no folder {folder}; make it first"))
                 }
-                io::ErrorKind::PermissionDenied if out.is_some() => Failure::new(Exit::NotPermitted, error)
+                io::ErrorKind::PermissionDenied if !is_own => Failure::new(Exit::NotPermitted, error)
                     .hint(format!("you may not write into the folder {folder}; name a file in another one")),
                 _ => Failure::from(error),
             });

@@ -1,7 +1,7 @@
 //! The clock as the loop sees it: what time it is, whether to believe it, and when somebody has set it.
 //!
-//! Joins what those who keep the wall clock say with what is known of time otherwise. Asks them only while the clock is
-//! doubtful, and beside the loop. Without an answer nothing stops: a login waits for `session.clock_wait` at most, which
+//! Joins what those who keep the wall clock say with what is known of time otherwise. Asks them only while nobody vouches
+//! for the clock, and beside the loop. Without an answer nothing stops: a login waits for `session.clock_wait` at most, which
 //! is the model's business.
 
 mod belief;
@@ -26,12 +26,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LOOK_RARELY: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(10 * 60);
 
+/// And so often, when a turn is made anyway, while it is used though nobody vouches for it.
+const LOOK_IDLY: Duration = Duration::from_secs(60 * 60);
+
 pub(super) struct Clock {
     boot_id: BootId,
     belief: Belief,
     keepers: Keepers,
     steps: Steps,
-    /// Of the file by which timesyncd says that the clock is right; while there is doubt.
+    /// Of the file by which timesyncd says that the clock is right; while nobody vouches for it.
     flag: Option<Watcher>,
     /// At most one question.
     questions: JoinSet<Word>,
@@ -57,11 +60,13 @@ impl Clock {
 
     /// Asks the keepers for the first time, and waits for the answer, though not for long.
     pub(super) async fn begin(&mut self) {
-        self.ask(clock::boot());
+        let now = self.now();
+        self.ask(&now);
         if let Ok(Some(Ok(word))) = tokio::time::timeout(FIRST_ANSWER, self.questions.join_next()).await {
             self.belief.hear(word);
         }
         let now = self.now();
+        self.next_look = now.boot + LOOK_EVERY;
         if now.clock == Trust::Doubtful {
             tracing::warn!(wall = %now.wall, "the clock is not known to be right; hint: see `timedatectl`");
         }
@@ -92,14 +97,17 @@ impl Clock {
         (now, step)
     }
 
-    /// Looks after what a doubtful clock needs, and lets it go once there is no doubt.
+    /// Looks after what a clock needs that nobody vouches for, and lets it go once somebody does.
     fn follow(&mut self, now: &Now) {
         if now.clock.is_believed() {
             self.doubtful_since = None;
+        } else {
+            self.doubtful_since.get_or_insert(now.boot);
+        }
+        if now.clock == Trust::Trusted {
             self.flag = None;
             return;
         }
-        self.doubtful_since.get_or_insert(now.boot);
         if self.flag.is_none() && !self.belief.is_synchronized() {
             let flag = std::path::absolute(self.keepers.flag()).unwrap_or_else(|_| self.keepers.flag().to_owned());
             self.flag = Watcher::new([flag])
@@ -107,13 +115,18 @@ impl Clock {
                 .ok();
         }
         if now.boot >= self.next_look {
-            self.ask(now.boot);
+            self.ask(now);
         }
     }
 
-    fn ask(&mut self, now: BootInstant) {
-        let is_old = self.doubtful_since.is_some_and(|since| now.since(since) >= LONG);
-        self.next_look = now + if is_old { LOOK_RARELY } else { LOOK_EVERY };
+    fn ask(&mut self, now: &Now) {
+        let pause = match self.doubtful_since {
+            Some(since) if now.boot.since(since) < LONG => LOOK_EVERY,
+            Some(_) => LOOK_RARELY,
+            // It is used as it is; only the word for it could become a better one.
+            None => LOOK_IDLY,
+        };
+        self.next_look = now.boot + pause;
         if self.questions.is_empty() && !self.belief.is_synchronized() {
             self.questions.spawn(self.keepers.clone().ask());
         }

@@ -412,7 +412,10 @@ impl Daemon {
                 self.hear_of_shutdowns(&news).await;
                 inputs.extend(news);
             }
-            () = self.network.changed() => inputs.push(Input::NetworkChanged),
+            () = self.network.changed() => {
+                self.session.distrust_stream();
+                inputs.push(Input::NetworkChanged);
+            }
             input = self.workers.next() => inputs.push(input),
             input = self.callers.next() => inputs.push(input),
             input = self.session.next() => inputs.push(input),

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::config::key_file::{self, KeyFileError};
 use crate::config::{Config, IotCore};
-use crate::model::wire::{Reason, Secret, TlsFault};
+use crate::model::wire::{Reason, Secret};
 use crate::mqtt::tls::Trust;
 use crate::mqtt::{Approach, Endpoint, Proxy, ProxyLogin, Resolver};
 
@@ -45,16 +45,6 @@ impl Route {
             resolver: self.resolver.clone(),
         }
     }
-}
-
-/// Reads the roots for this broker. The inner error is why nobody can be trusted.
-pub(super) async fn roots(cloud: &IotCore) -> anyhow::Result<Result<Option<Trust>, Reason>> {
-    if !cloud.tls {
-        return Ok(Ok(None));
-    }
-    let ca_file = cloud.ca_file.clone();
-    let read = off_the_loop(move || Trust::read(ca_file.as_deref())).await?;
-    Ok(read.map(Some).map_err(|error| Reason::Tls(TlsFault::Other, format!("{error:#}"))))
 }
 
 /// The proxy on the way to this broker, with the password that its file has now. The inner error is why it cannot be used.

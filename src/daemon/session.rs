@@ -137,20 +137,33 @@ impl Session {
     }
 
     /// Begins to open the stream of the next connection; why not, if that is not possible.
-    pub(super) async fn prepare(&mut self) -> anyhow::Result<Option<Input>> {
+    ///
+    /// Without a key that could log in the session that stands would be the last one, so that counts as not possible.
+    pub(super) async fn prepare(&mut self) -> anyhow::Result<Vec<Input>> {
         self.prepared = None;
-        let refused = |reason| Some(Input::Prepared(Err(reason)));
-        let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
-            return Ok(refused(no_cloud()));
+        let Some(Cloud::IotCore(cloud)) = self.config.cloud.clone() else {
+            return Ok(vec![Input::Prepared(Err(no_cloud()))]);
         };
-        let (roots, proxy) = (route::roots(cloud).await?, route::proxy(&self.config, cloud).await?);
-        Ok(match (roots, proxy) {
-            (Ok(roots), Ok(proxy)) => {
-                self.prepared = Some(mqtt::prepare(self.route.to(cloud, &self.config, roots, proxy)));
+        let mut read = credentials::read(&self.folders, self.machine, &cloud, KeySlot::Current).await?;
+        if !matches!(read.facts.found, Found::Usable { .. })
+            && let Some(other) = read.facts.others.first().copied()
+        {
+            read = credentials::read(&self.folders, self.machine, &cloud, other).await?;
+        }
+        let proxy = route::proxy(&self.config, &cloud).await?;
+        let refused = match read.credentials.and_then(|credentials| Ok((credentials.tls, proxy?))) {
+            Ok((roots, proxy)) => {
+                self.prepared = Some(mqtt::prepare(self.route.to(&cloud, &self.config, roots, proxy)));
                 None
             }
-            (Err(reason), _) | (_, Err(reason)) => refused(reason),
-        })
+            Err(reason) => Some(Input::Prepared(Err(reason))),
+        };
+        Ok(self.news(read.facts).into_iter().chain(refused).collect())
+    }
+
+    /// A stream that is open may lead nowhere over another network. One that is still being opened will tell by itself.
+    pub(super) fn distrust_stream(&mut self) {
+        self.prepared.take_if(|prepared| prepared.is_told());
     }
 
     /// Begins a connection; its end, if that is not possible. What the key turned out to be comes first.

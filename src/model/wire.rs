@@ -100,6 +100,9 @@ pub enum Reason {
     /// The HTTP proxy on the way refused to let us through, or could not.
     #[error("the proxy does not let us through: {0}")]
     Proxy(String),
+    /// The proxy does not take our user and password.
+    #[error("the proxy does not let us through: {0}")]
+    ProxyLogin(String),
     #[error("TLS failed: {1}")]
     Tls(TlsFault, String),
     /// Somebody on the way answers in the broker's place, in HTTP.
@@ -203,7 +206,7 @@ impl Reason {
             Self::NoLogin(_) => "see `twinagent check` and `twinagent pubkey`",
             Self::Dns(_) => "check `host` under [cloud.*] and the resolver of this machine",
             Self::Tcp(_) => "check `host` and `port` under [cloud.*] and the firewall between here and there",
-            Self::Proxy(_) => "check `proxy` under [session], and what the proxy allows",
+            Self::Proxy(_) | Self::ProxyLogin(_) => "check `proxy` under [session], and what the proxy allows",
             Self::CaptivePortal(_) => {
                 "this network wants a login of its own first, or `host` and `port` are those of a web server"
             }
@@ -240,6 +243,7 @@ impl Reason {
             Self::Dns(_) => "dns",
             Self::Tcp(_) => "tcp",
             Self::Proxy(_) => "proxy",
+            Self::ProxyLogin(_) => "proxy-login",
             Self::Tls(fault, _) => fault.code(),
             Self::CaptivePortal(_) => "captive-portal",
             Self::TimedOut { .. } => "time-out",
@@ -260,11 +264,13 @@ impl Reason {
     /// How soon another try is of use.
     pub fn schedule(&self) -> Schedule {
         match self {
-            Self::NoLogin(_) | Self::ClosedBeforeAnswer | Self::SubscriptionRefused { .. } | Self::TakenOver { .. } => {
-                Schedule::Refused
-            }
             Self::Refused { code: 3 } => Schedule::Busy,
-            Self::Refused { .. } => Schedule::Refused,
+            Self::Refused { .. }
+            | Self::NoLogin(_)
+            | Self::ProxyLogin(_)
+            | Self::ClosedBeforeAnswer
+            | Self::SubscriptionRefused { .. }
+            | Self::TakenOver { .. } => Schedule::Refused,
             _ => Schedule::Network,
         }
     }
@@ -292,6 +298,7 @@ impl Reason {
             | Self::DeadLink { .. } => true,
             Self::Planned
             | Self::NoLogin(_)
+            | Self::ProxyLogin(_)
             | Self::Refused { .. }
             | Self::ClosedBeforeAnswer
             | Self::SubscriptionRefused { .. }

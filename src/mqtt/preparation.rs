@@ -50,6 +50,11 @@ impl Preparation {
         outcome
     }
 
+    /// Whether [`Preparation::opened`] has answered.
+    pub fn is_told(&self) -> bool {
+        self.opened.is_none()
+    }
+
     /// The stream, if it is open, still good, and leads where it should.
     pub(super) async fn take(self, approach: &Approach) -> Option<Opened> {
         if self.endpoint != approach.endpoint || self.keep_alive != approach.keep_alive {

@@ -52,6 +52,9 @@ impl Proxy {
                 Verdict::Unclear => {}
                 Verdict::Open => return Ok(()),
                 Verdict::Refused(words) => return Err(refused(&words)),
+                Verdict::Unwelcome(words) => {
+                    return Err(Reason::ProxyLogin(format!("{}:{}: {words}", self.host, self.port)));
+                }
             }
         }
     }
@@ -73,6 +76,8 @@ enum Verdict {
     Open,
     /// The words say why.
     Refused(String),
+    /// It does not take our user and password.
+    Unwelcome(String),
 }
 
 /// What the proxy said so far; `is_all`: and will ever say.
@@ -102,7 +107,8 @@ fn judge(answer: &[u8], is_all: bool) -> Verdict {
         500..=599 => "it could not reach the broker",
         _ => "it does not open tunnels; is it a proxy at all?",
     };
-    Verdict::Refused(format!("{shown}: {why}"))
+    let words = format!("{shown}: {why}");
+    if status == 407 { Verdict::Unwelcome(words) } else { Verdict::Refused(words) }
 }
 
 /// Judges a header that begins well: nothing may stand behind it, since no broker speaks first.
@@ -188,7 +194,10 @@ mod tests {
             ("\u{5}\0", "does not speak HTTP"),
         ] {
             let verdict = judge(bad.as_bytes(), false);
-            assert!(matches!(&verdict, Verdict::Refused(why) if why.contains(words)), "{bad:?}: {verdict:?}");
+            assert!(
+                matches!(&verdict, Verdict::Refused(why) | Verdict::Unwelcome(why) if why.contains(words)),
+                "{bad:?}: {verdict:?}"
+            );
         }
         for cut in ["", "HTT", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nA: b\r\n"] {
             assert!(matches!(judge(cut.as_bytes(), true), Verdict::Refused(_)), "{cut:?}");
@@ -228,7 +237,7 @@ mod tests {
                         prop_assert!(answer[..end].starts_with(b"HTTP/1.") && answer[..end].ends_with(b"\n"));
                     }
                     Verdict::Unclear => prop_assert!(!refused && end < HEADER_MAX),
-                    Verdict::Refused(why) => {
+                    Verdict::Refused(why) | Verdict::Unwelcome(why) => {
                         refused = true;
                         prop_assert!(why.len() < 300 && why.chars().all(|each| (' '..='~').contains(&each)), "{why:?}");
                     }

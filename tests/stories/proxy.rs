@@ -58,7 +58,7 @@ async fn the_way_leads_through_a_proxy_that_wants_a_password_and_tls_is_resumed_
     let (cut, cuts) = mpsc::channel(1);
     let proxy = tokio::spawn(serve(listener, ask, cuts));
 
-    let config = "[session]\nbackoff_max = \"1s\"\n";
+    let config = "[session]\nbackoff_max = \"1s\"\nbackoff_max_refused = \"1s\"\n";
     let mut device = Device::new(Setup { tls: true, host: BEHIND, config, ..Setup::default() }).await;
     let password = device.path("etc/keys/proxy-password");
     let write = |text: &str| {

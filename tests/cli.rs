@@ -139,6 +139,30 @@ fn check_tells_a_key_that_others_can_read_from_a_wrong_configuration() {
 }
 
 #[test]
+fn check_tells_a_proxy_password_that_the_daemon_would_not_take() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("password");
+    let config = format!(
+        "{GOOD}[session]\nproxy = \"http://gw-1@proxy.example:3128\"\nproxy_password_file = \"{}\"\n",
+        path.display()
+    );
+    let device = Device::configured(&config);
+    assert_eq!(device.run(&["keygen"]).code, 0);
+    let told = device.run(&["check"]);
+    assert_eq!(told.code, 78, "{}", told.err);
+    assert!(told.err.contains("there is no such file"), "{}", told.err);
+    for (text, mode, words) in
+        [("s3cret", 0o644, "open to others"), ("one\ntwo\n", 0o600, "one line of"), ("s3cret\n", 0o600, "")]
+    {
+        fs::write(&path, text).expect("a file");
+        fs::set_permissions(&path, Permissions::from_mode(mode)).expect("a mode");
+        let told = device.run(&["check"]);
+        assert_eq!(told.code, if words.is_empty() { 0 } else { 78 }, "{text:?}: {}", told.err);
+        assert!(told.err.contains(words) && !told.err.contains("s3cret"), "{text:?}: {}", told.err);
+    }
+}
+
+#[test]
 fn a_key_for_a_folder_that_is_not_there_is_refused_with_a_hint() {
     let told = Device::new().run(&["keygen", "--out", "/nonexist/x"]);
     assert_eq!((told.code, told.out.as_str()), (1, ""));

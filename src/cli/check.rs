@@ -4,12 +4,17 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+use rustix::io::Errno;
+
 use super::daemon_key;
 use super::service_reader::Reader;
 use super::{Exit, Failure, device_key, key_in, output, read_configuration};
 use crate::config::access::{self, Readers};
 use crate::config::key_file::KeyFileError;
-use crate::config::{Cloud, Config, DropIn, Fault, Folders, Loaded, Sources, Specifiers, is_drop_in};
+use crate::config::{
+    Cloud, Config, DropIn, Fault, Folders, Loaded, Sources, Specifiers, is_drop_in, read_proxy_password,
+};
 use crate::model::device_key::KeySlot;
 use crate::mqtt::tls;
 
@@ -114,6 +119,7 @@ fn configuration(folders: &Folders, file: Option<&Path>, drop_in: Option<DropIn<
         Ok(loaded) => {
             let mut lines: Vec<String> = loaded.unknown.iter().map(Fault::to_string).collect();
             lines.extend(closed_to_the_daemon(folders, file, drop_in, &loaded));
+            lines.extend(proxy_password(&loaded));
             let (is_fault, about_ca_file) = match distrusted(&loaded) {
                 Some(Distrusted::Fault(line)) => (true, Some(line)),
                 Some(Distrusted::Unknown(line)) => (false, Some(line)),
@@ -149,6 +155,13 @@ fn closed_to_the_daemon(
     let readers = |path| if secret == Some(path) { Readers::Daemon } else { Readers::Everybody };
     let closed = all.iter().filter_map(|path| reader.obstacle(path, readers(path)));
     closed.map(|obstacle| obstacle.to_string()).collect()
+}
+
+/// What is wrong with the file of the proxy's password. Who may not read it cannot tell, and that is no fault.
+fn proxy_password(loaded: &Loaded) -> Option<String> {
+    let path = loaded.config.session.proxy.as_ref()?.password_file.as_deref()?;
+    let is_closed = rustix::fs::access(path, Access::READ_OK) == Err(Errno::ACCESS);
+    read_proxy_password(path).err().filter(|_| !is_closed)
 }
 
 /// Why no connection could be made with the configured `ca_file`.

@@ -29,7 +29,7 @@ use config::Source;
 
 pub use fault::{Fault, Faults, Place};
 pub use layers::{DropIn, Folders, is_drop_in};
-pub use proxy::Proxy;
+pub use proxy::{Proxy, read_password as read_proxy_password};
 pub use setting::Setting;
 pub use specifier::Specifiers;
 

@@ -3,9 +3,14 @@
 //! Its password is in a file of its own. A text that holds one all the same is never repeated, so every error here is a fixed
 //! sentence.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::key_file::{self, KeyFileError};
 use super::rules;
+use crate::model::wire::Secret;
+
+/// The longest password, in bytes: with it the header of a request is far smaller than what any proxy takes.
+const PASSWORD_MAX: usize = 1024;
 
 /// An HTTP proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +70,60 @@ impl Proxy {
     }
 }
 
+/// The password in a `proxy_password_file`: the one line of a file that is kept as well as a key is. The error names the file,
+/// says what is wrong with it, and never what it holds.
+pub fn read_password(path: &Path) -> Result<Secret, String> {
+    let file = key_file::read_any(path.to_owned()).map_err(|error| {
+        let path = path.display();
+        match &error {
+            KeyFileError::Absent(_) => format!("proxy_password_file {path}: there is no such file"),
+            KeyFileError::Unreadable { source, .. } => {
+                format!("proxy_password_file {path}: {source}; {}", error.remedy().unwrap_or_default())
+            }
+            KeyFileError::TooOpen { found, mend, .. } => {
+                format!("proxy_password_file {path}: it is open to others ({found}); mend it with: {mend}")
+            }
+            _ => format!("proxy_password_file {path}: one line of text is expected"),
+        }
+    })?;
+    let text = file.text.reveal();
+    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    // No control characters (RFC 7617 section 2), so none that would end a line of the header either.
+    if line.is_empty() || line.len() > PASSWORD_MAX || line.chars().any(char::is_control) {
+        let path = path.display();
+        return Err(format!("proxy_password_file {path}: one line of 1 to {PASSWORD_MAX} bytes is expected"));
+    }
+    Ok(Secret::new(line.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_password_is_one_line_of_a_file_that_is_kept_well() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("password");
+        let read = |text: &[u8], mode| {
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+            read_password(&path)
+        };
+        for (text, expected) in [("s3cret", "s3cret"), ("s3cret\n", "s3cret"), ("p: w\u{e4}\r\n", "p: w\u{e4}")] {
+            assert_eq!(read(text.as_bytes(), 0o600).expect("one line").reveal(), expected);
+        }
+        for bad in [&b""[..], b"\n", b"one\ntwo\n", b"a\0b", b"a\r\nHost: b", b"\xff", &[b'x'; PASSWORD_MAX + 1]] {
+            let why = read(bad, 0o600).expect_err("no password");
+            assert!(why.contains("one line") && why.contains(&path.display().to_string()), "{why}");
+        }
+        let why = read(b"s3cret", 0o644).expect_err("open to others");
+        assert!(why.contains("mend it with: ") && !why.contains("s3cret"), "{why}");
+        assert!(read_password(&folder.path().join("none")).expect_err("absent").contains("no such file"));
+    }
 
     #[test]
     fn a_proxy_is_a_place_and_perhaps_a_user() {

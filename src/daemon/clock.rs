@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use self::belief::Belief;
 use crate::host::clock::{self, Keepers, Steps, Word};
 use crate::host::watch::Watcher;
+use crate::model::device_key::KeySlot;
 use crate::model::now::{BootId, BootInstant, Clock as Trust, Now, Timestamp};
 
 /// At the start the keepers are given so long to say that all is well; then the daemon goes on with a doubtful clock.
@@ -101,8 +102,9 @@ impl Clock {
     fn follow(&mut self, now: &Now) {
         if now.clock.is_believed() {
             self.doubtful_since = None;
-        } else {
-            self.doubtful_since.get_or_insert(now.boot);
+        } else if self.doubtful_since.is_none() {
+            self.doubtful_since = Some(now.boot);
+            self.next_look = self.next_look.min(now.boot + LOOK_EVERY);
         }
         if now.clock == Trust::Trusted {
             self.flag = None;
@@ -133,8 +135,8 @@ impl Clock {
     }
 
     /// The present moment as a login should name it.
-    pub(super) fn for_login(&mut self, now: &Now) -> Now {
-        Now { wall: self.belief.for_login(now), ..*now }
+    pub(super) fn for_login(&mut self, now: &Now, key: KeySlot) -> Now {
+        Now { wall: self.belief.for_login(now, key), ..*now }
     }
 
     /// The cloud has taken a login.

@@ -284,7 +284,7 @@ impl Daemon {
                 inputs.extend(self.watchdog.pet_while(begun).await?);
             }
             Effect::Connect(attempt) => {
-                let now = self.clock.for_login(now);
+                let now = self.clock.for_login(now, attempt.key);
                 let begun = self.session.connect(attempt, &now);
                 inputs.extend(self.watchdog.pet_while(begun).await?);
             }

@@ -19,7 +19,8 @@ use super::record::Record;
 use super::runs::{Run, RunId, To, queue_length};
 use super::wire::Delivery;
 
-/// Recorded commands whose outcome the cloud has not acknowledged; further ones are refused.
+/// Recorded commands of the cloud whose outcome it has not acknowledged, and as many of this machine whose callers wait;
+/// further ones are refused.
 pub const UNTOLD: usize = 64;
 
 /// To whom an answer goes: id, method as far as it was read, and address.
@@ -99,7 +100,7 @@ impl Agent {
             }
             return;
         }
-        match self.judge(&request, now) {
+        match self.judge(&request, source, now) {
             Err(outcome) => {
                 source.acknowledge(out);
                 self.refuse(key.id, request, source, outcome, now, out);
@@ -122,7 +123,7 @@ impl Agent {
     }
 
     /// Whether the command may be taken on; if not, the answer.
-    fn judge(&self, request: &Request, now: &Now) -> Result<MethodSpec, Outcome> {
+    fn judge(&self, request: &Request, source: Source, now: &Now) -> Result<MethodSpec, Outcome> {
         let Some(spec) = self.methods.get(&request.method) else {
             let why = format!("unknown method `{}`", request.method);
             return Err(Outcome::new(
@@ -155,7 +156,9 @@ impl Agent {
             let payload = json!({ "error": "a reboot is pending", "commandId": reboot.key.id });
             return Err(Outcome::new(Status::CONFLICT, payload));
         }
-        if self.durable.ledger.untold_len() >= UNTOLD {
+        // Each side has its own room: while the cloud is away people on this machine go on, nor do they keep the cloud out.
+        let is_local = matches!(source, Source::Caller { .. });
+        if self.durable.ledger.untold().filter(|(_, entry)| entry.local == is_local).count() >= UNTOLD {
             return Err(too_many("wait to be told"));
         }
         if is_reboot(&request.method) {

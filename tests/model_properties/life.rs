@@ -433,7 +433,9 @@ impl Life {
             assert_eq!(self.disk, *durable, "the journal leads to the same state");
         }
         assert_eq!(Durable::replay(&durable.records()), *durable, "and so does a compacted one");
-        assert!(durable.ledger.untold_len() <= UNTOLD);
+        for local in [false, true] {
+            assert!(durable.ledger.untold().filter(|(_, entry)| entry.local == local).count() <= UNTOLD);
+        }
         for spec in &self.settings.methods {
             let runs = self.running.iter().filter(|(_, command)| command.method == spec.name).count();
             let most = match spec.class {

@@ -60,7 +60,7 @@ fn programs(folder: &Path, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<(u
 
 #[tokio::test]
 async fn a_cloud_that_is_away_costs_neither_memory_nor_disk_and_is_told_everything_once_it_is_back() {
-    let config = "[session]\nbackoff_max = \"1s\"\n";
+    let config = "[session]\nbackoff_max = \"5s\"\n";
     let mut device = Device::new(Setup { answers: "events", config, ..Setup::default() }).await;
     let process = Process::online(&mut device).await;
     // These end while the cloud is away.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::host::clock::{Word, earliest};
+use crate::model::device_key::KeySlot;
 use crate::model::now::{BootInstant, Clock, Now, Timestamp};
 
 /// A change of the wall clock beyond this, against the boot clock, is a step.
@@ -31,7 +32,7 @@ pub(super) struct Belief {
     /// What the clocks showed at the last turn.
     last: (Timestamp, BootInstant),
     /// Logins under a doubtful clock.
-    tries: u32,
+    tries: [u32; KeySlot::ALL.len()],
     /// The last login named the time of the clock itself.
     named_itself: bool,
 }
@@ -47,7 +48,7 @@ impl Belief {
             floored: boot,
             is_vouched_for: false,
             last: (wall, boot),
-            tries: 0,
+            tries: [0; KeySlot::ALL.len()],
             named_itself: false,
         }
     }
@@ -119,11 +120,12 @@ impl Belief {
     ///
     /// Under a doubtful clock it is the floor, which is nearer to the truth than 1970. But a clock that was once ahead has
     /// left a floor that is too high; so every other try names the clock's own time, if that is not impossible.
-    pub(super) fn for_login(&mut self, now: &Now) -> Timestamp {
+    pub(super) fn for_login(&mut self, now: &Now, key: KeySlot) -> Timestamp {
         let floor = self.floor(now.boot);
         let as_it_is = now.clock.is_believed() || self.wait.is_zero() || now.wall >= floor || {
-            self.tries = self.tries.wrapping_add(1);
-            self.tries.is_multiple_of(2) && now.wall >= earliest()
+            let tries = &mut self.tries[key as usize];
+            *tries = tries.wrapping_add(1);
+            tries.is_multiple_of(2) && now.wall >= earliest()
         };
         self.named_itself = as_it_is;
         if as_it_is { now.wall } else { floor }
@@ -217,21 +219,26 @@ mod tests {
         let (seen, wall) = (at("2030-06-01T00:00:00Z"), at("1970-01-01T00:00:30Z"));
         let mut belief = Belief::new(MINUTE, Some(seen), wall, up(10));
         for _ in 0..3 {
-            assert_eq!(belief.for_login(&now(&belief, wall, up(100))), seen.saturating_add(Duration::from_secs(90)));
+            assert_eq!(
+                belief.for_login(&now(&belief, wall, up(100)), KeySlot::Current),
+                seen.saturating_add(Duration::from_secs(90))
+            );
         }
         belief.login_was_taken();
         assert_eq!(belief.judge(wall, up(100)), Clock::Doubtful);
         belief.set_wait(Duration::ZERO);
-        assert_eq!(belief.for_login(&now(&belief, wall, up(100))), wall, "as it is");
+        assert_eq!(belief.for_login(&now(&belief, wall, up(100)), KeySlot::Current), wall, "as it is");
     }
 
     #[test]
     fn a_floor_from_a_clock_that_was_ahead_locks_nobody_out() {
         let (seen, wall) = (at("2038-01-19T03:14:07Z"), at("2030-06-01T00:00:00Z"));
         let mut belief = Belief::new(MINUTE, Some(seen), wall, up(0));
-        let named: Vec<Timestamp> = (0..4).map(|_| belief.for_login(&now(&belief, wall, up(60)))).collect();
+        // Two keys that are tried in turns, and each has its turn with either time.
+        let mut named = |key| belief.for_login(&now(&belief, wall, up(60)), key);
+        let named = [KeySlot::Current, KeySlot::Previous, KeySlot::Current, KeySlot::Previous].map(&mut named);
         let floor = seen.saturating_add(MINUTE);
-        assert_eq!(named, [floor, wall, floor, wall]);
+        assert_eq!(named, [floor, floor, wall, wall]);
         belief.login_was_taken();
         assert_eq!(belief.judge(wall, up(61)), Clock::Unchecked, "the cloud's clock agrees");
         belief.passes(wall, up(61));
@@ -242,7 +249,7 @@ mod tests {
     fn a_floor_that_was_named_vouches_for_no_clock() {
         let (seen, wall) = (at("2030-06-01T00:00:00Z"), at("2030-05-01T00:00:00Z"));
         let mut belief = Belief::new(MINUTE, Some(seen), wall, up(0));
-        assert_eq!(belief.for_login(&now(&belief, wall, up(60))), seen.saturating_add(MINUTE));
+        assert_eq!(belief.for_login(&now(&belief, wall, up(60)), KeySlot::Current), seen.saturating_add(MINUTE));
         belief.login_was_taken();
         assert_eq!(belief.judge(wall, up(61)), Clock::Doubtful);
     }

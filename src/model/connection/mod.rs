@@ -66,6 +66,8 @@ pub struct Connection {
     network: Pace,
     /// Steps of the wall clock.
     clock: Pace,
+    /// Nothing is tried before this, and no session is renewed; whatever the state, for it outlives every one of them.
+    put_off: Option<BootInstant>,
     /// When nothing more was sent for the sake of a renewal that has not ended in a new session yet.
     stopped: Option<BootInstant>,
     dice: Dice,
@@ -77,8 +79,6 @@ enum State {
     Off,
     Waiting {
         until: BootInstant,
-        /// Nothing is tried before this either.
-        put_off: Option<BootInstant>,
         after: After,
     },
     Connecting(Begun),
@@ -174,6 +174,7 @@ impl Connection {
             slots: Slots::default(),
             network: Pace::default(),
             clock: Pace::default(),
+            put_off: None,
             stopped: None,
             dice: Dice::new(seed),
         }
@@ -204,7 +205,7 @@ impl Connection {
             State::Connecting(begun) => (None, Some(begun.key)),
             State::Closing { before, .. } => {
                 // Whatever the broker made of our DISCONNECT, this end was planned.
-                self.state = State::Waiting { until: now, put_off: None, after: *before };
+                self.state = State::Waiting { until: now, after: *before };
                 self.why = Some(Reason::Planned);
                 return Some(self.end(now));
             }
@@ -232,8 +233,15 @@ impl Connection {
 
     /// The answer to [`Step::Prepare`]. Where the stream could not be opened the session stays, and it is tried again.
     pub fn prepared(&mut self, answer: &Result<(), Reason>, now: BootInstant) {
+        let is_put_off = self.is_put_off(now);
         let State::Online(standing) = &mut self.state else { return };
-        if standing.renewal.prepared(answer, &self.terms, &mut self.dice, now) {
+        if !standing.renewal.prepared(answer, &self.terms, &mut self.dice, now) {
+            return;
+        }
+        if is_put_off {
+            // The session would end, and the next one would have to wait.
+            standing.renewal.anew(now);
+        } else {
             self.stopped = Some(now);
             self.state = State::Settling { standing: standing.clone(), until: now + SETTLE_WITHIN };
         }
@@ -292,18 +300,19 @@ impl Connection {
         }
     }
 
-    /// A try that is due is not made before `until`; no other wait becomes shorter. Does nothing to what has begun.
+    /// A try or a renewal that is due is not made before `until`; no other wait becomes shorter. Does nothing to what has
+    /// begun.
     pub fn put_off(&mut self, until: BootInstant) {
-        if let State::Waiting { put_off, .. } = &mut self.state {
-            *put_off = Some(until);
-        }
+        self.put_off = Some(until);
     }
 
     /// What a try was put off for is over.
     pub fn go_on(&mut self) {
-        if let State::Waiting { put_off, .. } = &mut self.state {
-            *put_off = None;
-        }
+        self.put_off = None;
+    }
+
+    fn is_put_off(&self, now: BootInstant) -> bool {
+        self.put_off.is_some_and(|until| now < until)
     }
 }
 
@@ -317,6 +326,7 @@ impl Connection {
             self.stopped = None;
         }
         let check = self.act_on_news(now);
+        let is_put_off = self.is_put_off(now);
         let step = match &mut self.state {
             State::Off if wanted => {
                 self.state = State::waiting(now);
@@ -334,7 +344,7 @@ impl Connection {
             }
             State::Online(standing) => {
                 self.ends.stands(now.since(standing.since));
-                standing.renewal.begins(now).then_some(Step::Prepare)
+                (!is_put_off && standing.renewal.begins(now)).then_some(Step::Prepare)
             }
             State::Settling { standing, until } if is_idle || now >= *until => {
                 let lasted = now.since(standing.since);
@@ -410,12 +420,17 @@ impl Connection {
     /// When the next try is made, if one waits.
     fn try_due(&self) -> Option<BootInstant> {
         match self.state {
-            State::Waiting { until, put_off, after } => {
-                let due = put_off.map_or(until, |put_off| put_off.max(until));
+            State::Waiting { until, after } => {
+                let due = self.not_before(until);
                 Some(if after == After::Session { due } else { self.budget.not_before(due) })
             }
             _ => None,
         }
+    }
+
+    /// When what is due at `at` may be done.
+    fn not_before(&self, at: BootInstant) -> BootInstant {
+        self.put_off.map_or(at, |put_off| put_off.max(at))
     }
 
     /// When [`Connection::next`] must be asked again, if nothing happens before.
@@ -424,7 +439,9 @@ impl Connection {
             State::Off | State::Connecting(_) => (None, None),
             State::Waiting { .. } => (self.try_due(), None),
             State::Settling { until, .. } | State::Closing { until, .. } => (Some(*until), None),
-            State::Online(standing) => (standing.renewal.deadline(), Some(standing.since)),
+            State::Online(standing) => {
+                (standing.renewal.deadline().map(|due| self.not_before(due)), Some(standing.since))
+            }
         };
         [state, self.network.due(), self.clock.due(), self.ends.deadline(since)].into_iter().flatten().min()
     }
@@ -455,7 +472,7 @@ impl Connection {
     pub fn session(&self) -> Option<Session> {
         let session = |standing: &Standing, renew| Session { since: standing.since, renew, key: standing.begun.key };
         match &self.state {
-            State::Online(standing) => Some(session(standing, standing.renewal.due())),
+            State::Online(standing) => Some(session(standing, standing.renewal.due().map(|due| self.not_before(due)))),
             State::Settling { standing, .. } => Some(session(standing, None)),
             State::Off | State::Waiting { .. } | State::Connecting(_) | State::Closing { .. } => None,
         }
@@ -490,6 +507,6 @@ impl Connection {
 
 impl State {
     fn waiting(until: BootInstant) -> Self {
-        Self::Waiting { until, put_off: None, after: After::Failure }
+        Self::Waiting { until, after: After::Failure }
     }
 }

@@ -114,6 +114,8 @@ struct Begun {
     at: BootInstant,
     key: KeySlot,
     after: After,
+    /// What it was made with has changed since, so its failure says little of the next one.
+    outdated: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +187,9 @@ impl Connection {
     pub fn online(&mut self, now: BootInstant) -> Option<Beginning> {
         let begun = match self.state {
             State::Connecting(begun) => begun,
-            State::Off | State::Waiting { .. } => Begun { at: now, key: self.slots.using(), after: After::Failure },
+            State::Off | State::Waiting { .. } => {
+                Begun { at: now, key: self.slots.using(), after: After::Failure, outdated: false }
+            }
             State::Online(_) | State::Settling { .. } | State::Closing { .. } => return None,
         };
         self.why = None;
@@ -200,9 +204,9 @@ impl Connection {
     ///
     /// `is_idle`: nothing that was sent waits for its acknowledgement.
     pub fn offline(&mut self, reason: Reason, is_idle: bool, now: BootInstant) -> Option<End> {
-        let (stood, tried_with) = match &self.state {
+        let (stood, tried) = match &self.state {
             State::Online(standing) | State::Settling { standing, .. } => (Some(now.since(standing.since)), None),
-            State::Connecting(begun) => (None, Some(begun.key)),
+            State::Connecting(begun) => (None, Some(*begun)),
             State::Closing { before, .. } => {
                 // Whatever the broker made of our DISCONNECT, this end was planned.
                 self.state = State::Waiting { until: now, after: *before };
@@ -215,11 +219,15 @@ impl Connection {
         if is_good {
             self.backoff = Backoff::default();
         }
-        let refused = tried_with.filter(|_| reason.doubts_identity());
-        let wait = if refused.is_some_and(|key| self.slots.was_refused(key)) {
+        let is_outdated = tried.is_some_and(|begun| begun.outdated);
+        // What was refused to an old key is nothing against the new one in its place.
+        let refused = tried.filter(|_| reason.doubts_identity() && !is_outdated);
+        let wait = if refused.is_some_and(|begun| self.slots.was_refused(begun.key)) {
             self.dice.up_to(SOON)
         } else {
-            self.backoff.wait(schedule, &self.terms, &mut self.dice)
+            // What failed before still counts: should the change be none, or one of many, the waits go on growing.
+            let wait = self.backoff.wait(schedule, &self.terms, &mut self.dice);
+            if is_outdated { wait.min(self.dice.up_to(SOON)) } else { wait }
         };
         self.state = State::waiting(now + wait);
         self.why = Some(reason);
@@ -260,6 +268,9 @@ impl Connection {
     /// Other keys are there: the first that can be used is tried first. A session goes on with the one that it has.
     pub fn set_keys(&mut self, has_current: bool, others: &[KeySlot]) {
         self.slots = Slots::new(has_current, others);
+        if let State::Connecting(begun) = &mut self.state {
+            begun.outdated = true;
+        }
     }
 
     /// The terms have changed, and with `anew` so has what a login says: an old session is renewed and a new one is
@@ -296,7 +307,8 @@ impl Connection {
         match &mut self.state {
             State::Waiting { until, .. } => *until = at.min(*until),
             State::Online(standing) => standing.renewal.hasten(at),
-            State::Off | State::Connecting(_) | State::Settling { .. } | State::Closing { .. } => {}
+            State::Connecting(begun) => begun.outdated = true,
+            State::Off | State::Settling { .. } | State::Closing { .. } => {}
         }
     }
 
@@ -370,7 +382,7 @@ impl Connection {
             self.budget.spend(now);
         }
         let key = self.slots.using();
-        self.state = State::Connecting(Begun { at: now, key, after });
+        self.state = State::Connecting(Begun { at: now, key, after, outdated: false });
         Step::Connect(Attempt { key, drop_session: self.ends.is_to_drop() })
     }
 
@@ -410,9 +422,15 @@ impl Connection {
         step
     }
 
-    /// Gives a try up for another one, unless it began after these news, or has itself followed one that was given up.
+    /// Gives a try up for another one, unless it began after these news. One that has itself followed a try that was given
+    /// up comes to its end, and the next one follows soon.
     fn begin_anew(&mut self, begun: Begun, news: BootInstant, now: BootInstant) {
-        if begun.at <= news && begun.after != After::Try {
+        if begun.at > news {
+            return;
+        }
+        if begun.after == After::Try {
+            self.hasten_soon(now);
+        } else {
             self.state = State::Closing { until: now, before: After::Try };
         }
     }

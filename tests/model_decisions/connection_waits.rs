@@ -264,3 +264,22 @@ fn what_may_mend_a_login_that_is_under_way_makes_the_next_one_come_soon() {
         assert!(wait <= Duration::from_secs(1), "{wait:?}");
     }
 }
+
+#[test]
+fn a_broker_that_closes_for_the_times_of_a_login_is_tried_soon_after_the_clock_is_set() {
+    let mut desk = desk();
+    let mut reached = false;
+    for _ in 0..40 {
+        let ended = desk.take([Input::Offline(Reason::Closed)]);
+        let is_taken = |effect: &Effect| matches!(effect, Effect::Ended { reason: Reason::TakenOver { .. }, .. });
+        reached = ended.iter().any(is_taken) && waits(&ended) > Duration::from_secs(60);
+        if reached {
+            break;
+        }
+        tries(&mut desk);
+        desk.online();
+    }
+    assert!(reached, "never a long wait");
+    desk.take([Input::ClockStepped { by: 86_400_000_000 }]);
+    assert!(connects(&desk.wait(1)));
+}

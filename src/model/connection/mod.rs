@@ -496,6 +496,11 @@ impl Connection {
         }
     }
 
+    /// The key that is tried next. Not that of the session, where the keys have changed since it began.
+    pub fn next_key(&self) -> KeySlot {
+        self.slots.using()
+    }
+
     /// Why there is no session, if there is none and there was one or was to be one.
     pub fn why(&self) -> Option<&Reason> {
         self.why.as_ref()

@@ -177,6 +177,10 @@ impl Agent {
     /// What is to be done about a session that does not have the current key. Nothing, if the keys have changed since.
     fn key_hint(&self) -> Option<String> {
         let slot = self.connection.session()?.key;
+        if slot != self.connection.next_key() {
+            // The current one has not been tried since the keys changed, so nobody knows whether the cloud takes it.
+            return None;
+        }
         let key = self.device_key.as_ref().filter(|key| key.others.contains(&slot))?;
         let folder = &key.folder;
         match slot {

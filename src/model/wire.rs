@@ -312,8 +312,12 @@ impl Reason {
 
     /// A wall clock that was wrong may have caused it: the times in a login or in a certificate did not fit.
     pub fn is_of_clock(&self) -> bool {
-        matches!(self, Self::KickedEarly { .. } | Self::Tls(TlsFault::Expired | TlsFault::NotYetValid, _))
-            || self.doubts_identity()
+        match self {
+            // A broker that says yes and then closes, for the times it found in the login, looks like another client too.
+            Self::KickedEarly { .. } | Self::TakenOver { .. } => true,
+            Self::Tls(fault, _) => matches!(fault, TlsFault::Expired | TlsFault::NotYetValid),
+            _ => self.doubts_identity(),
+        }
     }
 }
 

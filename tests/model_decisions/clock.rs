@@ -6,6 +6,7 @@ use serde_json::json;
 use twinagent::model::agent::{Agent, Attempt, Effect, Input, Settings};
 use twinagent::model::cloud::Road;
 use twinagent::model::command::{Request, Status};
+use twinagent::model::device_key::{DeviceKey, Found};
 use twinagent::model::durable::Durable;
 use twinagent::model::ledger::REMEMBERED;
 use twinagent::model::now::{Clock, Now, Timestamp};
@@ -73,6 +74,55 @@ fn problem(desk: &Desk) -> Option<String> {
 }
 
 // === The wait
+
+#[test]
+fn a_connection_that_becomes_wanted_waits_for_a_doubtful_clock_too() {
+    let wall = Duration::from_secs(1_000);
+    let now = |more: u64| Now { clock: Clock::Doubtful, ..moment(wall + Duration::from_secs(more), Duration::ZERO, 1) };
+    let key = |found| {
+        let (path, folder) = ("/keys/device.key".to_owned(), "/keys".to_owned());
+        Input::Key(DeviceKey { is_credential: false, path, folder, found, others: Vec::new(), unusable: Vec::new() })
+    };
+    let mut agent = Agent::new(waiting(Road::Own), Durable::default(), None, 1, &now(0));
+    agent.handle(&now(0), [Input::Begin { left_clean: None }, key(Found::Absent)]);
+    agent.stored();
+    let usable = Found::Usable { public: "PEM".to_owned(), algorithm: "ES256" };
+    assert!(!agent.handle(&now(10), [key(usable)]).contains(&CONNECT()), "the key is there, the time is not");
+    agent.stored();
+    assert!(!agent.handle(&now(119), [Input::Tick]).contains(&CONNECT()));
+    agent.stored();
+    assert_eq!(agent.deadline(&now(119)), Some(now(120).boot));
+    assert!(agent.handle(&now(120), [Input::Tick]).contains(&CONNECT()));
+}
+
+#[test]
+fn a_session_is_not_renewed_while_the_next_login_would_wait_for_the_clock() {
+    let mut settings = waiting(Road::Own);
+    settings.terms.lease = Some(Duration::from_secs(1_000));
+    let mut desk = Desk::with(settings);
+    desk.steps(-50 * YEAR);
+    desk.clock = Clock::Doubtful;
+    let effects = desk.take([Input::ClockStepped { by: -50 * YEAR * 1_000_000 }]);
+    assert!(!effects.contains(&Effect::Prepare), "{effects:?}");
+    let waited = desk.wait(100);
+    assert!(!waited.contains(&Effect::Prepare) && !waited.contains(&Effect::Disconnect), "{waited:?}");
+    assert!(desk.wait(20).contains(&Effect::Prepare), "the wait for the clock is over");
+}
+
+#[test]
+fn a_stream_that_opens_when_the_clock_is_doubtful_ends_no_session() {
+    let mut settings = waiting(Road::Own);
+    settings.terms.lease = Some(Duration::from_secs(1_000));
+    settings.clock_wait = Duration::from_secs(2_000);
+    let mut desk = Desk::with(settings);
+    desk.stream = None;
+    assert!(desk.wait(900).contains(&Effect::Prepare));
+    believe(&mut desk, Clock::Doubtful);
+    assert!(!desk.take([Input::Prepared(Ok(()))]).contains(&Effect::Disconnect));
+    assert!(!desk.wait(600).contains(&Effect::Prepare));
+    desk.stream = Some(Ok(()));
+    assert!(believe(&mut desk, Clock::Trusted).contains(&Effect::Disconnect), "as soon as it can be believed");
+}
 
 #[test]
 fn a_login_waits_for_the_clock_and_is_tried_when_the_wait_is_over() {

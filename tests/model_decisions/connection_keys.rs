@@ -131,6 +131,48 @@ fn once_the_keys_change_the_current_one_is_tried_first_again() {
 }
 
 #[test]
+fn what_a_session_says_of_the_keys_is_old_once_they_have_changed() {
+    let mut desk = desk(&[Previous]);
+    tries(&mut desk);
+    refused(&mut desk);
+    assert_eq!(tries(&mut desk).0, Previous);
+    desk.online();
+    assert_eq!(status(&mut desk)["problems"][0]["code"], "key");
+    let looked = Input::Problem { code: Code::Key, text: None };
+    desk.take([keys(usable("second"), &[Previous]), looked]);
+    assert_eq!(status(&mut desk)["problems"], json!([]), "nobody has refused the second key");
+    assert_eq!(status(&mut desk)["session"].get("keyHint"), None);
+    desk.wait(61);
+    desk.cut();
+    assert_eq!(tries(&mut desk).0, Current);
+    refused(&mut desk);
+    assert_eq!(tries(&mut desk).0, Previous);
+    desk.online();
+    assert_eq!(status(&mut desk)["problems"][0]["code"], "key", "now somebody has");
+}
+
+#[test]
+fn keys_that_change_during_a_try_are_tried_soon_and_are_not_blamed_for_the_old_ones() {
+    let mut desk = desk(&[Previous]);
+    // The last of a round is refused after many rounds, so a long wait would follow.
+    for _ in 0..30 {
+        tries(&mut desk);
+        refused(&mut desk);
+    }
+    for round in 0..12 {
+        while tries(&mut desk).0 != Current {
+            refused(&mut desk);
+        }
+        desk.take([keys(usable(&round.to_string()), &[Previous])]);
+        refused(&mut desk);
+        let (key, wait) = tries(&mut desk);
+        assert_eq!(key, Current, "the new one has not been tried yet");
+        assert!(wait <= Duration::from_secs(1), "{wait:?}");
+        refused(&mut desk);
+    }
+}
+
+#[test]
 fn a_device_whose_current_key_is_gone_goes_on_with_another() {
     for found in [Found::Absent, Found::Unusable("open to others".to_owned())] {
         let mut desk = desk(&[]);

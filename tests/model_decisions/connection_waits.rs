@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use twinagent::model::agent::{Effect, Input};
 use twinagent::model::cloud::Road;
+use twinagent::model::now::Clock;
 use twinagent::model::wire::{Reason, TlsFault};
 
 use crate::desk::{Desk, SIMULATED};
@@ -222,4 +223,63 @@ fn a_login_that_is_under_way_when_the_clock_is_set_is_begun_anew() {
     tries(&mut desk);
     assert!(desk.take([Input::ClockStepped { by: -5_000_000 }]).contains(&Effect::Disconnect));
     assert!(connects(&desk.take([Input::Offline(Reason::Planned)])));
+}
+
+#[test]
+fn a_clock_that_is_set_twice_during_a_login_makes_the_next_one_come_soon() {
+    let set = || Input::ClockStepped { by: -5_000_000 };
+    let mut desk = waiting(&Reason::Refused { code: 5 });
+    for _ in 0..12 {
+        tries(&mut desk);
+        // Let the pace of such news pass.
+        desk.wait(10);
+        assert!(desk.take([set()]).contains(&Effect::Disconnect));
+        assert!(connects(&desk.take([Input::Offline(Reason::Planned)])));
+        desk.wait(10);
+        assert!(!desk.take([set()]).contains(&Effect::Disconnect), "one of them must come to its end");
+        let wait = fails(&mut desk, Reason::Refused { code: 5 });
+        assert!(wait <= Duration::from_secs(1), "its login had the old times: {wait:?}");
+    }
+    tries(&mut desk);
+    let waits: Vec<Duration> = (0..8)
+        .map(|_| {
+            let wait = fails(&mut desk, Reason::Refused { code: 5 });
+            tries(&mut desk);
+            wait
+        })
+        .collect();
+    assert!(waits.iter().any(|wait| *wait > Duration::from_secs(60)), "what failed still counts: {waits:?}");
+}
+
+#[test]
+fn what_may_mend_a_login_that_is_under_way_makes_the_next_one_come_soon() {
+    let mut desk = waiting(&Reason::Refused { code: 5 });
+    for _ in 0..12 {
+        tries(&mut desk);
+        desk.clock = Clock::Doubtful;
+        desk.take([Input::Tick]);
+        desk.clock = Clock::Trusted;
+        desk.take([Input::Tick]);
+        let wait = fails(&mut desk, Reason::Refused { code: 5 });
+        assert!(wait <= Duration::from_secs(1), "{wait:?}");
+    }
+}
+
+#[test]
+fn a_broker_that_closes_for_the_times_of_a_login_is_tried_soon_after_the_clock_is_set() {
+    let mut desk = desk();
+    let mut reached = false;
+    for _ in 0..40 {
+        let ended = desk.take([Input::Offline(Reason::Closed)]);
+        let is_taken = |effect: &Effect| matches!(effect, Effect::Ended { reason: Reason::TakenOver { .. }, .. });
+        reached = ended.iter().any(is_taken) && waits(&ended) > Duration::from_secs(60);
+        if reached {
+            break;
+        }
+        tries(&mut desk);
+        desk.online();
+    }
+    assert!(reached, "never a long wait");
+    desk.take([Input::ClockStepped { by: 86_400_000_000 }]);
+    assert!(connects(&desk.wait(1)));
 }

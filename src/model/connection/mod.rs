@@ -66,8 +66,12 @@ pub struct Connection {
     network: Pace,
     /// Steps of the wall clock.
     clock: Pace,
+    /// Nothing is tried before this, and no session is renewed; whatever the state, for it outlives every one of them.
+    put_off: Option<BootInstant>,
     /// When nothing more was sent for the sake of a renewal that has not ended in a new session yet.
     stopped: Option<BootInstant>,
+    /// Since when every session that ended did so to be renewed.
+    unbroken: Option<BootInstant>,
     dice: Dice,
 }
 
@@ -77,8 +81,6 @@ enum State {
     Off,
     Waiting {
         until: BootInstant,
-        /// Nothing is tried before this either.
-        put_off: Option<BootInstant>,
         after: After,
     },
     Connecting(Begun),
@@ -114,6 +116,8 @@ struct Begun {
     at: BootInstant,
     key: KeySlot,
     after: After,
+    /// What it was made with has changed since, so its failure says little of the next one.
+    outdated: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +178,9 @@ impl Connection {
             slots: Slots::default(),
             network: Pace::default(),
             clock: Pace::default(),
+            put_off: None,
             stopped: None,
+            unbroken: None,
             dice: Dice::new(seed),
         }
     }
@@ -184,12 +190,15 @@ impl Connection {
     pub fn online(&mut self, now: BootInstant) -> Option<Beginning> {
         let begun = match self.state {
             State::Connecting(begun) => begun,
-            State::Off | State::Waiting { .. } => Begun { at: now, key: self.slots.using(), after: After::Failure },
+            State::Off | State::Waiting { .. } => {
+                Begun { at: now, key: self.slots.using(), after: After::Failure, outdated: false }
+            }
             State::Online(_) | State::Settling { .. } | State::Closing { .. } => return None,
         };
         self.why = None;
         self.slots.worked();
         self.ends.begins(now);
+        self.unbroken.get_or_insert(now);
         let renewal = Renewal::new(self.terms.lease, &mut self.dice, now);
         self.state = State::Online(Standing { begun, since: now, renewal });
         Some(Beginning { gap: self.stopped.take().map(|stopped| now.since(stopped)) })
@@ -199,26 +208,37 @@ impl Connection {
     ///
     /// `is_idle`: nothing that was sent waits for its acknowledgement.
     pub fn offline(&mut self, reason: Reason, is_idle: bool, now: BootInstant) -> Option<End> {
-        let (stood, tried_with) = match &self.state {
+        let (stood, tried) = match &self.state {
             State::Online(standing) | State::Settling { standing, .. } => (Some(now.since(standing.since)), None),
-            State::Connecting(begun) => (None, Some(begun.key)),
+            State::Connecting(begun) => (None, Some(*begun)),
             State::Closing { before, .. } => {
                 // Whatever the broker made of our DISCONNECT, this end was planned.
-                self.state = State::Waiting { until: now, put_off: None, after: *before };
+                let before = *before;
+                if before != After::Session {
+                    self.unbroken = None;
+                }
+                self.state = State::Waiting { until: now, after: before };
                 self.why = Some(Reason::Planned);
                 return Some(self.end(now));
             }
             State::Off | State::Waiting { .. } => return None,
         };
+        if let Some(unbroken) = self.unbroken.take().filter(|_| stood.is_some()) {
+            self.ends.unbroken(now.since(unbroken));
+        }
         let Verdict { reason, schedule, is_good } = self.ends.judge(reason, stood, is_idle);
         if is_good {
             self.backoff = Backoff::default();
         }
-        let refused = tried_with.filter(|_| reason.doubts_identity());
-        let wait = if refused.is_some_and(|key| self.slots.was_refused(key)) {
+        let is_outdated = tried.is_some_and(|begun| begun.outdated);
+        // What was refused to an old key is nothing against the new one in its place.
+        let refused = tried.filter(|_| reason.doubts_identity() && !is_outdated);
+        let wait = if refused.is_some_and(|begun| self.slots.was_refused(begun.key)) {
             self.dice.up_to(SOON)
         } else {
-            self.backoff.wait(schedule, &self.terms, &mut self.dice)
+            // What failed before still counts: should the change be none, or one of many, the waits go on growing.
+            let wait = self.backoff.wait(schedule, &self.terms, &mut self.dice);
+            if is_outdated { wait.min(self.dice.up_to(SOON)) } else { wait }
         };
         self.state = State::waiting(now + wait);
         self.why = Some(reason);
@@ -232,8 +252,15 @@ impl Connection {
 
     /// The answer to [`Step::Prepare`]. Where the stream could not be opened the session stays, and it is tried again.
     pub fn prepared(&mut self, answer: &Result<(), Reason>, now: BootInstant) {
+        let is_put_off = self.is_put_off(now);
         let State::Online(standing) = &mut self.state else { return };
-        if standing.renewal.prepared(answer, &self.terms, &mut self.dice, now) {
+        if !standing.renewal.prepared(answer, &self.terms, &mut self.dice, now) {
+            return;
+        }
+        if is_put_off {
+            // The session would end, and the next one would have to wait.
+            standing.renewal.anew(now);
+        } else {
             self.stopped = Some(now);
             self.state = State::Settling { standing: standing.clone(), until: now + SETTLE_WITHIN };
         }
@@ -252,6 +279,9 @@ impl Connection {
     /// Other keys are there: the first that can be used is tried first. A session goes on with the one that it has.
     pub fn set_keys(&mut self, has_current: bool, others: &[KeySlot]) {
         self.slots = Slots::new(has_current, others);
+        if let State::Connecting(begun) = &mut self.state {
+            begun.outdated = true;
+        }
     }
 
     /// The terms have changed, and with `anew` so has what a login says: an old session is renewed and a new one is
@@ -288,22 +318,24 @@ impl Connection {
         match &mut self.state {
             State::Waiting { until, .. } => *until = at.min(*until),
             State::Online(standing) => standing.renewal.hasten(at),
-            State::Off | State::Connecting(_) | State::Settling { .. } | State::Closing { .. } => {}
+            State::Connecting(begun) => begun.outdated = true,
+            State::Off | State::Settling { .. } | State::Closing { .. } => {}
         }
     }
 
-    /// A try that is due is not made before `until`; no other wait becomes shorter. Does nothing to what has begun.
+    /// A try or a renewal that is due is not made before `until`; no other wait becomes shorter. Does nothing to what has
+    /// begun.
     pub fn put_off(&mut self, until: BootInstant) {
-        if let State::Waiting { put_off, .. } = &mut self.state {
-            *put_off = Some(until);
-        }
+        self.put_off = Some(until);
     }
 
     /// What a try was put off for is over.
     pub fn go_on(&mut self) {
-        if let State::Waiting { put_off, .. } = &mut self.state {
-            *put_off = None;
-        }
+        self.put_off = None;
+    }
+
+    fn is_put_off(&self, now: BootInstant) -> bool {
+        self.put_off.is_some_and(|until| now < until)
     }
 }
 
@@ -317,12 +349,14 @@ impl Connection {
             self.stopped = None;
         }
         let check = self.act_on_news(now);
+        let is_put_off = self.is_put_off(now);
         let step = match &mut self.state {
             State::Off if wanted => {
                 self.state = State::waiting(now);
                 return self.next(wanted, is_idle, now);
             }
             State::Waiting { .. } if !wanted => {
+                self.unbroken = None;
                 self.state = State::Off;
                 None
             }
@@ -334,7 +368,10 @@ impl Connection {
             }
             State::Online(standing) => {
                 self.ends.stands(now.since(standing.since));
-                standing.renewal.begins(now).then_some(Step::Prepare)
+                if let Some(unbroken) = self.unbroken {
+                    self.ends.unbroken(now.since(unbroken));
+                }
+                (!is_put_off && standing.renewal.begins(now)).then_some(Step::Prepare)
             }
             State::Settling { standing, until } if is_idle || now >= *until => {
                 let lasted = now.since(standing.since);
@@ -360,7 +397,7 @@ impl Connection {
             self.budget.spend(now);
         }
         let key = self.slots.using();
-        self.state = State::Connecting(Begun { at: now, key, after });
+        self.state = State::Connecting(Begun { at: now, key, after, outdated: false });
         Step::Connect(Attempt { key, drop_session: self.ends.is_to_drop() })
     }
 
@@ -400,9 +437,15 @@ impl Connection {
         step
     }
 
-    /// Gives a try up for another one, unless it began after these news, or has itself followed one that was given up.
+    /// Gives a try up for another one, unless it began after these news. One that has itself followed a try that was given
+    /// up comes to its end, and the next one follows soon.
     fn begin_anew(&mut self, begun: Begun, news: BootInstant, now: BootInstant) {
-        if begun.at <= news && begun.after != After::Try {
+        if begun.at > news {
+            return;
+        }
+        if begun.after == After::Try {
+            self.hasten_soon(now);
+        } else {
             self.state = State::Closing { until: now, before: After::Try };
         }
     }
@@ -410,12 +453,17 @@ impl Connection {
     /// When the next try is made, if one waits.
     fn try_due(&self) -> Option<BootInstant> {
         match self.state {
-            State::Waiting { until, put_off, after } => {
-                let due = put_off.map_or(until, |put_off| put_off.max(until));
+            State::Waiting { until, after } => {
+                let due = self.not_before(until);
                 Some(if after == After::Session { due } else { self.budget.not_before(due) })
             }
             _ => None,
         }
+    }
+
+    /// When what is due at `at` may be done.
+    fn not_before(&self, at: BootInstant) -> BootInstant {
+        self.put_off.map_or(at, |put_off| put_off.max(at))
     }
 
     /// When [`Connection::next`] must be asked again, if nothing happens before.
@@ -424,9 +472,12 @@ impl Connection {
             State::Off | State::Connecting(_) => (None, None),
             State::Waiting { .. } => (self.try_due(), None),
             State::Settling { until, .. } | State::Closing { until, .. } => (Some(*until), None),
-            State::Online(standing) => (standing.renewal.deadline(), Some(standing.since)),
+            State::Online(standing) => {
+                (standing.renewal.deadline().map(|due| self.not_before(due)), Some(standing.since))
+            }
         };
-        [state, self.network.due(), self.clock.due(), self.ends.deadline(since)].into_iter().flatten().min()
+        let unbroken = self.unbroken.filter(|_| since.is_some());
+        [state, self.network.due(), self.clock.due(), self.ends.deadline(since, unbroken)].into_iter().flatten().min()
     }
 }
 
@@ -455,10 +506,15 @@ impl Connection {
     pub fn session(&self) -> Option<Session> {
         let session = |standing: &Standing, renew| Session { since: standing.since, renew, key: standing.begun.key };
         match &self.state {
-            State::Online(standing) => Some(session(standing, standing.renewal.due())),
+            State::Online(standing) => Some(session(standing, standing.renewal.due().map(|due| self.not_before(due)))),
             State::Settling { standing, .. } => Some(session(standing, None)),
             State::Off | State::Waiting { .. } | State::Connecting(_) | State::Closing { .. } => None,
         }
+    }
+
+    /// The key that is tried next. Not that of the session, where the keys have changed since it began.
+    pub fn next_key(&self) -> KeySlot {
+        self.slots.using()
     }
 
     /// Why there is no session, if there is none and there was one or was to be one.
@@ -490,6 +546,6 @@ impl Connection {
 
 impl State {
     fn waiting(until: BootInstant) -> Self {
-        Self::Waiting { until, put_off: None, after: After::Failure }
+        Self::Waiting { until, after: After::Failure }
     }
 }

@@ -83,6 +83,36 @@ fn two_devices_with_one_identity_are_told_so_and_do_not_hammer() {
 }
 
 #[test]
+fn peace_counts_over_the_renewals_of_short_leases_and_not_over_any_other_end() {
+    let mut settings = settings(Road::Own, SIMULATED);
+    settings.terms.lease = Some(Duration::from_secs(600));
+    let mut desk = Desk::with(settings);
+    let lives = |desk: &mut Desk, seconds: u64| {
+        let mut renewals = 0;
+        for _ in 0..seconds {
+            if desk.wait(1).contains(&Effect::Disconnect) {
+                desk.take([Input::Offline(Reason::Planned)]);
+                desk.online();
+                renewals += 1;
+            }
+        }
+        renewals
+    };
+    for _ in 0..3 {
+        desk.cut();
+        returns(&mut desk);
+    }
+    assert!(problem(&mut desk, "taken-over").is_some());
+    assert_eq!(lives(&mut desk, 700), 1);
+    desk.take([Input::Offline(Reason::Lost("reset".to_owned()))]);
+    returns(&mut desk);
+    assert_eq!(lives(&mut desk, 880), 1);
+    assert!(problem(&mut desk, "taken-over").is_some(), "a lost session begins the count anew");
+    lives(&mut desk, 30);
+    assert_eq!(problem(&mut desk, "taken-over"), None, "a quarter of an hour in peace, over two logins");
+}
+
+#[test]
 fn a_broker_that_does_not_like_what_we_send_is_no_other_device() {
     let mut desk = desk();
     desk.acknowledges = false;

@@ -15,7 +15,8 @@ pub(super) const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// 3.1.4 makes it close the older of two connections with one client id.
 const KICKS: u32 = 3;
 
-/// A session must last this long before nobody else seems to have our identity. It is as long as the longest wait after a
+/// There must be sessions for this long, one after the other and each ended by ourselves, before nobody else seems to have
+/// our identity. It is as long as the longest wait after a
 /// refusal by default: two devices that take turns never stand that long.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(15 * 60);
 
@@ -145,6 +146,10 @@ impl Ends {
             (self.kicks, self.unreadable) = (0, 0);
             self.poison.take_if(|poison| poison.cure == Cure::Failed);
         }
+    }
+
+    /// For so long no session has ended but by our own will, to be renewed.
+    pub(super) fn unbroken(&mut self, lasted: Duration) {
         if lasted >= FORGIVEN_AFTER {
             self.taken = None;
         }
@@ -155,9 +160,10 @@ impl Ends {
         self.poison.take_if(|poison| matches!(poison.cure, Cure::Done { at } if now >= at + TOLD_FOR));
     }
 
-    /// When any of this changes by itself. `since`: when the session began that stands, if one does.
-    pub(super) fn deadline(&self, since: Option<BootInstant>) -> Option<BootInstant> {
-        let forgiven = since.filter(|_| self.taken.is_some()).map(|since| since + FORGIVEN_AFTER);
+    /// When any of this changes by itself. `since`: when the session began that stands, if one does; `unbroken`: the first
+    /// of those that it renews.
+    pub(super) fn deadline(&self, since: Option<BootInstant>, unbroken: Option<BootInstant>) -> Option<BootInstant> {
+        let forgiven = unbroken.filter(|_| self.taken.is_some()).map(|unbroken| unbroken + FORGIVEN_AFTER);
         let cured = self.poison.as_ref().and_then(|poison| match poison.cure {
             Cure::Ordered => None,
             Cure::Done { at } => Some(at + TOLD_FOR),
@@ -227,8 +233,11 @@ mod tests {
             assert_eq!(verdict.reason, Reason::TakenOver { times });
             assert!(!verdict.is_good && verdict.schedule == Schedule::Refused, "{verdict:?}");
         }
-        assert_eq!(ends.deadline(Some(BootInstant::default())), Some(BootInstant(FORGIVEN_AFTER)));
+        let start = Some(BootInstant::default());
+        assert_eq!((ends.deadline(None, None), ends.deadline(start, start)), (None, Some(BootInstant(FORGIVEN_AFTER))));
         ends.stands(FORGIVEN_AFTER);
+        assert!(ends.is_taken_over(), "the session that stands is not what counts");
+        ends.unbroken(FORGIVEN_AFTER);
         assert!(!ends.is_taken_over());
     }
 
@@ -270,7 +279,7 @@ mod tests {
         ends.begins(BootInstant::default());
         assert!(!ends.is_to_drop() && ends.poison().is_some_and(|text| text.contains("was dropped")));
         ends.stands(GOOD_AFTER);
-        assert_eq!(ends.deadline(Some(BootInstant::default())), Some(BootInstant(TOLD_FOR)));
+        assert_eq!(ends.deadline(Some(BootInstant::default()), None), Some(BootInstant(TOLD_FOR)));
         ends.pass(BootInstant(TOLD_FOR));
         assert_eq!(ends.poison(), None);
     }

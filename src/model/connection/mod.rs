@@ -70,6 +70,8 @@ pub struct Connection {
     put_off: Option<BootInstant>,
     /// When nothing more was sent for the sake of a renewal that has not ended in a new session yet.
     stopped: Option<BootInstant>,
+    /// Since when every session that ended did so to be renewed.
+    unbroken: Option<BootInstant>,
     dice: Dice,
 }
 
@@ -178,6 +180,7 @@ impl Connection {
             clock: Pace::default(),
             put_off: None,
             stopped: None,
+            unbroken: None,
             dice: Dice::new(seed),
         }
     }
@@ -195,6 +198,7 @@ impl Connection {
         self.why = None;
         self.slots.worked();
         self.ends.begins(now);
+        self.unbroken.get_or_insert(now);
         let renewal = Renewal::new(self.terms.lease, &mut self.dice, now);
         self.state = State::Online(Standing { begun, since: now, renewal });
         Some(Beginning { gap: self.stopped.take().map(|stopped| now.since(stopped)) })
@@ -209,12 +213,19 @@ impl Connection {
             State::Connecting(begun) => (None, Some(*begun)),
             State::Closing { before, .. } => {
                 // Whatever the broker made of our DISCONNECT, this end was planned.
-                self.state = State::Waiting { until: now, after: *before };
+                let before = *before;
+                if before != After::Session {
+                    self.unbroken = None;
+                }
+                self.state = State::Waiting { until: now, after: before };
                 self.why = Some(Reason::Planned);
                 return Some(self.end(now));
             }
             State::Off | State::Waiting { .. } => return None,
         };
+        if let Some(unbroken) = self.unbroken.take().filter(|_| stood.is_some()) {
+            self.ends.unbroken(now.since(unbroken));
+        }
         let Verdict { reason, schedule, is_good } = self.ends.judge(reason, stood, is_idle);
         if is_good {
             self.backoff = Backoff::default();
@@ -345,6 +356,7 @@ impl Connection {
                 return self.next(wanted, is_idle, now);
             }
             State::Waiting { .. } if !wanted => {
+                self.unbroken = None;
                 self.state = State::Off;
                 None
             }
@@ -356,6 +368,9 @@ impl Connection {
             }
             State::Online(standing) => {
                 self.ends.stands(now.since(standing.since));
+                if let Some(unbroken) = self.unbroken {
+                    self.ends.unbroken(now.since(unbroken));
+                }
                 (!is_put_off && standing.renewal.begins(now)).then_some(Step::Prepare)
             }
             State::Settling { standing, until } if is_idle || now >= *until => {
@@ -461,7 +476,8 @@ impl Connection {
                 (standing.renewal.deadline().map(|due| self.not_before(due)), Some(standing.since))
             }
         };
-        [state, self.network.due(), self.clock.due(), self.ends.deadline(since)].into_iter().flatten().min()
+        let unbroken = self.unbroken.filter(|_| since.is_some());
+        [state, self.network.due(), self.clock.due(), self.ends.deadline(since, unbroken)].into_iter().flatten().min()
     }
 }
 

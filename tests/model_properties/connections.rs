@@ -31,6 +31,9 @@ enum Deed {
     Anew,
     Wanted(bool),
     Idle(bool),
+    /// The clock is in doubt, and this much longer is waited for it.
+    PutOff(Duration),
+    GoOn,
 }
 
 fn reason() -> impl Strategy<Value = Reason> {
@@ -69,6 +72,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => Just(Deed::Anew),
         1 => prop::bool::weighted(0.8).prop_map(Deed::Wanted),
         1 => any::<bool>().prop_map(Deed::Idle),
+        1 => (0..900_000_u64).prop_map(|millis| Deed::PutOff(Duration::from_millis(millis))),
+        1 => Just(Deed::GoOn),
     ]
 }
 
@@ -95,6 +100,8 @@ struct World {
     /// The last one stood and was ended by us, so that the next may follow at once.
     renewed: bool,
     checked: Option<BootInstant>,
+    /// Nothing may begin before this.
+    put_off: Option<BootInstant>,
     tries: VecDeque<BootInstant>,
     most: usize,
 }
@@ -111,6 +118,7 @@ impl World {
             closing: false,
             renewed: false,
             checked: None,
+            put_off: None,
             tries: VecDeque::new(),
             most: 0,
         };
@@ -130,12 +138,19 @@ impl World {
                 assert_eq!(end.is_some(), self.ordered, "an end, if and only if there was something to end");
                 if let Some(end) = end {
                     let cap = if self.closing { TRIES_PERIOD } else { BACKOFF_MAX_REFUSED };
-                    assert!(end.wait <= cap, "{end:?}");
+                    let put_off = self.put_off.map_or(Duration::ZERO, |until| until.since(self.now));
+                    assert!((put_off..=cap.max(put_off)).contains(&end.wait), "{end:?}");
                     self.renewed = self.closing && self.stands;
                     (self.ordered, self.stands, self.closing) = (false, false, false);
                 }
             }
-            Deed::Prepared(answer) => self.connection.prepared(answer, self.now),
+            Deed::Prepared(answer) => {
+                let is_put_off = self.put_off.is_some_and(|until| self.now < until);
+                let stood = self.connection.may_send();
+                self.connection.prepared(answer, self.now);
+                let ends = stood && !self.connection.may_send();
+                assert!(!(is_put_off && ends), "a session ends though the next one would have to wait");
+            }
             Deed::NetworkChanged => self.connection.network_changed(self.now),
             Deed::ClockStepped => self.connection.clock_stepped(self.now),
             Deed::Keys(current, others) => self.connection.set_keys(*current, others),
@@ -143,16 +158,27 @@ impl World {
             Deed::Anew => self.connection.set_terms(terms(), true, self.now),
             Deed::Wanted(wanted) => self.wanted = *wanted,
             Deed::Idle(idle) => self.idle = *idle,
+            Deed::PutOff(time) => {
+                let until = self.now + *time;
+                self.put_off = Some(until);
+                self.connection.put_off(until);
+            }
+            Deed::GoOn => {
+                self.put_off = None;
+                self.connection.go_on();
+            }
         }
         self.step();
     }
 
     fn step(&mut self) {
         let due = self.connection.deadline();
+        let is_put_off = self.put_off.is_some_and(|until| self.now < until);
         match self.connection.next(self.wanted, self.idle, self.now) {
             Some(Step::Connect(_)) => {
                 assert!(!self.ordered, "a second connection beside the first");
                 assert!(self.wanted, "a connection that nobody wants");
+                assert!(!is_put_off, "a try while the clock is in doubt");
                 self.ordered = true;
                 // A session that we ended ourselves stood for good reason; what follows it is no try.
                 if !std::mem::take(&mut self.renewed) {
@@ -169,6 +195,7 @@ impl World {
                 self.closing = true;
             }
             Some(Step::Prepare) => {
+                assert!(!is_put_off, "a session is renewed though the next one would have to wait");
                 assert!(self.stands && !self.closing && self.wanted, "prepared though no session is to be renewed");
             }
             Some(Step::CheckLink) => {

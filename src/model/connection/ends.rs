@@ -16,8 +16,8 @@ pub(super) const GOOD_AFTER: Duration = Duration::from_secs(60);
 const KICKS: u32 = 3;
 
 /// There must be sessions for this long, one after the other and each ended by ourselves, before nobody else seems to have
-/// our identity. It is as long as the longest wait after a
-/// refusal by default: two devices that take turns never stand that long.
+/// our identity. It is as long as the longest wait after a refusal by default: two devices that take turns never stand that
+/// long.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// So many connections in a row that end over bytes that cannot be read: the broker will send them again.
@@ -160,8 +160,8 @@ impl Ends {
         self.poison.take_if(|poison| matches!(poison.cure, Cure::Done { at } if now >= at + TOLD_FOR));
     }
 
-    /// When any of this changes by itself. `since`: when the session began that stands, if one does; `unbroken`: the first
-    /// of those that it renews.
+    /// When any of this changes by itself. `since`: when the session began that stands, if one does; `unbroken`:
+    /// when the first of those began that it renews one after the other.
     pub(super) fn deadline(&self, since: Option<BootInstant>, unbroken: Option<BootInstant>) -> Option<BootInstant> {
         let forgiven = unbroken.filter(|_| self.taken.is_some()).map(|unbroken| unbroken + FORGIVEN_AFTER);
         let cured = self.poison.as_ref().and_then(|poison| match poison.cure {

@@ -21,7 +21,7 @@ pub use keepers::{Keepers, Word};
 /// A constant, so that the same source gives the same bytes on whichever day it is built.
 const NO_EARLIER: i64 = 1_767_225_600;
 
-/// The earliest moment that a clock can show which is right; see [`NO_EARLIER`].
+/// The earliest moment that a clock can show which is right; see `NO_EARLIER`.
 pub fn earliest() -> Timestamp {
     Timestamp::from_micros(NO_EARLIER * 1_000_000)
 }

@@ -70,6 +70,7 @@ const REFUSED: &[&str] = &[
 
 /// Of these, what the machine of a story refuses to its root too, since it is a container, or what its kernel may lack.
 const BEYOND_THE_MACHINE: &[&str] = &[
+    "change-a-link",
     "device-disk",
     "device-memory",
     "kernel-log",

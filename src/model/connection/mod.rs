@@ -1,15 +1,18 @@
 //! When to connect and with which key, when to renew the login (lease), how long to wait after a failure (back-off).
 //!
 //! One connection is one order: this module says when it is given and when it is taken back, never how it is made. This file
-//! is the state machine; what a run of ends means, which key is next, and how long to wait stand beside it.
+//! is the state machine; what a run of ends means, which key is next, how long to wait, and what news from outside do to it
+//! stand beside it.
 
 mod backoff;
 mod budget;
 mod dice;
 mod ends;
+mod news;
 mod pace;
 mod renewal;
 mod slots;
+mod view;
 
 use std::time::Duration;
 
@@ -265,78 +268,6 @@ impl Connection {
             self.state = State::Settling { standing: standing.clone(), until: now + SETTLE_WITHIN };
         }
     }
-
-    /// Addresses or routes of this machine have changed.
-    pub fn network_changed(&mut self, now: BootInstant) {
-        self.network.hear(now);
-    }
-
-    /// The wall clock was set by so much that the times of a login made before are wrong.
-    pub fn clock_stepped(&mut self, now: BootInstant) {
-        self.clock.hear(now);
-    }
-
-    /// Other keys are there: the first that can be used is tried first. A session goes on with the one that it has.
-    pub fn set_keys(&mut self, has_current: bool, others: &[KeySlot]) {
-        self.slots = Slots::new(has_current, others);
-        if let State::Connecting(begun) = &mut self.state {
-            begun.outdated = true;
-        }
-    }
-
-    /// The terms have changed, and with `anew` so has what a login says: an old session is renewed and a new one is
-    /// tried within `SPREAD`, whatever failed before.
-    pub fn set_terms(&mut self, terms: Terms, anew: bool, now: BootInstant) {
-        self.terms = terms;
-        if anew {
-            self.backoff = Backoff::default();
-            self.ends.anew();
-            let soon = now + self.dice.up_to(SPREAD);
-            match &mut self.state {
-                State::Waiting { until, .. } => *until = soon.min(*until),
-                State::Online(standing) => standing.renewal.anew(soon),
-                // It began with what is no longer true.
-                State::Connecting(_) => self.state = State::Closing { until: now, before: After::Failure },
-                State::Off | State::Settling { .. } | State::Closing { .. } => {}
-            }
-        }
-    }
-
-    /// What made a login impossible may be gone: there is no reason to wait longer than `SPREAD`.
-    pub fn hurry(&mut self, now: BootInstant) {
-        // What failed before still counts: should this change be none, or one of many, the waits go on growing.
-        let soon = now + self.dice.up_to(SPREAD);
-        self.hasten(soon);
-    }
-
-    fn hasten_soon(&mut self, now: BootInstant) {
-        let soon = now + self.dice.up_to(SOON);
-        self.hasten(soon);
-    }
-
-    fn hasten(&mut self, at: BootInstant) {
-        match &mut self.state {
-            State::Waiting { until, .. } => *until = at.min(*until),
-            State::Online(standing) => standing.renewal.hasten(at),
-            State::Connecting(begun) => begun.outdated = true,
-            State::Off | State::Settling { .. } | State::Closing { .. } => {}
-        }
-    }
-
-    /// A try or a renewal that is due is not made before `until`; no other wait becomes shorter. Does nothing to what has
-    /// begun.
-    pub fn put_off(&mut self, until: BootInstant) {
-        self.put_off = Some(until);
-    }
-
-    /// What a try was put off for is over.
-    pub fn go_on(&mut self) {
-        self.put_off = None;
-    }
-
-    fn is_put_off(&self, now: BootInstant) -> bool {
-        self.put_off.is_some_and(|until| now < until)
-    }
 }
 
 // === What is due
@@ -406,50 +337,6 @@ impl Connection {
         Step::Disconnect
     }
 
-    /// What follows from a changed network or clock.
-    fn act_on_news(&mut self, now: BootInstant) -> Option<Step> {
-        let mut step = None;
-        if let Some(changed) = self.network.take(now) {
-            let is_to_blame = self.why.as_ref().is_some_and(Reason::is_of_network);
-            match self.state {
-                State::Online(_) => {
-                    self.hasten_soon(now);
-                    step = Some(Step::CheckLink);
-                }
-                State::Waiting { .. } if is_to_blame => self.hasten_soon(now),
-                // It may wait for ever on an interface that is gone.
-                State::Connecting(begun) => self.begin_anew(begun, changed, now),
-                _ => {}
-            }
-        }
-        if let Some(stepped) = self.clock.take(now) {
-            let is_to_blame = self.why.as_ref().is_some_and(Reason::is_of_clock);
-            match &mut self.state {
-                State::Online(standing) if standing.begun.at <= stepped && self.terms.lease.is_some() => {
-                    standing.renewal.at_once(now);
-                }
-                State::Waiting { .. } if is_to_blame => self.hasten_soon(now),
-                // Its login has the old times.
-                &mut State::Connecting(begun) => self.begin_anew(begun, stepped, now),
-                _ => {}
-            }
-        }
-        step
-    }
-
-    /// Gives a try up for another one, unless it began after these news. One that has itself followed a try that was given
-    /// up comes to its end, and the next one follows soon.
-    fn begin_anew(&mut self, begun: Begun, news: BootInstant, now: BootInstant) {
-        if begun.at > news {
-            return;
-        }
-        if begun.after == After::Try {
-            self.hasten_soon(now);
-        } else {
-            self.state = State::Closing { until: now, before: After::Try };
-        }
-    }
-
     /// When the next try is made, if one waits.
     fn try_due(&self) -> Option<BootInstant> {
         match self.state {
@@ -478,69 +365,6 @@ impl Connection {
         };
         let unbroken = self.unbroken.filter(|_| since.is_some());
         [state, self.network.due(), self.clock.due(), self.ends.deadline(since, unbroken)].into_iter().flatten().min()
-    }
-}
-
-// === How it stands
-
-impl Connection {
-    /// Messages may be sent.
-    pub fn may_send(&self) -> bool {
-        matches!(self.state, State::Online(_))
-    }
-
-    /// There is a session, though perhaps nothing more may be sent on it.
-    pub fn is_online(&self) -> bool {
-        matches!(self.state, State::Online(_) | State::Settling { .. })
-    }
-
-    pub fn is_off(&self) -> bool {
-        self.state == State::Off
-    }
-
-    /// There is none, not even one that has begun or is being closed.
-    pub fn is_at_rest(&self) -> bool {
-        matches!(self.state, State::Off | State::Waiting { .. })
-    }
-
-    pub fn session(&self) -> Option<Session> {
-        let session = |standing: &Standing, renew| Session { since: standing.since, renew, key: standing.begun.key };
-        match &self.state {
-            State::Online(standing) => Some(session(standing, standing.renewal.due().map(|due| self.not_before(due)))),
-            State::Settling { standing, .. } => Some(session(standing, None)),
-            State::Off | State::Waiting { .. } | State::Connecting(_) | State::Closing { .. } => None,
-        }
-    }
-
-    /// The key that is tried next. Not that of the session, where the keys have changed since it began.
-    pub fn next_key(&self) -> KeySlot {
-        self.slots.using()
-    }
-
-    /// Why there is no session, if there is none and there was one or was to be one.
-    pub fn why(&self) -> Option<&Reason> {
-        self.why.as_ref()
-    }
-
-    /// Another client seems to have our identity.
-    pub fn is_taken_over(&self) -> bool {
-        self.ends.is_taken_over()
-    }
-
-    /// What is to be said of a packet that comes again and again and cannot be read.
-    pub fn poison(&self) -> Option<String> {
-        self.ends.poison()
-    }
-
-    /// The stage, in words for people.
-    pub fn stage(&self) -> &'static str {
-        match self.state {
-            State::Off => "disconnected on purpose",
-            State::Waiting { .. } => "not connected yet",
-            State::Connecting(_) => "connecting",
-            State::Online(_) => "connected",
-            State::Settling { .. } | State::Closing { .. } => "closing the connection as planned",
-        }
     }
 }
 

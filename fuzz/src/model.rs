@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use twinagent::dialect::Dialect as _;
 use twinagent::dialect::iotcore::IotCore;
+use twinagent::dialect::{Dialect as _, Encoded};
 use twinagent::model::agent::{Agent, Effect, Input};
 use twinagent::model::cloud::{Outbound, Road};
 use twinagent::model::durable::Durable;
 use twinagent::model::now::Now;
 use twinagent::model::reboot::Mode;
 use twinagent::model::record::Record;
-use twinagent::model::wire::Delivery;
+use twinagent::model::wire::{Delivery, MessageId};
 
 use super::{iotcore, journal};
 
@@ -63,7 +63,7 @@ impl Online {
         for effect in &effects {
             match effect {
                 Effect::Record(record) => self.records.push(record.clone()),
-                Effect::Send(_, message) => self.is_fit(message),
+                Effect::Send(id, message) => self.is_fit(*id, message),
                 _ => {}
             }
         }
@@ -71,8 +71,8 @@ impl Online {
         effects
     }
 
-    fn is_fit(&self, message: &Outbound) {
-        let packet = self.dialect.encode(message).expect("what is sent has room");
+    fn is_fit(&self, id: MessageId, message: &Outbound) {
+        let Encoded { packet, .. } = self.dialect.encode(id, message).expect("what is sent has room");
         assert!(packet.payload.len() <= LARGEST);
         serde_json::from_slice::<serde_json::Value>(&packet.payload).expect("what is sent is JSON");
     }

@@ -145,10 +145,7 @@ fn closed_to_the_daemon(
     let given = |path: &PathBuf| file == Some(path) || drop_in.is_some_and(|given| given.path == path);
     let lists = [folders.vendor.clone(), folders.drop_ins(), folders.volatile.clone()];
     let read = lists.into_iter().chain(sources.files()).filter(|path| !given(path) && path.exists());
-    let ca_file = match &loaded.config.cloud {
-        Some(Cloud::IotCore(cloud)) => cloud.ca_file.clone().filter(|path| cloud.tls && path.exists()),
-        None => None,
-    };
+    let ca_file = loaded.config.cloud.as_ref().and_then(Cloud::ca_file).filter(|path| path.exists()).map(PathBuf::from);
     let all: BTreeSet<PathBuf> = read.chain(loaded.files.iter().cloned()).chain(ca_file).collect();
     // A secret is opened to the daemon alone.
     let secret = loaded.config.session.proxy.as_ref().and_then(|proxy| proxy.password_file.as_ref());
@@ -172,11 +169,11 @@ enum Distrusted {
 }
 
 fn distrusted(Loaded { config, origins, .. }: &Loaded) -> Option<Distrusted> {
-    let Cloud::IotCore(cloud) = config.cloud.as_ref()?;
-    let path = cloud.ca_file.as_ref().filter(|_| cloud.tls)?;
+    let cloud = config.cloud.as_ref()?;
+    let path = cloud.ca_file()?;
     let error = tls::client_config(Some(path)).err()?;
     let denied = error.downcast_ref::<io::Error>().filter(|error| error.kind() == io::ErrorKind::PermissionDenied);
-    let place = origins.get("cloud.iotcore.ca_file").map(|place| format!("{place}: "));
+    let place = origins.get(format!("cloud.{}.ca_file", cloud.kind()).as_str()).map(|place| format!("{place}: "));
     let words = format!("{}{error:#}", place.unwrap_or_default());
     Some(match denied {
         None => Distrusted::Fault(words),
@@ -212,6 +209,7 @@ fn says(config: &Config) -> String {
             cloud.port,
             if cloud.tls { "" } else { " without TLS" },
         ),
+        (Some(cloud), Some(device)) => format!("device {device} at {}", cloud.host()),
         _ => "no cloud is configured, set cloud.kind".to_owned(),
     }
 }

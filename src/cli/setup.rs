@@ -176,7 +176,7 @@ fn next(folders: &Folders, config: &Config, key: &PublicKey) -> String {
             "device {device} of registry {} (project {}, region {})",
             cloud.registry_id, cloud.project_id, cloud.region
         ),
-        None => format!("device {device}"),
+        Some(Cloud::IotHub(_)) | None => format!("device {device}"),
     };
     let then = if run::is_service(folders) { "`systemctl status twinagent`" } else { "`twinagent run`" };
     format!(

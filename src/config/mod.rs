@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod account;
+mod cloud;
 mod effective;
 mod fault;
 mod file;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use config::Source;
 
+pub use cloud::{Answers, Cloud, Hub, HubProof, IotCore, IotHub, Provisioning};
 pub use fault::{Fault, Faults, Place};
 pub use layers::{DropIn, Folders, is_drop_in};
 pub use proxy::{Proxy, read_password as read_proxy_password};
@@ -60,36 +62,6 @@ impl Default for Config {
     fn default() -> Self {
         raw::read(&mut Reader::new(Tree::default()), &Specifiers::default())
     }
-}
-
-/// The one cloud of this daemon.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cloud {
-    IotCore(IotCore),
-}
-
-/// Cloud IoT Core, and the bridges that took its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IotCore {
-    /// A host name or an IP address.
-    pub host: String,
-    pub port: u16,
-    pub project_id: String,
-    pub region: String,
-    pub registry_id: String,
-    /// Absolute. Missing: the roots of the system.
-    pub ca_file: Option<PathBuf>,
-    /// False only where `host` is loopback.
-    pub tls: bool,
-    pub answers: Answers,
-    pub clean_session: bool,
-}
-
-/// The road on which answers travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answers {
-    State,
-    Events,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{Cloud, Config, Mode as RebootMode};
+use crate::config::{Config, Mode as RebootMode};
 use crate::host::{system, volatile};
 use crate::local::{Rights, group_id};
 use crate::model::agent::Settings;
@@ -59,10 +59,7 @@ pub(super) fn settings(
             version: env!("CARGO_PKG_VERSION"),
             started: started.wall,
             device: config.device.clone(),
-            cloud: config
-                .cloud
-                .as_ref()
-                .map(|Cloud::IotCore(cloud)| CloudName { kind: "iotcore", host: cloud.host.clone() }),
+            cloud: config.cloud.as_ref().map(|cloud| CloudName { kind: cloud.kind(), host: cloud.host().to_owned() }),
             config_hash: Some(config.hash().to_string()),
             os: system::describe(),
         },

@@ -8,16 +8,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::token::{Key, SignError, mint};
-use super::{Dialect, EncodeError};
+use super::token::mint;
+use super::{Dialect, EncodeError, Encoded, LoginError, Proof};
 use crate::config::{Answers, IotCore as Settings};
-use crate::model::cloud::{Answer, CloudLimits, Inbound, Outbound, Road};
+use crate::model::cloud::{Answer, CloudLimits, DocumentRules, Inbound, Outbound, Reporting, Road, Settles};
 use crate::model::command::{CommandId, DeviceId, Identity, Method, Request, Status};
 use crate::model::json;
 use crate::model::nearest::nearest;
 use crate::model::now::Timestamp;
 use crate::model::telemetry::Message;
-use crate::model::wire::{Login, Packet, Qos, Subscription};
+use crate::model::wire::{Login, MessageId, Packet, Qos, Subscription};
 
 /// Largest payload of a command and of telemetry, in bytes (quotas page: 256 KB).
 const COMMAND: usize = 256 * 1_024;
@@ -60,7 +60,8 @@ impl IotCore {
 }
 
 impl Dialect for IotCore {
-    fn login(&self, now: Timestamp, key: &Key) -> Result<Login, SignError> {
+    fn login(&self, now: Timestamp, proof: &Proof) -> Result<Login, LoginError> {
+        let Proof::Key(key) = proof else { return Err(LoginError::Unfit("the private key of the device")) };
         let Settings { project_id, region, registry_id, clean_session, .. } = &self.settings;
         Ok(Login {
             client_id: format!(
@@ -95,12 +96,14 @@ impl Dialect for IotCore {
         }
     }
 
-    fn encode(&self, message: &Outbound) -> Result<Packet, EncodeError> {
+    fn encode(&self, _: MessageId, message: &Outbound) -> Result<Encoded, EncodeError> {
         let (topic, payload, limit) = match message {
             Outbound::Answer(answer) => {
                 (self.topic("events/responses"), Bytes::from(answer_body(answer, COMMAND)), COMMAND)
             }
             Outbound::Reported(document) => (self.topic("state"), Bytes::from(document.to_string()), STATE),
+            Outbound::ReportedPatch(_) => return Err(EncodeError::Unknown("patches of the state")),
+            Outbound::FetchTwin => return Err(EncodeError::Unknown("way to read the state")),
             Outbound::Telemetry(Message { subfolder, payload }) if subfolder.is_empty() => {
                 (self.topic("events"), payload.clone(), COMMAND)
             }
@@ -111,7 +114,8 @@ impl Dialect for IotCore {
         if payload.len() > limit {
             return Err(EncodeError::TooLarge { bytes: payload.len(), limit });
         }
-        Ok(Packet { topic, payload, qos: Qos::AtLeastOnce, retain: false })
+        let packet = Packet { topic, payload, qos: Qos::AtLeastOnce, retain: false };
+        Ok(Encoded { packet, settled_by: Settles::Puback })
     }
 
     fn limits(&self) -> CloudLimits {
@@ -121,6 +125,8 @@ impl Dialect for IotCore {
                 Answers::State => Road::Reported,
                 Answers::Events => Road::Own,
             },
+            reporting: Reporting::Whole,
+            document: DocumentRules::of_size(STATE),
         }
     }
 }

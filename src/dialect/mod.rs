@@ -7,17 +7,29 @@
 //! 4. its row in the table of README.md, and a fuzz target for its `decode`.
 
 pub mod iotcore;
+pub mod sas;
 pub mod token;
 
-use crate::model::cloud::{CloudLimits, Inbound, Outbound};
+use crate::model::cloud::{CloudLimits, Inbound, Outbound, Settles};
 use crate::model::now::Timestamp;
-use crate::model::wire::{Login, Packet, Subscription};
-use token::{Key, SignError};
+use crate::model::wire::{Login, MessageId, Packet, Subscription};
+use token::SignError;
+
+/// With what a device proves who it is.
+#[derive(Debug)]
+pub enum Proof {
+    /// Its private key, which signs a JWT.
+    Key(token::Key),
+    /// A key that the cloud has too.
+    Shared(sas::SharedKey),
+    /// A certificate, which was shown when TLS began.
+    Certificate,
+}
 
 /// One cloud's way to say things.
 pub trait Dialect: Send + Sync {
     /// What CONNECT says, with a fresh token.
-    fn login(&self, now: Timestamp, key: &Key) -> Result<Login, SignError>;
+    fn login(&self, now: Timestamp, proof: &Proof) -> Result<Login, LoginError>;
 
     /// All that must be granted before the session counts as online.
     fn subscriptions(&self) -> Vec<Subscription>;
@@ -25,10 +37,27 @@ pub trait Dialect: Send + Sync {
     /// Reads what arrived. Never fails: what cannot be read is a kind of [`Inbound`] too.
     fn decode(&self, packet: &Packet) -> Inbound;
 
-    /// Writes what is to be sent. It is settled by its PUBACK.
-    fn encode(&self, message: &Outbound) -> Result<Packet, EncodeError>;
+    /// Writes what is to be sent. `id` comes back in the answer of a cloud that gives one.
+    fn encode(&self, id: MessageId, message: &Outbound) -> Result<Encoded, EncodeError>;
 
     fn limits(&self) -> CloudLimits;
+}
+
+/// A message as it is sent, and how it is known to have arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    pub packet: Packet,
+    pub settled_by: Settles,
+}
+
+/// Why there can be no login.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The proof is of a kind that this cloud does not know.
+    #[error("this cloud wants {0}")]
+    Unfit(&'static str),
 }
 
 /// A message that this cloud would not take.
@@ -36,4 +65,7 @@ pub trait Dialect: Send + Sync {
 pub enum EncodeError {
     #[error("{bytes} bytes are more than the {limit} that this cloud takes")]
     TooLarge { bytes: usize, limit: usize },
+    /// The model asks for what this cloud does not offer.
+    #[error("this cloud knows no {0}")]
+    Unknown(&'static str),
 }

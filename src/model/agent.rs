@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::asked::Callers;
 use super::clock::{ClockWatch, Expiry};
-use super::cloud::{CloudLimits, Road};
+use super::cloud::{CloudLimits, DocumentRules, Reporting, Road};
 use super::command::{Method, MethodSpec, Outcome, Status};
 use super::connection::Connection;
 use super::device_key::DeviceKey;
@@ -37,7 +37,12 @@ pub use super::turn::{Attempt, Effect, Input, Settings};
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// What an outbox is made with when there is no cloud to send to.
-const NO_CLOUD: CloudLimits = CloudLimits { reported_interval: Duration::ZERO, answers: Road::Reported };
+const NO_CLOUD: CloudLimits = CloudLimits {
+    reported_interval: Duration::ZERO,
+    answers: Road::Reported,
+    reporting: Reporting::Whole,
+    document: DocumentRules::of_size(usize::MAX),
+};
 
 /// The model of everything.
 #[derive(Clone, Debug)]

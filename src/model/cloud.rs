@@ -5,10 +5,11 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::command::{CommandId, Method, ReplyTo, Request, Status};
 use super::telemetry::Message;
+use super::wire::MessageId;
 
 /// What a cloud said.
 #[derive(Clone, PartialEq)]
@@ -27,6 +28,23 @@ pub enum Inbound {
         body: Bytes,
         version: Option<u64>,
     },
+    /// What has changed in the desired state: a merge patch (RFC 7396), and the version that it makes.
+    DesiredPatch {
+        patch: Map<String, Value>,
+        version: u64,
+    },
+    /// The answer to [`Outbound::FetchTwin`]: both documents as the cloud has them, without members of the cloud's own.
+    Twin {
+        id: MessageId,
+        desired: Map<String, Value>,
+        version: u64,
+        reported: Map<String, Value>,
+    },
+    /// The cloud's own answer to a message that is [settled by one](Settles::Answer): 2xx, or why it was not done.
+    Answered {
+        id: MessageId,
+        status: u16,
+    },
     /// Not for us, or not to be acted upon: acknowledged, counted, dropped.
     Dropped {
         why: &'static str,
@@ -41,6 +59,9 @@ impl fmt::Debug for Inbound {
                 write!(out, "Malformed({status} {why:?}, id {id:?}, method {method:?})")
             }
             Self::Desired { body, version } => write!(out, "Desired({} bytes, version {version:?})", body.len()),
+            Self::DesiredPatch { version, .. } => write!(out, "DesiredPatch(version {version})"),
+            Self::Twin { id, version, .. } => write!(out, "Twin({id:?}, version {version})"),
+            Self::Answered { id, status } => write!(out, "Answered({id:?}, {status})"),
             Self::Dropped { why } => write!(out, "Dropped({why:?})"),
         }
     }
@@ -53,6 +74,10 @@ pub enum Outbound {
     Answer(Answer),
     /// The reported document as a whole.
     Reported(Value),
+    /// What has changed in it: a merge patch (RFC 7396).
+    ReportedPatch(Value),
+    /// Asks for both documents of the twin.
+    FetchTwin,
     Telemetry(Message),
 }
 
@@ -61,6 +86,8 @@ impl fmt::Debug for Outbound {
         match self {
             Self::Answer(answer) => answer.fmt(out),
             Self::Reported(_) => out.write_str("Reported(…)"),
+            Self::ReportedPatch(_) => out.write_str("ReportedPatch(…)"),
+            Self::FetchTwin => out.write_str("FetchTwin"),
             Self::Telemetry(message) => {
                 write!(out, "Telemetry({:?}, {} bytes)", message.subfolder, message.payload.len())
             }
@@ -100,6 +127,8 @@ pub struct CloudLimits {
     /// The least time between the acknowledgement of one reported document and the next.
     pub reported_interval: std::time::Duration,
     pub answers: Road,
+    pub reporting: Reporting,
+    pub document: DocumentRules,
 }
 
 /// How answers travel.
@@ -109,4 +138,47 @@ pub enum Road {
     Own,
     /// As members of the reported document.
     Reported,
+    /// The first one to the sender that waits for it on this connection, where there is one; what follows, and what has no
+    /// such sender, as members of the reported document.
+    Direct,
+}
+
+/// How the reported document reaches the cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reporting {
+    /// As a whole, each time. What the cloud has cannot be read.
+    Whole,
+    /// As merge patches onto what the cloud has, which is read at the beginning of each connection.
+    Patches,
+}
+
+/// What a cloud takes for a reported document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DocumentRules {
+    /// In bytes of JSON.
+    pub bytes: usize,
+    /// Objects and arrays within each other, the document itself left aside.
+    pub depth: usize,
+    /// The longest string, in bytes.
+    pub string: usize,
+    /// The longest name of a member, in bytes.
+    pub key: usize,
+    /// Names must hold no control characters, `.`, `$` and spaces; integers must lie within 2^52; there is no `null`.
+    pub strict: bool,
+}
+
+impl DocumentRules {
+    /// A cloud that looks at nothing but the size.
+    pub const fn of_size(bytes: usize) -> Self {
+        Self { bytes, depth: usize::MAX, string: usize::MAX, key: usize::MAX, strict: false }
+    }
+}
+
+/// What settles a message of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settles {
+    /// Its PUBACK, or that it was written where there is none.
+    Puback,
+    /// [`Inbound::Answered`] or [`Inbound::Twin`].
+    Answer,
 }

@@ -71,7 +71,12 @@ impl Agent {
                 out.push(Effect::Ack(delivery));
                 self.desired_arrived(body, version, out);
             }
-            Inbound::Dropped { .. } => out.push(Effect::Ack(delivery)),
+            Inbound::DesiredPatch { .. }
+            | Inbound::Twin { .. }
+            | Inbound::Answered { .. }
+            | Inbound::Dropped { .. } => {
+                out.push(Effect::Ack(delivery));
+            }
         }
     }
 

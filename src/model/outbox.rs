@@ -237,7 +237,7 @@ impl Outbox {
         let mut due = self.due(ledger).into_iter();
         match self.limits.answers {
             Road::Own => due.any(|(number, _, what)| !self.is_on_its_way(number, what)) || self.places.have_more(),
-            Road::Reported => self.reported.changed && (due.next().is_some() || self.places.have_more()),
+            Road::Reported | Road::Direct => self.reported.changed && (due.next().is_some() || self.places.have_more()),
         }
     }
 

@@ -77,7 +77,7 @@ impl Places {
         }
         let limit = match self.road {
             Road::Own => ON_OWN_ROAD,
-            Road::Reported => IN_DOCUMENT,
+            Road::Reported | Road::Direct => IN_DOCUMENT,
         };
         let refusals = self.list.iter().filter(|place| place.refusal && place.state != State::Told).count();
         if self.list.len() >= limit
@@ -124,7 +124,7 @@ impl Places {
     pub fn told(&mut self, id: PlaceId) {
         match self.road {
             Road::Own => self.list.retain(|place| place.id != id),
-            Road::Reported => {
+            Road::Reported | Road::Direct => {
                 for place in self.list.iter_mut().filter(|place| place.id == id) {
                     place.state = State::Told;
                 }

@@ -141,6 +141,8 @@ pub struct Attempt {
     pub key: KeySlot,
     /// What the broker keeps for us is dropped, whatever the configuration says of sessions.
     pub drop_session: bool,
+    /// Ask anew which hub this device belongs to, where that is not configured.
+    pub provision: bool,
 }
 
 /// What the operator decided and the cloud allows.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use twinagent::model::agent::Settings;
-use twinagent::model::cloud::{CloudLimits, Road};
+use twinagent::model::cloud::{CloudLimits, DocumentRules, Reporting, Road};
 use twinagent::model::command::{Class, CommandId, DeviceId, Identity, Method, MethodSpec, Request};
 use twinagent::model::connection::Terms;
 use twinagent::model::now::{BootInstant, Clock, Now, Timestamp};
@@ -32,7 +32,12 @@ pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
         output_limit: 65_536,
     };
     Settings {
-        cloud: Ok(CloudLimits { reported_interval: Duration::from_secs(1), answers: road }),
+        cloud: Ok(CloudLimits {
+            reported_interval: Duration::from_secs(1),
+            answers: road,
+            reporting: Reporting::Whole,
+            document: DocumentRules::of_size(64 * 1_024),
+        }),
         terms: Terms { lease: None, backoff_max: Duration::from_secs(5), backoff_max_refused: Duration::from_secs(5) },
         clock_wait: Duration::ZERO,
         reboot: Policy {

@@ -49,7 +49,7 @@ fn the_login_is_what_the_bridge_asks_for() {
     crate::dialect::token::install_provider();
     let (_, key) = generate().expect("a key");
     let now = "2026-11-22T10:00:00Z".parse().expect("a time");
-    let login = dialect(Answers::State).login(now, &key).expect("a login");
+    let login = dialect(Answers::State).login(now, &Proof::Key(key)).expect("a login");
     assert_eq!(login.client_id, "projects/my-project/locations/us-central1/registries/my-registry/devices/gw-1");
     assert_eq!(login.password.reveal().split('.').count(), 3);
     assert!(login.clean && login.will.is_none());
@@ -106,11 +106,12 @@ fn telemetry_goes_to_its_subfolder() {
     for (subfolder, topic) in [("", "/devices/gw-1/events"), ("a/b", "/devices/gw-1/events/a/b")] {
         let message =
             Message { subfolder: Subfolder::parse(subfolder).expect("one"), payload: Bytes::from_static(b"x") };
-        let packet = dialect(Answers::State).encode(&Outbound::Telemetry(message)).expect("a packet");
+        let Encoded { packet, .. } =
+            dialect(Answers::State).encode(MessageId(1), &Outbound::Telemetry(message)).expect("a packet");
         assert_eq!((packet.topic.as_str(), &packet.payload[..], packet.qos), (topic, &b"x"[..], Qos::AtLeastOnce));
     }
     let large = Message { subfolder: Subfolder::default(), payload: vec![0; COMMAND + 1].into() };
-    assert!(dialect(Answers::State).encode(&Outbound::Telemetry(large)).is_err());
+    assert!(dialect(Answers::State).encode(MessageId(1), &Outbound::Telemetry(large)).is_err());
 }
 
 #[test]
@@ -204,20 +205,25 @@ fn answer(payload: Value) -> Outbound {
 
 #[test]
 fn answers_go_to_telemetry_and_the_document_to_state() {
-    let packet = dialect(Answers::Events).encode(&answer(json!({ "n": 1 }))).expect("a packet");
+    let Encoded { packet, .. } =
+        dialect(Answers::Events).encode(MessageId(1), &answer(json!({ "n": 1 }))).expect("a packet");
     assert_eq!((packet.topic.as_str(), packet.qos), ("/devices/gw-1/events/responses", Qos::AtLeastOnce));
     let body: Value = serde_json::from_slice(&packet.payload).expect("JSON");
     assert_eq!(body, json!({ "id": "42", "method": "echo", "status": 200, "payload": { "n": 1 }, "final": true }));
-    let packet = dialect(Answers::State).encode(&Outbound::Reported(json!({}))).expect("a packet");
+    let Encoded { packet, .. } =
+        dialect(Answers::State).encode(MessageId(1), &Outbound::Reported(json!({}))).expect("a packet");
     assert_eq!((packet.topic.as_str(), &packet.payload[..], packet.retain), ("/devices/gw-1/state", &b"{}"[..], false));
 }
 
 #[test]
 fn nothing_goes_out_that_the_bridge_would_close_the_connection_for() {
-    let packet = dialect(Answers::Events).encode(&answer(json!("x".repeat(COMMAND)))).expect("a packet");
+    let Encoded { packet, .. } =
+        dialect(Answers::Events).encode(MessageId(1), &answer(json!("x".repeat(COMMAND)))).expect("a packet");
     let body: Value = serde_json::from_slice(&packet.payload).expect("JSON");
     assert_eq!((&body["status"], &body["payload"]["payloadDropped"]), (&json!(200), &json!(true)));
-    let error = dialect(Answers::State).encode(&Outbound::Reported(json!("x".repeat(STATE)))).expect_err("too large");
+    let error = dialect(Answers::State)
+        .encode(MessageId(1), &Outbound::Reported(json!("x".repeat(STATE))))
+        .expect_err("too large");
     assert_eq!(error, EncodeError::TooLarge { bytes: STATE + 2, limit: STATE });
 }
 

@@ -329,7 +329,7 @@ impl Connection {
         }
         let key = self.slots.using();
         self.state = State::Connecting(Begun { at: now, key, after, outdated: false });
-        Step::Connect(Attempt { key, drop_session: self.ends.is_to_drop() })
+        Step::Connect(Attempt { key, drop_session: self.ends.is_to_drop(), provision: false })
     }
 
     fn close(&mut self, before: After, now: BootInstant) -> Step {

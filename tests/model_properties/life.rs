@@ -399,6 +399,7 @@ impl Life {
                 None
             }
             Outbound::Telemetry(_) => None,
+            Outbound::ReportedPatch(_) | Outbound::FetchTwin => panic!("this cloud takes whole documents alone"),
             Outbound::Reported(document) => {
                 let commands = document["commands"].to_string().len();
                 assert!(commands <= COMMANDS, "{commands} bytes of commands");

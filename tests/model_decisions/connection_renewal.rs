@@ -11,8 +11,11 @@ use twinagent::model::wire::Reason;
 use crate::desk::{Desk, SIMULATED, answers, done, starts, told};
 use crate::given::{request, settings};
 
-const CONNECT: Effect =
-    Effect::Connect(Attempt { key: twinagent::model::device_key::KeySlot::Current, drop_session: false });
+const CONNECT: Effect = Effect::Connect(Attempt {
+    key: twinagent::model::device_key::KeySlot::Current,
+    drop_session: false,
+    provision: false,
+});
 
 /// Online since a moment, with logins that are good for 1 000 s.
 fn desk() -> Desk {

@@ -636,6 +636,9 @@ impl World {
                 }
                 self.reported = Some(document.clone());
             }
+            Outbound::ReportedPatch(_) | Outbound::FetchTwin => {
+                self.violations.push("this cloud takes whole documents alone".to_owned());
+            }
             Outbound::Telemetry(_) => {}
         }
     }

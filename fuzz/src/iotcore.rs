@@ -42,6 +42,9 @@ pub fn judge(heard: &Inbound) -> &'static str {
             "refused"
         }
         Inbound::Desired { .. } => "desired",
+        Inbound::DesiredPatch { .. } | Inbound::Twin { .. } | Inbound::Answered { .. } => {
+            panic!("{heard:?} is no word of this cloud")
+        }
         Inbound::Dropped { .. } => "dropped",
     }
 }

@@ -6,9 +6,11 @@
 pub mod access;
 pub mod account;
 mod cloud;
+pub mod connection_string;
 mod effective;
 mod fault;
 mod file;
+pub mod hub_key;
 pub mod key_file;
 pub mod key_mark;
 pub mod last_good;
@@ -201,7 +203,7 @@ impl Sources<'_> {
             faults.push(fault);
             Tree::new()
         });
-        let mut reader = Reader::new(tree);
+        let mut reader = Reader::new(tree).with_credentials(self.folders.credentials.clone());
         let config = raw::read(&mut reader, self.specifiers);
         let Findings { faults: found, missing, unknown, origins, files } = reader.finish();
         faults.extend(found);

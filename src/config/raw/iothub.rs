@@ -95,10 +95,8 @@ fn provisioning(from: &mut Reader, wanted: bool, device: Option<&DeviceId>) -> O
     let registration_id = from.parsed(REGISTRATION, rules::registration);
     let host = from.parsed(SERVICE, rules::host).unwrap_or_else(|| GLOBAL_SERVICE.to_owned());
     if from.place(SCOPE).is_none() {
-        for key in [REGISTRATION, SERVICE] {
-            if wanted && from.place(key).is_some() {
-                from.missing(SCOPE, key);
-            }
+        if wanted && from.place(REGISTRATION).is_some() {
+            from.missing(SCOPE, REGISTRATION);
         }
         return None;
     }
@@ -226,7 +224,7 @@ impl Parts {
             (Some(_), Some(_)) => None,
             (None, None) => {
                 let is_set = |key: &&str| from.place(key).is_some();
-                match ([HOST, SCOPE, REGISTRATION, SERVICE].iter().any(is_set), &self.string_file) {
+                match ([HOST, SCOPE, REGISTRATION].iter().any(is_set), &self.string_file) {
                     (false, None) if !is_set(&STRING) => from.none_of(&[STRING, HOST, SCOPE], "cloud.kind"),
                     // What is kept is written out in full.
                     (false, Some(_)) if from.is_kept => from.missing(HOST, "cloud.kind"),

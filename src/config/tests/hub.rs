@@ -220,8 +220,10 @@ fn what_contradicts_itself_names_both_keys_and_a_line() {
             ],
         ),
         (
-            "key_file = \"/k\"\nprovisioning.host = \"s\"",
-            &[":4: cloud.iothub.provisioning.id_scope is not set, and this cloud.iothub.provisioning.host needs it"],
+            "key_file = \"/k\"\nprovisioning.registration_id = \"s\"",
+            &[
+                ":4: cloud.iothub.provisioning.id_scope is not set, and this cloud.iothub.provisioning.registration_id needs it",
+            ],
         ),
         (
             "STRING\nhost = \"other\"",

@@ -1,5 +1,6 @@
 //! Any topic (the first line) with any payload (the rest), as an IoT hub could send it: read without a panic, what is taken
-//! for a command can be named, written down and answered, and of twins only what is not the hub's own is handed on.
+//! for a command can be named, written down and answered, and of twins only what is not the hub's own is handed on. What the
+//! agent does about it, before it has read the twin and after, is fit for the journal and for the hub.
 
 use std::time::Duration;
 
@@ -7,11 +8,13 @@ use serde_json::{Map, Value, json};
 use twinagent::config::{Hub, HubProof, IotHub as Settings};
 use twinagent::dialect::Dialect as _;
 use twinagent::dialect::iothub::IotHub;
+use twinagent::model::agent::Effect;
 use twinagent::model::cloud::{Answer, Inbound, Outbound};
 use twinagent::model::command::{CommandId, DeviceId, ReplyTo, Status};
 use twinagent::model::wire::MessageId;
 
 use super::iotcore::{judge as judge_shared, packet, parted};
+use super::model::Online;
 
 pub const VERDICTS: &[&str] = &["command", "refused", "patch", "twin", "answered", "dropped", "notopic"];
 
@@ -20,7 +23,27 @@ const RUN: u32 = 0xbeef;
 
 pub fn read(bytes: &[u8]) -> String {
     let Some((topic, payload)) = parted(bytes) else { return "notopic".to_owned() };
+    live(topic, payload);
     judge(&dialect().decode(&packet(topic, payload))).to_owned()
+}
+
+/// The agent hears it while it waits for the twin, also as the answer that it waits for, and twice more when it has one.
+fn live(topic: &str, payload: &[u8]) {
+    let (mut online, first) = Online::at_hub();
+    let asked = first.iter().find_map(|effect| match effect {
+        Effect::Send(id, Outbound::FetchTwin) => Some(id.0),
+        _ => None,
+    });
+    let asked = asked.expect("the twin is asked for first");
+    online.hear(topic, payload);
+    if topic.starts_with("$iothub/twin/res/200/") {
+        online.hear(&format!("$iothub/twin/res/200/?$rid={RUN:x}-{asked:x}"), payload);
+    }
+    let twin = br#"{"desired":{"a":1,"$version":4},"reported":{"b":{"c":1},"$version":9}}"#;
+    online.hear(&format!("$iothub/twin/res/200/?$rid={RUN:x}-{asked:x}"), twin);
+    online.hear(topic, payload);
+    online.hear(topic, payload);
+    online.is_on_disk();
 }
 
 /// What was heard keeps what its type promises.

@@ -211,10 +211,11 @@ impl Parts {
         if self.gateway.is_some() && gateway.is_some() && self.gateway != gateway {
             disagree(from, GATEWAY, "GatewayHostName");
         }
-        device.get_or_insert(id);
-        self.host.get_or_insert(host);
-        self.module = self.module.take().or(module);
-        self.gateway = self.gateway.take().or(gateway);
+        let file = self.string_file.clone().unwrap_or_default();
+        fill(from, DEVICE, &file, device, Some(id));
+        fill(from, HOST, &file, &mut self.host, Some(host));
+        fill(from, MODULE, &file, &mut self.module, module);
+        fill(from, GATEWAY, &file, &mut self.gateway, gateway);
     }
 
     fn hub(&mut self, from: &mut Reader) -> Option<Hub> {
@@ -233,6 +234,16 @@ impl Parts {
                 None
             }
         }
+    }
+}
+
+/// What is not set is as the connection string says.
+fn fill<T>(from: &mut Reader, key: &'static str, file: &Path, place: &mut Option<T>, said: Option<T>) {
+    if place.is_none()
+        && let Some(said) = said
+    {
+        *place = Some(said);
+        from.is_said_by(key, file);
     }
 }
 

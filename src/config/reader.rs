@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Value, ValueKind};
@@ -30,6 +30,10 @@ pub(super) struct Reader {
     entries: BTreeMap<String, Place>,
     /// Files that values name.
     pub(super) files: Vec<PathBuf>,
+    /// Where systemd put the credentials of this service, if it did.
+    pub(super) credentials: Option<PathBuf>,
+    /// What is read was in force once, and files that it names say no more of it.
+    pub(super) is_kept: bool,
     faults: Vec<Fault>,
     missing: Vec<Fault>,
 }
@@ -52,14 +56,31 @@ impl Reader {
             asked: BTreeMap::new(),
             entries: BTreeMap::new(),
             files: Vec::new(),
+            credentials: None,
+            is_kept: false,
             faults: Vec::new(),
             missing: Vec::new(),
         }
     }
 
+    /// For a tree that was in force once, written out in full.
+    pub(super) fn of_kept(tree: Tree) -> Self {
+        Self { is_kept: true, ..Self::new(tree) }
+    }
+
+    pub(super) fn with_credentials(self, credentials: Option<PathBuf>) -> Self {
+        Self { credentials, ..self }
+    }
+
     /// Where the value of a key that was asked for stood.
     pub(super) fn place(&self, key: &str) -> Option<&Place> {
         self.asked.get(key)?.as_ref()
+    }
+
+    /// This key is not set, and a file that another key names says it in its place.
+    pub(super) fn is_said_by(&mut self, key: &'static str, file: &Path) {
+        let place = Place::File { path: file.display().to_string(), line: Some(1) };
+        self.asked.insert(key, Some(place));
     }
 
     /// Something is wrong with the value of this key.
@@ -85,6 +106,21 @@ impl Reader {
     pub(super) fn missing(&mut self, key: &'static str, asked_for_by: &'static str) {
         let place = self.place(asked_for_by).cloned().unwrap_or(Place::Merged);
         self.missing.push(Fault::new(place, format!("{key} is not set, and this {asked_for_by} needs it")));
+    }
+
+    /// None of these keys is set, and the value of that other one asks for one of them.
+    pub(super) fn none_of(&mut self, keys: &[&'static str], asked_for_by: &'static str) {
+        let place = self.place(asked_for_by).cloned().unwrap_or(Place::Merged);
+        let keys = keys.join(", ");
+        self.missing
+            .push(Fault::new(place, format!("none of {keys} is set, and this {asked_for_by} needs one of them")));
+    }
+
+    /// Both keys are set, and only one of them may be. `why` ends the sentence.
+    pub(super) fn exclusive(&mut self, key: &'static str, other: &'static str, why: &str) {
+        if self.place(key).is_some() && self.place(other).is_some() {
+            self.fault(key, format_args!("stands beside {other}: {why}"));
+        }
     }
 
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {

@@ -33,7 +33,13 @@ impl Route {
             self.trust = roots;
         }
         Approach {
-            endpoint: Endpoint { host: cloud.host.clone(), port: cloud.port, tls: self.trust.clone(), proxy },
+            endpoint: Endpoint {
+                host: cloud.host.clone(),
+                port: cloud.port,
+                tls: self.trust.clone(),
+                proxy,
+                websocket: None,
+            },
             keep_alive: config.session.keep_alive,
             connect_timeout: config.session.connect_timeout,
             resolver: self.resolver.clone(),

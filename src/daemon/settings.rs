@@ -47,6 +47,7 @@ pub(super) fn settings(
             lease: Some(auth.lifetime),
             backoff_max: timing.backoff_max,
             backoff_max_refused: timing.backoff_max_refused,
+            provisioned: false,
         },
         clock_wait: timing.clock_wait,
         reboot: reboot_policy(config),

@@ -32,6 +32,7 @@ pub use cloud::{Answers, Cloud, Hub, HubProof, IotCore, IotHub, Provisioning};
 pub use fault::{Fault, Faults, Place};
 pub use layers::{DropIn, Folders, is_drop_in};
 pub use proxy::{Proxy, read_password as read_proxy_password};
+pub use rules::{host as host_name, hub_device};
 pub use setting::Setting;
 pub use specifier::Specifiers;
 

@@ -9,6 +9,7 @@ mod cloud;
 mod effective;
 mod fault;
 mod file;
+pub mod hub_key;
 pub mod key_file;
 pub mod key_mark;
 pub mod last_good;

@@ -112,9 +112,10 @@ impl Identity {
         }
     }
 
-    /// The device's own certificate, as it is registered: DER.
-    pub fn certificate(&self) -> &[u8] {
-        self.certified.cert.first().map(AsRef::as_ref).unwrap_or_default()
+    /// SHA-256 over the device's own certificate in DER, in capital hexadecimal digits: as clouds register one.
+    pub fn thumbprint(&self) -> String {
+        let own = self.certified.cert.first().map(AsRef::as_ref).unwrap_or_default();
+        Digest::of(own).to_string().trim_start_matches("sha256:").to_uppercase()
     }
 
     pub(super) fn certified(&self) -> Arc<CertifiedKey> {

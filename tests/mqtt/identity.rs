@@ -89,8 +89,8 @@ async fn a_broker_that_asks_for_none_is_shown_none() {
     assert!(stream.get_ref().1.peer_certificates().is_none());
 }
 
-#[test]
-fn what_is_shown_tells_one_trust_from_another() {
+#[tokio::test]
+async fn what_is_shown_tells_one_trust_from_another() {
     let authority = Authority::new("ours");
     let (one, other) = (identity(&authority.shown(|_| {})), identity(&authority.shown(|_| {})));
     let trust = |shown| order(&authority, 1, shown).endpoint.tls;

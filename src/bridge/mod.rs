@@ -5,6 +5,7 @@
 //! Nothing in the daemon uses this module, and no device's package contains it.
 #![expect(clippy::disallowed_methods, reason = "a stand-in cloud has a clock and random numbers of its own")]
 
+mod azure;
 mod broker;
 mod cloud;
 mod faults;

@@ -4,6 +4,7 @@
 //! the list of codes in Azure's service library for .NET.
 
 use super::HubName;
+use crate::bridge::owner::Stopped;
 
 /// A refused call of the service's API, or a refused request of a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,11 +86,6 @@ impl HubError {
         Self::new(429_001, "Too many requests: the limit of this operation is reached.")
     }
 
-    /// The bridge has been stopped; nobody answers any more.
-    pub(crate) fn stopped() -> Self {
-        Self::new(503_001, "The service is shutting down.")
-    }
-
     /// A method was called, and the device took it and did not answer.
     pub(crate) fn no_answer() -> Self {
         Self::new(504_101, "Timed out waiting for the response from device.")
@@ -113,5 +109,12 @@ impl HubError {
             504_101 => "GatewayTimeout",
             _ => "InvalidErrorCode",
         }
+    }
+}
+
+/// The bridge has been stopped; nobody answers any more.
+impl From<Stopped> for HubError {
+    fn from(_: Stopped) -> Self {
+        Self::new(503_001, "The service is shutting down.")
     }
 }

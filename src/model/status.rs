@@ -7,6 +7,7 @@ use super::agent::{Agent, newest};
 use super::answers::Answers;
 use super::cloud::Road;
 use super::command::Outcome;
+use super::device_key::DeviceKey;
 use super::ledger::Entry;
 use super::now::Now;
 use super::problems::Code;
@@ -108,6 +109,9 @@ impl Agent {
                 "dropped": self.outbox.telemetry().dropped(),
             },
         });
+        if let Some(proof) = self.device_key.as_ref().and_then(DeviceKey::proof_document) {
+            status["proof"] = proof;
+        }
         let others = self.device_key.as_ref().filter(|key| !(key.others.is_empty() && key.unusable.is_empty()));
         if let Some(key) = others {
             status["otherKeys"] = key.others_document();

@@ -1,0 +1,59 @@
+//! What a device proves itself with to an IoT hub: a key that the hub has too, or a certificate.
+//!
+//! Whether a certificate holds is judged before the login, so that it is told in words and not by a hub that closes the
+//! connection.
+
+use super::Found;
+use crate::config::{Folders, HubProof};
+use crate::daemon::hub_key::{self, HubKey};
+use crate::dialect::Proof;
+use crate::model::device_key::{self, DeviceKey};
+use crate::model::digest::Digest;
+use crate::model::fingerprint::Fingerprint;
+use crate::model::now::Now;
+use crate::mqtt::identity::{Identity, NotShown};
+
+pub(super) fn find(folders: &Folders, machine: &Fingerprint, proof: &HubProof, now: &Now) -> Found {
+    let path = hub_key::path(proof);
+    let facts = |found| DeviceKey {
+        is_credential: folders.credentials.as_ref().is_some_and(|folder| path.starts_with(folder)),
+        path: path.display().to_string(),
+        folder: folders.keys().display().to_string(),
+        found,
+        others: Vec::new(),
+        unusable: Vec::new(),
+    };
+    let unusable = |why: String| Found {
+        facts: facts(device_key::Found::Unusable(why.clone())),
+        mark: Digest::of(why.as_bytes()),
+        proof: Err(why),
+        identity: None,
+    };
+    match hub_key::read(folders, machine, proof) {
+        Err(unread) => unusable(unread.to_string()),
+        Ok(HubKey::Shared { key, mark }) => {
+            Found { facts: facts(device_key::Found::Shared), mark, proof: Ok(Proof::Shared(key)), identity: None }
+        }
+        Ok(HubKey::Certificate(identity)) => {
+            if let Err(why) = holds(&identity, now) {
+                return unusable(format!("cert_file {}: {why}; renew it", path.display()));
+            }
+            let (thumbprint, ends) = (identity.thumbprint(), identity.ends());
+            Found {
+                facts: facts(device_key::Found::Certificate { thumbprint, ends }),
+                mark: Digest::of(format!("{identity:?}").as_bytes()),
+                proof: Ok(Proof::Certificate),
+                identity: Some(identity),
+            }
+        }
+    }
+}
+
+/// A clock that is not believed shows the latest time that is known to have been. So what has ended by it has ended; what has
+/// not begun by it may hold all the same.
+fn holds(identity: &Identity, now: &Now) -> Result<(), NotShown> {
+    match identity.holds(now.wall) {
+        Err(NotShown::NotYetValid(_)) if !now.clock.is_believed() => Ok(()),
+        outcome => outcome,
+    }
+}

@@ -6,9 +6,11 @@
 pub mod access;
 pub mod account;
 mod cloud;
+pub mod connection_string;
 mod effective;
 mod fault;
 mod file;
+pub mod hub_key;
 pub mod key_file;
 pub mod key_mark;
 pub mod last_good;
@@ -32,6 +34,7 @@ pub use cloud::{Answers, Cloud, Hub, HubProof, IotCore, IotHub, Provisioning};
 pub use fault::{Fault, Faults, Place};
 pub use layers::{DropIn, Folders, is_drop_in};
 pub use proxy::{Proxy, read_password as read_proxy_password};
+pub use rules::{host as host_name, hub_device};
 pub use setting::Setting;
 pub use specifier::Specifiers;
 
@@ -200,7 +203,7 @@ impl Sources<'_> {
             faults.push(fault);
             Tree::new()
         });
-        let mut reader = Reader::new(tree);
+        let mut reader = Reader::new(tree).with_credentials(self.folders.credentials.clone());
         let config = raw::read(&mut reader, self.specifiers);
         let Findings { faults: found, missing, unknown, origins, files } = reader.finish();
         faults.extend(found);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::setting::Setting;
 use super::{
-    Answers, Cloud, Config, Hub, HubProof, IotCore, IotHub, Mode, Provisioning, Proxy, Session, duration, rules,
+    Answers, Cloud, Config, Hub, HubProof, IotHub, Mode, Provisioning, Proxy, Session, duration, rules,
     specifier,
 };
 
@@ -87,9 +87,9 @@ impl Config {
         all
     }
 
-    /// The proxy on the way to this cloud. One on this machine is reached without.
-    pub fn proxy_to(&self, cloud: &IotCore) -> Option<&Proxy> {
-        self.session.proxy.as_ref().filter(|_| !rules::is_loopback(&cloud.host))
+    /// The proxy on the way to this broker. One on this machine is reached without.
+    pub fn proxy_to(&self, host: &str) -> Option<&Proxy> {
+        self.session.proxy.as_ref().filter(|_| !rules::is_loopback(host))
     }
 
     /// Whether a connection made under the one configuration is as good as one made under the other. Where it is not,

@@ -28,6 +28,10 @@ impl HubError {
         Self::new(400_004, message)
     }
 
+    pub(crate) fn no_version() -> Self {
+        Self::new(400_001, "The query has no api-version that is a date, such as 2021-04-12.")
+    }
+
     pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(401_002, message)
     }
@@ -86,6 +90,11 @@ impl HubError {
         Self::new(429_001, "Too many requests: the limit of this operation is reached.")
     }
 
+    /// A call has taken longer than any may.
+    pub(crate) fn too_slow() -> Self {
+        Self::new(504_000, "The call took too long.")
+    }
+
     /// A method was called, and the device took it and did not answer.
     pub(crate) fn no_answer() -> Self {
         Self::new(504_101, "Timed out waiting for the response from device.")
@@ -94,6 +103,7 @@ impl HubError {
     /// The name of the code: the header `iothub-errorcode`.
     pub fn code_name(&self) -> &'static str {
         match self.code {
+            400_001 => "InvalidProtocolVersion",
             400_004 => "ArgumentInvalid",
             401_002 => "IotHubUnauthorizedAccess",
             403_004 => "DeviceMaximumQueueDepthExceeded",

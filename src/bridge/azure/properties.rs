@@ -134,9 +134,3 @@ fn replacing(old: &Map<String, Value>, new: &Map<String, Value>) -> Map<String, 
     });
     gone.chain(kept).collect()
 }
-
-/// A patch merged into tags, which have no times.
-pub(super) fn merge_plain(members: &mut Map<String, Value>, patch: &Map<String, Value>) {
-    let mut forgotten = Stamp::new(Timestamp::from_micros(0));
-    merge(members, &mut forgotten, patch, Timestamp::from_micros(0));
-}

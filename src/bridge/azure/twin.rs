@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::document::{self, Part};
-use super::properties::{Properties, merge_plain};
+use super::properties::Properties;
 use super::{HubError, IfMatch};
-use crate::model::json;
 use crate::model::now::Timestamp;
+use crate::model::{json, patch};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Twin {
@@ -60,7 +60,7 @@ impl TwinBody {
     }
 
     /// `tags` and `properties` of a body.
-    pub(super) fn from_members(tags: Option<Value>, properties: Option<Value>) -> Result<Self, HubError> {
+    pub(crate) fn from_members(tags: Option<Value>, properties: Option<Value>) -> Result<Self, HubError> {
         let desired = match properties {
             None | Some(Value::Null) => None,
             Some(Value::Object(mut properties)) => properties.remove("desired"),
@@ -108,7 +108,7 @@ impl Twin {
             if how == Write::Replace {
                 next.tags.clear();
             }
-            merge_plain(&mut next.tags, tags);
+            patch::merge(&mut next.tags, tags);
             document::check_size(Part::Tags, &next.tags).map_err(refused("tags"))?;
         }
         let told = match (body.desired, how) {

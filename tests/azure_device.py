@@ -118,8 +118,8 @@ def twins(operator, device):
     assert reported["$version"] == before + 2 and reported["$metadata"]["kept"]["$lastUpdated"], reported
     try:
         device.client.patch_twin_reported_properties({"dotted.name": 1})
-    except exceptions.ServiceError:
-        pass
+    except exceptions.ClientError as error:
+        assert "status 400" in str(error.__cause__), error.__cause__
     else:
         raise AssertionError("a name with a dot was taken into the twin")
 

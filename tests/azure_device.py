@@ -6,14 +6,13 @@ device's handler does what that of the tutorial does; the back end is the one th
 """
 
 import argparse
+import asyncio
 import contextlib
 import datetime
-import hashlib
 import pathlib
 import queue
 import signal
-import ssl
-import subprocess
+import threading
 import time
 
 from azure.iot.device import (
@@ -22,12 +21,13 @@ from azure.iot.device import (
     Message,
     MethodResponse,
     ProvisioningDeviceClient,
+    ProxyOptions,
     X509,
     exceptions,
 )
 
 from agent import PATIENCE, wait
-from azure_service import TUTORIAL, Operator, refused, the_tutorial, too_long
+from azure_service import TUTORIAL, Operator, certificate, refused, the_tutorial, too_long
 
 DEVICE = "tutorial-1"
 # Seconds that the device takes for a method which nobody waits for so long; the hub's shortest time-out is 5 s.
@@ -153,14 +153,49 @@ def renewals(operator, given, key):
         )
 
 
-def certificate(folder, name):
-    """A self-signed certificate: its file, the file of its key, its SHA-1 and SHA-256 thumbprints."""
-    chain, key = folder / f"{name}.pem", folder / f"{name}.key"
-    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    request += ["-days", "30", "-subj", f"/CN={name}", "-keyout", key, "-out", chain]
-    subprocess.run(request, check=True, stderr=subprocess.DEVNULL)
-    der = ssl.PEM_cert_to_DER_cert(chain.read_text())
-    return chain, key, hashlib.sha1(der).hexdigest().upper(), hashlib.sha256(der).hexdigest().upper()
+def proxy(port):
+    """An HTTP proxy that leads to this port of loopback, whatever it is asked for; its own port."""
+
+    async def pipe(reader, writer):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader, writer):
+        asked = await reader.readuntil(b"\r\n\r\n")
+        assert asked.startswith(b"CONNECT ") and b":443 " in asked, asked
+        there, here = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(pipe(reader, here), pipe(there, writer), return_exceptions=True)
+
+    ports = queue.SimpleQueue()
+
+    async def run():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        ports.put(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    threading.Thread(target=lambda: asyncio.run(run()), daemon=True).start()
+    return ports.get(timeout=PATIENCE)
+
+
+def web_sockets(operator, given, key):
+    """The same within HTTPS. The client knows port 443 only; a proxy leads from there to where the hub is."""
+    through = ProxyOptions("HTTP", "127.0.0.1", proxy(given.https_port))
+    connection = f"HostName=localhost;DeviceId={DEVICE};SharedAccessKey={key}"
+    client = IoTHubDeviceClient.create_from_connection_string(
+        connection, server_verification_cert=given.ca.read_text(), websockets=True, proxy_options=through
+    )
+    with online(client):
+        device = Device(client)
+        operator.until_it_takes_methods(DEVICE)
+        the_tutorial(operator, DEVICE)
+        # More than fits into one read.
+        long = {"long": ["0123456789" * 100] * 30}
+        client.patch_twin_reported_properties(long)
+        assert device.client.get_twin()["reported"]["long"] == long["long"]
+        client.patch_twin_reported_properties({"long": None})
 
 
 def certificates(operator, given):
@@ -229,6 +264,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--hub", required=True, help="the connection string of the hub's owner")
     arguments.add_argument("--address", required=True, help="where MQTT is served over TLS, on port 8883")
+    arguments.add_argument("--https-port", required=True, help="where the hub is on localhost, REST and WebSockets")
     arguments.add_argument("--id-scope", required=True, help="of the provisioning service")
     arguments.add_argument("--enrollment-key", required=True, help="the key of the enrollment registered-1")
     arguments.add_argument("--ca", required=True, type=pathlib.Path, help="the certificate of the authority")
@@ -248,6 +284,7 @@ def main():
         messages(device)
     refused(lambda: operator.invoke(DEVICE, "echo"), 404, 404103)
     renewals(operator, given, key)
+    web_sockets(operator, given, key)
     certificates(operator, given)
     modules(operator, given)
     provisioning(operator, given)

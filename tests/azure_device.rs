@@ -81,6 +81,7 @@ async fn the_device_client_of_azure_plays_the_tutorial_on_the_stand_in() {
     let mut client = python::script("azure_device.py");
     client
         .args(["--hub", announced["iothub"].as_str().expect("a connection string")])
+        .args(["--https-port", &bridge.addresses().https.expect("a listener").port().to_string()])
         .args(["--address", &address, "--id-scope", ID_SCOPE, "--enrollment-key", ENROLLMENT_KEY])
         .arg("--ca")
         .arg(bridge.ca_file())

@@ -7,10 +7,13 @@ itself, configured as a person would configure it. Ends with 0 if all was as it 
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import pathlib
 import signal
+import ssl
+import subprocess
 
 import requests
 from azure.iot.hub import IoTHubRegistryManager
@@ -56,7 +59,11 @@ class Operator:
         return key.primary_key
 
     def invoke(self, device, method, payload=None, seconds=None):
+        """`device` may be a module of one: `device/module`."""
         request = CloudToDeviceMethod(method_name=method, payload=payload, response_timeout_in_seconds=seconds)
+        device, _, module = device.partition("/")
+        if module:
+            return self.registry.invoke_device_module_method(device, module, request)
         return self.registry.invoke_device_method(device, request)
 
     def twin(self, device):
@@ -205,15 +212,92 @@ def reboots(operator):
     assert again.status == 202 and again.payload["commandId"] != command, again.payload
 
 
-def story(operator, agent, connection_string):
+def secret(path, text):
+    """A file that only its owner can read; its path, as TOML has it."""
+    path.touch(0o600)
+    path.write_text(text)
+    return f'"{path}"'
+
+
+def agent(given, name, lines):
+    """An agent with a folder of this name, and these lines in its section about the hub."""
+    folder = given.folder / name
+    folder.mkdir()
+    configuration = f"""
+            {lines}
+            ca_file = "{given.ca}"
+            """
+    return Agent(given.agent, folder, configuration)
+
+
+def other_ways(operator, given):
+    """The agent beside another program that is the device, and with a certificate where there is only the web."""
+    module = operator.registry.create_module_with_sas(DEVICE, "agent", "a test", "", "")
+    key = module.authentication.symmetric_key.primary_key
+    text = f"HostName=localhost;DeviceId={DEVICE};ModuleId=agent;SharedAccessKey={key}\n"
+    lines = f"""
+            [cloud]
+            kind = "iothub"
+            [cloud.iothub]
+            connection_string_file = {secret(given.folder / "of-the-module", text)}
+            port = {given.port}
+            """
+    with agent(given, "module", lines).running():
+        operator.until_it_takes_methods(f"{DEVICE}/agent")
+        refused(lambda: operator.invoke(DEVICE, "echo"), 404, 404103)
+        answer = operator.invoke(f"{DEVICE}/agent", "rebootDevice", TUTORIAL)
+        assert answer.status == 202, answer.payload
+        wait(
+            "the rebootTime of the module",
+            lambda: operator.registry.get_module_twin(DEVICE, "agent").properties.reported.get("rebootTime"),
+        )
+
+    chain, key, _, thumbprint = certificate(given.folder, "web-1")
+    operator.registry.create_device_with_x509("web-1", thumbprint, thumbprint, "enabled")
+    port = given.hub.split(";")[0].rpartition(":")[2]
+    lines = f"""
+            device.id = "web-1"
+            [cloud]
+            kind = "iothub"
+            [cloud.iothub]
+            host = "localhost"
+            cert_file = "{chain}"
+            cert_key_file = "{key}"
+            websocket = true
+            port = {port}
+            """
+    with agent(given, "web", lines).running():
+        operator.until_it_takes_methods("web-1")
+        answer, _ = the_tutorial(operator, "web-1")
+        assert answer.status == 202, answer.payload
+    operator.registry.delete_device("web-1")
+
+
+def certificate(folder, name):
+    """A self-signed certificate: its file, the file of its key, its SHA-1 and SHA-256 thumbprints."""
+    chain, key = folder / f"{name}.pem", folder / f"{name}.key"
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    request += ["-days", "30", "-subj", f"/CN={name}", "-keyout", key, "-out", chain]
+    subprocess.run(request, check=True, stderr=subprocess.DEVNULL)
+    der = ssl.PEM_cert_to_DER_cert(chain.read_text())
+    return chain, key, hashlib.sha1(der).hexdigest().upper(), hashlib.sha256(der).hexdigest().upper()
+
+
+def story(operator, given):
     identities(operator)
     queries(operator)
     refused(lambda: operator.invoke(DEVICE, "echo"), 404, 404103)
     refused(lambda: operator.invoke("nobody", "echo"), 404, 404001)
-    connection_string.touch(0o600)
     key = operator.registry.get_device(DEVICE).authentication.symmetric_key.primary_key
-    connection_string.write_text(f"HostName=localhost;DeviceId={DEVICE};SharedAccessKey={key}\n")
-    with agent.running():
+    text = f"HostName=localhost;DeviceId={DEVICE};SharedAccessKey={key}\n"
+    lines = f"""
+            [cloud]
+            kind = "iothub"
+            [cloud.iothub]
+            connection_string_file = {secret(given.folder / "of-the-device", text)}
+            port = {given.port}
+            """
+    with agent(given, "device", lines).running():
         there = operator.until_it_takes_methods(DEVICE)
         assert (there.status, there.payload) == (200, {"are you": "there"}), there
         assert operator.twin(DEVICE).connection_state == "Connected"
@@ -234,6 +318,7 @@ def story(operator, agent, connection_string):
         lambda: True if operator.twin(DEVICE).connection_state == "Disconnected" else None,
     )
     refused(lambda: operator.invoke(DEVICE, "rebootDevice", TUTORIAL), 404, 404103)
+    other_ways(operator, given)
     for device in [DEVICE, "sensor-1", "sensor-2"]:
         operator.registry.delete_device(device)
     refused(lambda: operator.twin(DEVICE), 404, 404001)
@@ -270,18 +355,9 @@ def main():
     signal.alarm(LONGEST)
 
     strangers(given.hub)
-    connection_string = given.folder / "connection-string"
-    configuration = f"""
-            [cloud]
-            kind = "iothub"
-            [cloud.iothub]
-            connection_string_file = "{connection_string}"
-            port = {given.port}
-            ca_file = "{given.ca}"
-            """
     operator = Operator(given.hub)
     operator.create(DEVICE)
-    story(operator, Agent(given.agent, given.folder, configuration), connection_string)
+    story(operator, given)
 
 
 if __name__ == "__main__":

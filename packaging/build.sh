@@ -17,7 +17,7 @@ readonly OUT=target/debian MADE=target/package
 readonly MAX_BINARY=$((8 * 1024 * 1024)) MAX_PACKAGE=$((3 * 1024 * 1024))
 # What Debian 12 has, the oldest that is served. The programs ask for less; Depends names what.
 readonly NEWEST_GLIBC=2.36 DEPENDS_GLIBC=2.34
-readonly BRIDGE_SYNOPSIS='Stand-in Cloud IoT Core for demos and tests of twinagent'
+readonly BRIDGE_SYNOPSIS='Stand-in Cloud IoT Core and IoT Hub, for tests of twinagent'
 
 die() {
     echo "packaging/build.sh: $*" >&2

@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+#[path = "cli/examples.rs"]
+mod examples;
 #[path = "cli/hub.rs"]
 mod hub;
 #[path = "cli/installed.rs"]

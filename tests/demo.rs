@@ -31,10 +31,10 @@ fn is_empty(folder: &TempDir) -> bool {
     fs::read_dir(folder.path()).expect("a folder").next().is_none()
 }
 
-#[test]
-fn the_demo_tells_the_whole_job_and_cleans_up() {
+/// Runs the demo to its end: its steps in this order, and the document that it shows, which must be a good one.
+fn told_with_steps(arguments: &[&str], steps: &[&str]) -> Value {
     let folder = TempDir::new().expect("a folder");
-    let output = demo(&[], &folder).output().expect("the program runs");
+    let output = demo(arguments, &folder).output().expect("the program runs");
     let told = String::from_utf8(output.stdout).expect("UTF-8");
     let complaints = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(output.status.success(), "{told}\n{complaints}");
@@ -42,7 +42,22 @@ fn the_demo_tells_the_whole_job_and_cleans_up() {
     assert!(is_empty(&folder), "{told}");
 
     let mut rest = told.as_str();
-    for step in [
+    for step in steps {
+        let at = rest.find(step).unwrap_or_else(|| panic!("`{step}` is not told, or not in its place:\n{told}"));
+        rest = &rest[at..];
+    }
+    let document: String = told.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let document: Value = serde_json::from_str(&document).expect("the reported document");
+    assert_eq!(document["reboot"]["state"], "completed", "{document:#}");
+    let command = document["reboot"]["commandId"].as_str().expect("an id");
+    assert_eq!(document["commands"][command]["status"], 200, "{document:#}");
+    assert_eq!(document["rebootTime"], document["reboot"]["completedAt"], "{document:#}");
+    document
+}
+
+#[test]
+fn the_demo_tells_the_whole_job_and_cleans_up() {
+    let steps = [
         "cloud       MQTT over TLS at 127.0.0.1:",
         "register    by REST",
         "online ",
@@ -53,15 +68,27 @@ fn the_demo_tells_the_whole_job_and_cleans_up() {
         "answer 200  rebootTime is 20",
         "states.list",
         "Done in ",
-    ] {
-        let at = rest.find(step).unwrap_or_else(|| panic!("`{step}` is not told, or not in its place:\n{told}"));
-        rest = &rest[at..];
-    }
-    let document: String = told.lines().filter_map(|line| line.strip_prefix("    ")).collect();
-    let document: Value = serde_json::from_str(&document).expect("the reported document");
-    assert_eq!(document["reboot"]["state"], "completed", "{document:#}");
-    assert_eq!(document["commands"]["demo-1"]["status"], 200, "{document:#}");
-    assert_eq!(document["rebootTime"], document["reboot"]["completedAt"], "{document:#}");
+    ];
+    let document = told_with_steps(&[], &steps);
+    assert_eq!(document["reboot"]["commandId"], "demo-1", "{document:#}");
+}
+
+#[test]
+fn the_demo_on_iot_hub_tells_the_same_job() {
+    let steps = [
+        "cloud       MQTT over TLS at 127.0.0.1:",
+        "register    by REST: device demo-device",
+        "key         its connection string",
+        "online ",
+        "command     by REST: direct method rebootDevice",
+        "answer 202  by REST, at once",
+        "reboot      simulated: the device is away; a command now: 404103",
+        "back        after ",
+        "answer 200  rebootTime is 20",
+        "the device's twin",
+        "Done in ",
+    ];
+    told_with_steps(&["--cloud", "iothub"], &steps);
 }
 
 /// A demo that stays up; ended at the latest when the test ends.
@@ -72,8 +99,8 @@ struct Kept {
 }
 
 impl Kept {
-    fn start(folder: &TempDir) -> Self {
-        let child = demo(&["--keep"], folder).spawn().expect("the program runs");
+    fn start(cloud: &str, folder: &TempDir) -> Self {
+        let child = demo(&["--keep", "--cloud", cloud], folder).spawn().expect("the program runs");
         let mut kept = Self { child, commands: Vec::new() };
         let mut lines = BufReader::new(kept.child.stdout.as_mut().expect("a pipe")).lines();
         let mut told = || lines.next().expect("it goes on").expect("UTF-8");
@@ -95,14 +122,50 @@ impl Kept {
         found[0]
     }
 
-    /// What the shell makes of a line to copy, after the two that come first.
+    /// The last line, which reads what has become of all.
+    fn last(&self) -> &str {
+        self.commands.last().expect("lines to copy")
+    }
+
+    /// What the shell makes of a line to copy, after those that come first.
     fn copy(&self, line: &str) -> String {
-        let [cd, device, ..] = self.commands.as_slice() else { panic!("{:#?}", self.commands) };
-        let script = [cd, device, line].join("\n");
+        let first = self.commands.iter().map(String::as_str).take_while(|line| !line.starts_with("curl"));
+        let script = first.chain([line]).collect::<Vec<_>>().join("\n");
         let output = Command::new("sh").args(["-euc", &script]).output().expect("a shell");
         let complaints = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && complaints.is_empty(), "{line}: {} {complaints}", output.status);
         String::from_utf8(output.stdout).expect("UTF-8")
+    }
+}
+
+impl Kept {
+    /// What the shell makes of that line, in JSON.
+    fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.copy(line)).expect("JSON")
+    }
+
+    /// Copies that line until what comes is as `fits` wants it.
+    fn wait(&self, line: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..LOOKS {
+            let document = self.json(line);
+            if fits(&document) {
+                return document;
+            }
+            sleep(Duration::from_millis(100));
+        }
+        panic!("it is not as it should be: {}", self.copy(line));
+    }
+
+    /// Ends it as a person would.
+    fn interrupt(mut self, folder: &TempDir) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::INT).expect("it runs");
+        let ended = self.child.wait().expect("a child");
+        let mut complaints = String::new();
+        self.child.stderr.take().expect("a pipe").read_to_string(&mut complaints).expect("UTF-8");
+        assert!(ended.success(), "{ended}: {complaints}");
+        assert_eq!(complaints, "");
+        assert!(is_empty(folder));
     }
 }
 
@@ -117,40 +180,45 @@ impl Drop for Kept {
 #[test]
 fn what_the_kept_demo_says_to_try_works() {
     let folder = TempDir::new().expect("a folder");
-    let mut kept = Kept::start(&folder);
+    let kept = Kept::start("iotcore", &folder);
     assert_eq!(kept.commands.len(), 6, "{:#?}", kept.commands);
     assert_eq!(kept.copy(kept.line("echo/hello-1")), "{}");
-    let changed: Value = serde_json::from_str(&kept.copy(kept.line("modifyCloudToDeviceConfig"))).expect("JSON");
+    let changed = kept.json(kept.line("modifyCloudToDeviceConfig"));
     assert_eq!(changed["version"], "2", "{changed}");
 
-    let states = kept.line("/states").to_owned();
-    let wait = |fits: &dyn Fn(&Value) -> bool| {
-        for _ in 0..LOOKS {
-            let document: Value = serde_json::from_str(&kept.copy(&states)).expect("JSON");
-            if fits(&document) {
-                return document;
-            }
-            sleep(Duration::from_millis(100));
-        }
-        panic!("the state is not as it should be: {}", kept.copy(&states));
-    };
-    let document = wait(&|document| document["commands"]["hello-1"]["status"] == 200);
+    let states = kept.line("/states");
+    let document = kept.wait(states, |document| document["commands"]["hello-1"]["status"] == 200);
     assert_eq!(document["commands"]["hello-1"]["payload"], json!({ "hello": "world" }));
     let first = document["rebootTime"].clone();
-    wait(&|document| document["desired"]["status"] == 200 && document["desired"]["digest"].is_string());
+    kept.wait(states, |document| document["desired"]["status"] == 200 && document["desired"]["digest"].is_string());
 
     // The demo's `min_interval`: sooner it would be refused.
     sleep(Duration::from_secs(1));
     assert_eq!(kept.copy(kept.line("rebootDevice/again-1")), "{}");
-    let document = wait(&|document| document["commands"]["again-1"]["status"] == 200);
+    let document = kept.wait(states, |document| document["commands"]["again-1"]["status"] == 200);
     assert_ne!(document["rebootTime"], first, "{document:#}");
+    kept.interrupt(&folder);
+}
 
-    let pid = Pid::from_child(&kept.child);
-    kill_process(pid, Signal::INT).expect("it runs");
-    let ended = kept.child.wait().expect("a child");
-    let mut complaints = String::new();
-    kept.child.stderr.take().expect("a pipe").read_to_string(&mut complaints).expect("UTF-8");
-    assert!(ended.success(), "{ended}: {complaints}");
-    assert_eq!(complaints, "");
-    assert!(is_empty(&folder));
+#[test]
+fn what_the_kept_demo_on_iot_hub_says_to_try_works() {
+    let folder = TempDir::new().expect("a folder");
+    let kept = Kept::start("iothub", &folder);
+    assert_eq!(kept.commands.len(), 7, "{:#?}", kept.commands);
+    assert_eq!(kept.json(kept.line("\"echo\"")), json!({ "status": 200, "payload": { "hello": "world" } }));
+    let changed = kept.json(kept.line("PATCH"));
+    assert_eq!(changed["properties"]["desired"]["color"], "blue", "{changed}");
+
+    let reported = |twin: &Value| twin["properties"]["reported"].clone();
+    let twin = kept.wait(kept.last(), |twin| reported(twin)["desired"]["status"] == 200);
+    let first = reported(&twin)["rebootTime"].clone();
+
+    // The demo's `min_interval`: sooner it would be refused.
+    sleep(Duration::from_secs(1));
+    let answer = kept.json(kept.line("\"rebootDevice\""));
+    assert_eq!(answer["status"], 202, "{answer}");
+    let id = answer["payload"]["commandId"].as_str().expect("an id").to_owned();
+    let twin = kept.wait(kept.last(), |twin| reported(twin)["commands"][&id]["status"] == 200);
+    assert_ne!(reported(&twin)["rebootTime"], first, "{twin:#}");
+    kept.interrupt(&folder);
 }

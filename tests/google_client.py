@@ -6,16 +6,12 @@ was not. The agent is the program itself, configured as a person would configure
 
 import argparse
 import base64
-import contextlib
 import datetime
 import hashlib
 import json
-import os
 import pathlib
 import signal
 import ssl
-import subprocess
-import time
 
 import google.oauth2.credentials
 import google_auth_httplib2
@@ -23,29 +19,18 @@ import httplib2
 from googleapiclient.discovery import build
 from googleapiclient.errors import HttpError
 
+from agent import Agent, wait
+
 PARENT = "projects/my-project/locations/us-central1"
 REGISTRY = f"{PARENT}/registries/my-registry"
 DEVICE = f"{REGISTRY}/devices/gw-1"
 
-# Seconds for what must come; far more than it takes.
-PATIENCE = 30
 # Seconds for all of it, after which the agent is ended, too.
 LONGEST = 150
 
 
 def encoded(data):
     return base64.b64encode(data.encode()).decode()
-
-
-def wait(what, look):
-    """The first answer of `look` that is not None."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        found = look()
-        if found is not None:
-            return found
-        time.sleep(0.1)
-    raise TimeoutError(f"{what}: not within {PATIENCE} s")
 
 
 def refused(call, code, status):
@@ -60,21 +45,9 @@ def refused(call, code, status):
         raise AssertionError(f"{call.uri} was not refused: {answer}")
 
 
-class Agent:
-    """The folders of one device, and the program."""
-
-    def __init__(self, program, folder, cloud):
-        self.program = program
-        self.environment = dict(os.environ, TWINAGENT_LOG="info")
-        for variable, name in [
-            ("CONFIGURATION_DIRECTORY", "etc"),
-            ("STATE_DIRECTORY", "state"),
-            ("RUNTIME_DIRECTORY", "run"),
-        ]:
-            (folder / name).mkdir()
-            self.environment[variable] = str(folder / name)
-        (folder / "etc" / "twinagent.toml").write_text(
-            f"""
+def configuration(cloud):
+    """What a person would write, with these lines about the cloud."""
+    return f"""
             device.id = "gw-1"
             [cloud]
             kind = "iotcore"
@@ -84,36 +57,7 @@ class Agent:
             project_id = "my-project"
             region = "us-central1"
             registry_id = "my-registry"
-            [session]
-            clock_wait = "0s"
-            [reboot]
-            mode = "simulate"
-            simulate_for = "500ms"
-            min_interval = "0s"
-            grace = "0s"
             """
-        )
-
-    def new_key(self):
-        """Makes the key of the device; the public half in PEM."""
-        keygen = [self.program, "keygen"]
-        return subprocess.run(keygen, env=self.environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-    @contextlib.contextmanager
-    def running(self):
-        process = subprocess.Popen([self.program, "run"], env=self.environment)
-        try:
-            yield
-            assert process.poll() is None, f"the agent ended by itself: {process.returncode}"
-        finally:
-            process.terminate()
-            try:
-                code = process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
-        assert code == 0, f"the agent ended with {code}"
 
 
 class Operator:
@@ -295,7 +239,8 @@ def main():
 
     credentials = google.oauth2.credentials.Credentials(given.token)
     http = google_auth_httplib2.AuthorizedHttp(credentials, http=httplib2.Http(ca_certs=given.ca))
-    story(Operator(service(given.endpoint, http)), Agent(given.agent, given.folder, given.cloud))
+    agent = Agent(given.agent, given.folder, configuration(given.cloud))
+    story(Operator(service(given.endpoint, http)), agent)
 
 
 if __name__ == "__main__":

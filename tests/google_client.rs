@@ -1,15 +1,13 @@
 //! Google's own Python client, unmodified, does an operator's work against the stand-in cloud and the real agent.
 //!
 //! The work itself is written in `google_client.py`. The client is in `target/venv`, made by `tests/check.sh tools`.
-//! `TWINAGENT_TEST_AGENT` names another program to take as the agent: one for a foreign architecture, in an emulator.
 
 #![allow(clippy::disallowed_methods, reason = "which agent is under test is told by the environment")]
 
-use std::env;
-use std::ffi::OsString;
+#[path = "support/python.rs"]
+mod python;
+
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use twinagent::bridge::{Bridge, Options};
 
@@ -17,10 +15,6 @@ const TOKEN: &str = "a-token-of-this-test";
 
 /// Runs the client against these listeners.
 async fn work(tls: bool) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("target/venv/bin/python");
-    assert!(python.exists(), "{} is not there\nhint: `tests/check.sh tools` makes it", python.display());
-
     let folder = tempfile::tempdir().expect("a folder");
     let token_file = folder.path().join("token");
     fs::write(&token_file, format!("{TOKEN}\n")).expect("a file");
@@ -43,22 +37,16 @@ async fn work(tls: bool) {
     let trust = if tls { format!("ca_file = {ca:?}") } else { "tls = false".to_owned() };
     let device = folder.path().join("device");
     fs::create_dir(&device).expect("a folder");
-    let mut command = Command::new(python);
-    command
-        .arg(root.join("tests/google_client.py"))
+    let mut client = python::script("google_client.py");
+    client
         .args(["--endpoint", &endpoint, "--token", TOKEN])
-        .arg("--agent")
-        .arg(env::var_os("TWINAGENT_TEST_AGENT").unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_twinagent"))))
         .args(["--cloud", &format!("port = {port}\n{trust}")])
         .arg("--folder")
-        .arg(device)
-        .stdin(Stdio::null());
+        .arg(device);
     if tls {
-        command.args(["--ca", &ca]);
+        client.args(["--ca", &ca]);
     }
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("Python runs");
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&said));
+    python::succeed(client).await;
     bridge.stop().await;
 }
 

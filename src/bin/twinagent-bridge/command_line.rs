@@ -5,9 +5,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
-/// A stand-in for the cloud: Cloud IoT Core's MQTT bridge and REST API on this machine, for trying out and for tests.
+/// A stand-in for the cloud on this machine, for trying out and for tests: Cloud IoT Core and Azure IoT Hub, MQTT and REST.
 #[derive(Debug, Parser)]
 #[command(name = "twinagent-bridge", version)]
 pub(crate) struct Cli {
@@ -59,4 +59,16 @@ pub(crate) struct Demo {
     /// Stay up afterwards, and say what to try
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Which cloud
+    #[arg(long, value_enum, value_name = "KIND", default_value = "iotcore")]
+    pub(crate) cloud: CloudKind,
+}
+
+/// As `cloud.kind` of the agent's configuration has them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CloudKind {
+    /// Cloud IoT Core: commands and states
+    Iotcore,
+    /// Azure IoT Hub: direct methods and the device's twin
+    Iothub,
 }

@@ -4,6 +4,8 @@
 //! calls as any client makes them. Every wait is bounded. What was made is removed at the end.
 
 mod client;
+mod iotcore;
+mod iothub;
 mod site;
 mod told;
 
@@ -12,15 +14,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{sleep, timeout};
+use twinagent::bridge::Bridge;
 use twinagent::host::clock;
 use twinagent::logging;
 use twinagent::model::now::Timestamp;
 
-use crate::command_line::Demo;
+use crate::command_line::{CloudKind, Demo};
 use crate::interrupt::Interrupt;
-use site::{DEVICE, PROJECT, REGION, REGISTRY, Site};
+use iotcore::IotCore;
+use iothub::IotHub;
+use site::Site;
 use told::Told;
 
 /// How long one step may take. All of them together take about ten seconds.
@@ -31,16 +36,51 @@ const STORY: Duration = Duration::from_secs(55);
 const ENDING: Duration = Duration::from_secs(10);
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(100);
-/// The id of the command.
-const COMMAND: &str = "demo-1";
+/// The device, as its cloud names it.
+const DEVICE: &str = "demo-device";
+/// Why the device is rebooted.
+const REASON: &str = "to see it work";
+
+/// What a person does with one kind of cloud, by its REST API, and sees there.
+trait Operator: Sized {
+    /// What the agent logs in with.
+    const LOGIN: &str;
+    /// Where the reported document is read.
+    const DOCUMENT: &str;
+
+    fn new(bridge: &Bridge) -> anyhow::Result<Self>;
+    /// Where REST is served.
+    fn origin(&self) -> String;
+    /// The file that a person would write for this cloud, up to what has nothing to do with it.
+    fn configuration(&self, site: &Site) -> String;
+    /// Makes the device known to its cloud, and tells how.
+    async fn register(&self, site: &Site, told: &Told) -> anyhow::Result<()>;
+    /// How often the agent has logged in, and whether it would get a command.
+    async fn presence(&self) -> anyhow::Result<(u64, bool)>;
+    /// Reboots the device for `REASON`, tells it with the answer, and gives the id of the command.
+    async fn reboot(&self, site: &Site, told: &Told) -> anyhow::Result<String>;
+    /// What the cloud answers to a command while the device is away; nothing if it is back already.
+    async fn refusal(&self) -> anyhow::Result<Option<String>>;
+    /// The reported documents that can be read, the newest first.
+    async fn reported(&self) -> anyhow::Result<Vec<Value>>;
+    /// Commands to copy into a shell, in `folder`.
+    fn what_to_try(&self) -> anyhow::Result<String>;
+}
 
 impl Demo {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
+        match self.cloud {
+            CloudKind::Iotcore => self.run_with::<IotCore>(),
+            CloudKind::Iothub => self.run_with::<IotHub>(),
+        }
+    }
+
+    fn run_with<O: Operator>(&self) -> anyhow::Result<()> {
         logging::start_at(tracing::Level::WARN);
         let folder = tempfile::Builder::new().prefix("twinagent-demo-").tempdir().context("cannot make a folder")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
         let told = Told::begin(folder.path())?;
-        let played = runtime.block_on(self.play(folder.path(), &told));
+        let played = runtime.block_on(self.play::<O>(folder.path(), &told));
         // It waits for the threads that may still write into the folder.
         drop(runtime);
         let path = folder.path().to_owned();
@@ -49,18 +89,19 @@ impl Demo {
         if self.keep { told::line("\nStopped; the files are removed.") } else { told.done() }
     }
 
-    async fn play(&self, folder: &Path, told: &Told) -> anyhow::Result<()> {
+    async fn play<O: Operator>(&self, folder: &Path, told: &Told) -> anyhow::Result<()> {
         let mut interrupt = Interrupt::listen()?;
         let mut site = Site::build(folder).await?;
+        let operator = O::new(site.bridge())?;
         let mut played = tokio::select! {
-            played = timeout(STORY, story(&mut site, told)) => {
+            played = timeout(STORY, story(&mut site, &operator, told)) => {
                 let in_time = played.unwrap_or_else(|_| bail!("it took longer than {} s in all", STORY.as_secs()));
                 in_time.context("the demo failed (hint: TWINAGENT_LOG=info shows what the agent saw)")
             }
             () = interrupt.wait() => Err(anyhow!("interrupted")),
         };
         if played.is_ok() && self.keep {
-            told.what_to_try(&site)?;
+            told.what_to_try(&site, &operator.what_to_try()?)?;
             played = tokio::select! {
                 () = interrupt.wait() => Ok(()),
                 ended = site.agent_or(pending()) => ended,
@@ -77,47 +118,35 @@ impl Demo {
 }
 
 /// From nothing to the reported `rebootTime`.
-async fn story(site: &mut Site, told: &Told) -> anyhow::Result<()> {
-    told.step("cloud", &format!("MQTT over TLS at {}, REST at {}", site.mqtts(), site.rest().origin()))?;
-    let public_key = site.make_key()?;
-    told.step("key", "ES256, made on the device; only its public half leaves it")?;
-
-    bounded("the registration", register(site, &public_key)).await?;
-    told.step("register", &format!("by REST: registry {REGISTRY}, device {DEVICE} with that public key"))?;
+async fn story<O: Operator>(site: &mut Site, operator: &O, told: &Told) -> anyhow::Result<()> {
+    told.step("cloud", &format!("MQTT over TLS at {}, REST at {}", site.mqtts(), operator.origin()))?;
+    site.configure(&operator.configuration(site))?;
+    bounded("the registration", operator.register(site, told)).await?;
 
     site.start_agent()?;
-    bounded("the login of the agent", site.agent_or(ready(site, 1))).await?;
-    told.step("online", "the agent logged in with a fresh JWT and listens for commands")?;
+    bounded("the login of the agent", site.agent_or(ready(operator, 1))).await?;
+    told.step("online", &format!("the agent logged in with {} and listens for commands", O::LOGIN))?;
 
-    let reason = "to see it work";
     let sent = clock::wall();
-    let (subfolder, payload) = (format!("rebootDevice/{COMMAND}"), json!({ "reason": reason }).to_string());
-    bounded("the command", site.rest().command(&subfolder, &payload)).await?;
-    told.step(
-        "command",
-        &format!("by REST: rebootDevice, id {COMMAND}, reason \"{reason}\"; the agent has it on disk"),
-    )?;
+    let command = operator.reboot(site, told).await?;
 
-    let accepted = bounded("the answer 202", site.agent_or(reported(site, |document| status(document) == 202))).await?;
-    let due = &accepted["commands"][COMMAND]["payload"]["rebootAt"];
-    told.step("answer 202", &format!("in the state read by REST: scheduled for {}", text(due)))?;
-
-    bounded("the beginning of the reboot", site.agent_or(away(site))).await?;
+    bounded("the beginning of the reboot", site.agent_or(away(operator))).await?;
     let left = clock::wall();
-    let refusal = bounded("a command meanwhile", refusal(site)).await?;
+    let refusal = bounded("a command meanwhile", operator.refusal()).await?;
+    let refusal = refusal.as_deref().unwrap_or("too late, the device is back already");
     told.step("reboot", &format!("simulated: the device is away; a command now: {refusal}"))?;
 
-    bounded("the return of the agent", site.agent_or(ready(site, 2))).await?;
+    bounded("the return of the agent", site.agent_or(ready(operator, 2))).await?;
     told.step("back", &format!("after {:.1} s, with a new login", clock::wall().since(left).as_secs_f64()))?;
 
-    let done = |document: &Value| status(document) == 200 && document["rebootTime"].is_string();
-    let document = bounded("the reported reboot", site.agent_or(reported(site, done))).await?;
+    let done = |document: &Value| status(document, &command) == 200 && document["rebootTime"].is_string();
+    let document = bounded("the reported reboot", site.agent_or(reported(operator, done))).await?;
     let time = document["rebootTime"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
-    if time.is_none_or(|time| time < sent) || document["reboot"]["commandId"] != COMMAND {
+    if time.is_none_or(|time| time < sent) || document["reboot"]["commandId"] != command {
         bail!("the reported document does not tell of this reboot: {document:#}");
     }
     told.step("answer 200", &format!("rebootTime is {}", text(&document["rebootTime"])))?;
-    told::document(&document)
+    told::document(&document, O::DOCUMENT)
 }
 
 async fn bounded<T>(what: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -127,47 +156,29 @@ async fn bounded<T>(what: &str, work: impl Future<Output = anyhow::Result<T>>) -
     }
 }
 
-async fn register(site: &Site, public_key: &str) -> anyhow::Result<()> {
-    let registries = format!("/v1/projects/{PROJECT}/locations/{REGION}/registries");
-    site.rest().post(&registries, &json!({ "id": REGISTRY })).await?;
-    let credential = json!({ "publicKey": { "format": "ES256_PEM", "key": public_key } });
-    let device = json!({ "id": DEVICE, "credentials": [credential] });
-    site.rest().post(&format!("{registries}/{REGISTRY}/devices"), &device).await.map(drop)
-}
-
 /// Waits until the agent has logged in so often and would get a command.
-async fn ready(site: &Site, logins: u64) -> anyhow::Result<()> {
-    let (cloud, device) = (site.cloud(), site::device()?);
-    while cloud.logins(&device).await? < logins || !cloud.takes_commands(&device).await? {
+async fn ready(operator: &impl Operator, wanted: u64) -> anyhow::Result<()> {
+    loop {
+        let (logins, listens) = operator.presence().await?;
+        if logins >= wanted && listens {
+            return Ok(());
+        }
         sleep(LOOK).await;
     }
-    Ok(())
 }
 
 /// Waits until the agent has gone. On a machine so slow that this was missed, it has come back.
-async fn away(site: &Site) -> anyhow::Result<()> {
-    let (cloud, device) = (site.cloud(), site::device()?);
-    while cloud.connected(&device).await? && cloud.logins(&device).await? == 1 {
+async fn away(operator: &impl Operator) -> anyhow::Result<()> {
+    while operator.presence().await? == (1, true) {
         sleep(LOOK).await;
     }
     Ok(())
 }
 
-/// What a caller is told while the device is away.
-async fn refusal(site: &Site) -> anyhow::Result<String> {
-    match site.rest().command("echo", "").await {
-        Err(error) => match error.downcast::<client::Refused>() {
-            Ok(refused) => Ok(refused.status),
-            Err(error) => Err(error),
-        },
-        Ok(()) => Ok("too late, the device is back already".to_owned()),
-    }
-}
-
-/// Waits for a state that is as `fits` wants it.
-async fn reported(site: &Site, fits: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+/// Waits for a reported document that is as `fits` wants it.
+async fn reported(operator: &impl Operator, fits: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
     loop {
-        if let Some(document) = site.rest().states().await?.into_iter().find(&fits) {
+        if let Some(document) = operator.reported().await?.into_iter().find(&fits) {
             return Ok(document);
         }
         sleep(LOOK).await;
@@ -175,8 +186,8 @@ async fn reported(site: &Site, fits: impl Fn(&Value) -> bool) -> anyhow::Result<
 }
 
 /// How far the document tells of the command.
-fn status(document: &Value) -> u64 {
-    document["commands"][COMMAND]["status"].as_u64().unwrap_or_default()
+fn status(document: &Value, command: &str) -> u64 {
+    document["commands"][command]["status"].as_u64().unwrap_or_default()
 }
 
 fn text(value: &Value) -> &str {

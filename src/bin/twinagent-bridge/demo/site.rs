@@ -9,27 +9,30 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use twinagent::bridge::{Bridge, Cloud, DeviceName, Options, RegistryName};
+use twinagent::bridge::{Bridge, Options};
 use twinagent::config::{Folders, load};
 use twinagent::daemon::{self, Parts};
 use twinagent::dialect::token;
 use twinagent::handler::built_in;
 use twinagent::model::fingerprint::Fingerprint;
 
-use super::client::Rest;
+/// The end of the file that a person would write: reboots to watch, and a clock that need not be waited for.
+const FOR_A_DEMO: &str = "
+[session]
+clock_wait = \"0s\"
 
-pub(super) const PROJECT: &str = "demo-project";
-pub(super) const REGION: &str = "us-central1";
-pub(super) const REGISTRY: &str = "demo-registry";
-pub(super) const DEVICE: &str = "demo-device";
+[reboot]
+mode = \"simulate\"
+simulate_for = \"3s\"
+min_interval = \"1s\"
+grace = \"1s\"
+";
 
 pub(super) struct Site {
     bridge: Bridge,
-    rest: Rest,
     mqtts: SocketAddr,
     folders: Folders,
     agent: Option<Agent>,
@@ -48,11 +51,7 @@ impl Site {
         let any = || Some("127.0.0.1:0".to_owned());
         let options = Options { mqtts: any(), https: any(), ..Options::new(folder.join("cloud")) };
         let bridge = Bridge::start(options).await.context("the stand-in cloud cannot start")?;
-        let addresses = bridge.addresses();
-        let mqtts = addresses.mqtts.expect("the listener was asked for");
-        let https = addresses.https.expect("the listener was asked for");
-        let device = format!("/v1/projects/{PROJECT}/locations/{REGION}/registries/{REGISTRY}/devices/{DEVICE}");
-        let rest = Rest::new(https, bridge.ca_file(), device)?;
+        let mqtts = bridge.addresses().mqtts.expect("the listener was asked for");
 
         let agent = folder.join("agent");
         let folders = Folders {
@@ -71,36 +70,12 @@ impl Site {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        let site = Self { bridge, rest, mqtts, folders, agent: None };
-        write(&site.configuration_file(), &site.configuration())?;
-        Ok(site)
+        Ok(Self { bridge, mqtts, folders, agent: None })
     }
 
-    /// The file that a person would write.
-    fn configuration(&self) -> String {
-        // A text in JSON is one in TOML.
-        let ca_file = json!(self.bridge.ca_file());
-        let port = self.mqtts.port();
-        format!(
-            "[device]\n\
-             id = \"{DEVICE}\"\n\n\
-             [cloud]\n\
-             kind = \"iotcore\"\n\n\
-             [cloud.iotcore]\n\
-             host = \"localhost\"\n\
-             port = {port}\n\
-             project_id = \"{PROJECT}\"\n\
-             region = \"{REGION}\"\n\
-             registry_id = \"{REGISTRY}\"\n\
-             ca_file = {ca_file}\n\n\
-             [session]\n\
-             clock_wait = \"0s\"\n\n\
-             [reboot]\n\
-             mode = \"simulate\"\n\
-             simulate_for = \"3s\"\n\
-             min_interval = \"1s\"\n\
-             grace = \"1s\"\n"
-        )
+    /// Writes the file that a person would write, with these lines about the cloud.
+    pub(super) fn configure(&self, cloud: &str) -> anyhow::Result<()> {
+        write(&self.configuration_file(), &format!("{cloud}{FOR_A_DEMO}"))
     }
 
     pub(super) fn configuration_file(&self) -> PathBuf {
@@ -156,17 +131,12 @@ impl Site {
         }
     }
 
-    pub(super) fn rest(&self) -> &Rest {
-        &self.rest
-    }
-
     pub(super) fn mqtts(&self) -> SocketAddr {
         self.mqtts
     }
 
-    /// A look behind the stage, to know when to go on.
-    pub(super) fn cloud(&self) -> Cloud {
-        self.bridge.cloud()
+    pub(super) fn bridge(&self) -> &Bridge {
+        &self.bridge
     }
 
     /// Stops the agent as systemd would, and the cloud after it.
@@ -184,12 +154,8 @@ impl Site {
     }
 }
 
-/// The device as the cloud names it.
-pub(super) fn device() -> anyhow::Result<DeviceName> {
-    Ok(RegistryName::new(PROJECT, REGION, REGISTRY)?.device(DEVICE)?)
-}
-
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Writes a file of the device's that only its owner can read.
+pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let opened = File::options().write(true).create_new(true).mode(0o600).open(path);
     opened
         .and_then(|mut file| file.write_all(text.as_bytes()))

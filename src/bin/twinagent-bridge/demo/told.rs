@@ -5,9 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
+use serde_json::Value;
 use twinagent::host::clock;
 use twinagent::model::now::BootInstant;
 
@@ -39,37 +37,21 @@ impl Told {
     }
 
     /// Commands to copy into a shell.
-    pub(super) fn what_to_try(&self, site: &Site) -> anyhow::Result<()> {
+    pub(super) fn what_to_try(&self, site: &Site, commands: &str) -> anyhow::Result<()> {
         let folder = self.folder.display();
-        let device = site.rest().device_url();
         let configuration = site.configuration_file();
         let (configuration, state) = (configuration.display(), site.folders().state.display());
-        let data = |payload: &Value| STANDARD.encode(payload.to_string());
-        let command = |subfolder: &str, payload| json!({ "subfolder": subfolder, "binaryData": data(&payload) });
-        let echo = command("echo/hello-1", json!({ "hello": "world" }));
-        let reboot = command("rebootDevice/again-1", json!({ "reason": "once more" }));
-        let config = json!({ "binaryData": data(&json!({ "color": "blue" })) });
-        let curl = "curl --silent --show-error --cacert cloud/ca.pem";
         line(&format!(
             "Cloud and agent stay up until Ctrl-C. In another terminal, first:\n\n    \
-             cd '{folder}'\n    \
-             device='{device}'\n\n\
-             Send a command with an id and a payload; the answer stands in the state under commands.hello-1:\n\n    \
-             {curl} \"${{device}}:sendCommandToDevice\" --data '{echo}'\n\n\
-             Change the configuration; the state tells its digest under desired:\n\n    \
-             {curl} \"${{device}}:modifyCloudToDeviceConfig\" --data '{config}'\n\n\
-             Reboot once more, in simulation:\n\n    \
-             {curl} \"${{device}}:sendCommandToDevice\" --data '{reboot}'\n\n\
-             Read the state, a second later:\n\n    \
-             {curl} \"${{device}}/states?numStates=1\" \
-             | grep -o '\"binaryData\":\"[^\"]*' | cut -d '\"' -f 4 | base64 -d\n\n\
+             cd '{folder}'\n\
+             {commands}\n\n\
              The agent's configuration is {configuration}, its journal is in {state}."
         ))
     }
 }
 
-pub(super) fn document(document: &Value) -> anyhow::Result<()> {
-    let mut text = String::from("\nThe reported document, as states.list gives it:\n\n");
+pub(super) fn document(document: &Value, read: &str) -> anyhow::Result<()> {
+    let mut text = format!("\nThe reported document, {read}:\n\n");
     for part in format!("{document:#}").lines() {
         writeln!(text, "    {part}").expect("a text takes all that is written to it");
     }

@@ -1,5 +1,7 @@
 //! Stories: a whole daemon, a whole cloud, real sockets, real files. One module a theme, one test a story.
 
+mod both;
+mod cloud;
 #[path = "../support/count.rs"]
 mod count;
 mod device;

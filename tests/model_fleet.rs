@@ -19,6 +19,7 @@ fn terms() -> Terms {
         lease: Some(Duration::from_secs(3_600)),
         backoff_max: Duration::from_secs(300),
         backoff_max_refused: Duration::from_secs(900),
+        provisioned: false,
     }
 }
 

@@ -12,13 +12,13 @@ use anyhow::Context as _;
 use super::{Exit, Failure, output};
 use crate::config::Folders;
 use crate::model::device_key::KeySlot;
-use crate::store::{LockError, StateDir, StoreError, forget};
+use crate::store::{LockError, StateDir, StoreError, forget, forget_assignment};
 
 const NOT_PERMITTED: &str = "this takes root, or the user that the daemon runs as";
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Arguments {
-    /// Remove the device's private keys too, so that an image of this machine is nobody
+    /// Remove the device's private keys and the hub that it was assigned to, too, so that an image of this machine is nobody
     #[arg(long)]
     identity: bool,
 }
@@ -34,6 +34,11 @@ pub(super) fn run(folders: &Folders, arguments: Arguments) -> Result<(), Failure
     }
     say(&removed)?;
     if arguments.identity {
+        if let Some(state) = &state {
+            let assignment = forget_assignment(state).map_err(not_removed)?;
+            say(&assignment)?;
+            removed.extend(assignment);
+        }
         let keys = remove_keys(folders)?;
         say(&keys)?;
         removed.extend(keys);

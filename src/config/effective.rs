@@ -4,7 +4,7 @@
 //! holds this list and `raw.rs` together: what is written here is read there to the same configuration.
 
 use super::setting::Setting;
-use super::{Answers, Cloud, Config, IotCore, Mode, Proxy, Session, duration, rules, specifier};
+use super::{Answers, Cloud, Config, Mode, Proxy, Session, duration, rules, specifier};
 
 impl Config {
     /// Every key that has a value, set or by default, in the order of the reference. Specifiers are filled in.
@@ -79,9 +79,9 @@ impl Config {
         all
     }
 
-    /// The proxy on the way to this cloud. One on this machine is reached without.
-    pub fn proxy_to(&self, cloud: &IotCore) -> Option<&Proxy> {
-        self.session.proxy.as_ref().filter(|_| !rules::is_loopback(&cloud.host))
+    /// The proxy on the way to this broker. One on this machine is reached without.
+    pub fn proxy_to(&self, host: &str) -> Option<&Proxy> {
+        self.session.proxy.as_ref().filter(|_| !rules::is_loopback(host))
     }
 
     /// Whether a connection made under the one configuration is as good as one made under the other. Where it is not,

@@ -9,6 +9,7 @@ mod cloud;
 mod effective;
 mod fault;
 mod file;
+pub mod hub_key;
 pub mod key_file;
 pub mod key_mark;
 pub mod last_good;
@@ -32,6 +33,7 @@ pub use cloud::{Answers, Cloud, Hub, HubProof, IotCore, IotHub, Provisioning};
 pub use fault::{Fault, Faults, Place};
 pub use layers::{DropIn, Folders, is_drop_in};
 pub use proxy::{Proxy, read_password as read_proxy_password};
+pub use rules::{host as host_name, hub_device};
 pub use setting::Setting;
 pub use specifier::Specifiers;
 

@@ -13,7 +13,7 @@ const LONGEST_PATH: usize = 4096;
 const LONGEST_GROUP: usize = 64;
 
 /// A host name (RFC 1123 2.1) or an IP address, without scheme, port and brackets.
-pub(super) fn host(text: &str) -> Result<String, &'static str> {
+pub fn host(text: &str) -> Result<String, &'static str> {
     if text.parse::<IpAddr>().is_ok() {
         return Ok(text.to_owned());
     }
@@ -86,6 +86,17 @@ pub(super) fn fits_iotcore(id: &DeviceId) -> Result<(), &'static str> {
         return Err("not an id for Cloud IoT Core: those that begin with `goog` are reserved");
     }
     Ok(())
+}
+
+/// The id of a device at an IoT hub, of which the cloud takes a few more (learn.microsoft.com, "Device identity properties"):
+/// a quote has no place in a topic of ours.
+pub fn hub_device(text: &str) -> Result<DeviceId, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-.%_*?!(),:=@$".contains(&byte);
+    if (1..=128).contains(&text.len()) && text.bytes().all(fits) {
+        DeviceId::parse(text).map_err(|error| error.to_string())
+    } else {
+        Err("not an id for IoT Hub: 1 to 128 of A-Z a-z 0-9 - . % _ * ? ! ( ) , : = @ $ are expected".to_owned())
+    }
 }
 
 /// A daemon has no folder of its own to which a relative path could be meant.

@@ -9,10 +9,12 @@ mod clock;
 mod configuration;
 mod credentials;
 mod farewell;
+mod home;
 mod keeper;
 mod machine;
 mod narrator;
 mod power;
+mod provisioning;
 mod retry;
 mod route;
 mod session;
@@ -162,8 +164,9 @@ impl Daemon {
         let left_clean = left.is_of(durable.rest.boots.current.map(|boot| boot.id));
         let farewell = Farewell::new(state.clone(), started.boot_id);
         let narrator = Narrator::new(durable.rest.boots.current.is_some());
-        let configuration = Configuration::read(parts.folders.clone(), parts.file.as_deref(), state).await?;
-        let session = Session::new(configuration.current(), parts.folders.clone(), parts.machine);
+        let configuration = Configuration::read(parts.folders.clone(), parts.file.as_deref(), state.clone()).await?;
+        let run = u32::from_le_bytes(draw()?);
+        let session = Session::new(configuration.current(), parts.folders.clone(), state, parts.machine, run).await?;
         if let Err(missing) = session.limits() {
             tracing::info!("not configured, so no connection is made: {missing}");
         }
@@ -176,7 +179,7 @@ impl Daemon {
         let volatile = volatile_state(&parts.folders.state);
         let settings = settings(configuration.current(), &session, &workers, volatile.as_deref(), started);
         Ok(Self {
-            agent: Agent::new(settings, durable, opened.trouble, seed()?, &clock.now()),
+            agent: Agent::new(settings, durable, opened.trouble, u64::from_le_bytes(draw()?), &clock.now()),
             clock,
             alarm: Alarm::new(),
             keeper,
@@ -203,7 +206,7 @@ impl Daemon {
     async fn live(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<End> {
         let mut inputs = vec![Input::Begin { left_clean: self.left_clean }, self.config_problem()];
         inputs.push(Input::Problem { code: Code::AnotherMachine, text: self.foreign.take() });
-        inputs.extend(self.watchdog.pet_while(self.session.begin()).await?);
+        inputs.extend(self.watchdog.pet_while(self.session.begin(&self.clock.now())).await?);
         self.watchdog.pet_while(self.clock.begin()).await;
         inputs.extend(self.power.begin());
         let mut is_ready = false;
@@ -278,9 +281,9 @@ impl Daemon {
             Effect::Resume(run, command) => inputs.extend(self.workers.resume(run, command)),
             Effect::Cancel(run) => self.workers.cancel(run),
             Effect::Probe => self.power.look(),
-            Effect::Send(id, message) => self.session.send(id, &message),
+            Effect::Send(id, message) => inputs.extend(self.session.send(id, &message)),
             Effect::Prepare => {
-                let begun = Box::pin(self.session.prepare());
+                let begun = Box::pin(self.session.prepare(now));
                 inputs.extend(self.watchdog.pet_while(begun).await?);
             }
             Effect::Connect(attempt) => {
@@ -428,7 +431,8 @@ impl Daemon {
         let now = clocks::boot();
         if is_changed || self.key_due().is_some_and(|due| now >= due) {
             // Keys are watched with the configuration, and most changes are none of theirs.
-            inputs.extend(self.watchdog.pet_while(self.session.look()).await?);
+            let present = self.clock.now();
+            inputs.extend(self.watchdog.pet_while(self.session.look(&present)).await?);
             self.looked = now;
         }
         while inputs.len() < BATCH
@@ -436,19 +440,23 @@ impl Daemon {
         {
             inputs.push(input);
         }
+        if self.session.take_moved() {
+            inputs.push(self.reloaded(false));
+        }
         let is_back = !self.is_stopping && self.keeper.is_back(&self.clock.now()).await?;
         // What was gathered is lost with the connection, so the cloud says it again.
         Ok(is_back.then_some(End::JournalIsBack))
     }
 }
 
-/// The only randomness of the model: devices that lose the same broker must not come back together.
+/// The only randomness of the model, as devices that lose the same broker must not come back together; and the number by which
+/// a cloud's answers to this run of the daemon are told from those to a former one.
 #[expect(clippy::disallowed_methods, reason = "this is where the model's randomness is drawn")]
-fn seed() -> anyhow::Result<u64> {
-    let mut bytes = [0; 8];
+fn draw<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
     SystemRandom::new()
         .fill(&mut bytes)
         .map_err(|_| anyhow::anyhow!("no randomness from the kernel"))
         .context("the back-off needs a seed")?;
-    Ok(u64::from_le_bytes(bytes))
+    Ok(bytes)
 }

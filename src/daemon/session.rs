@@ -1,26 +1,35 @@
-//! The connection to the cloud as the loop sees it: dialect, login and the link, joined.
+//! The connection to the cloud as the loop sees it: who we are there, login and the link, joined.
 //!
 //! Each connection is told from the ones before it, so that nothing meant for an old one reaches a new one.
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 
+use anyhow::Context as _;
+
 use super::credentials::{self, Credentials, Read};
-use super::route::{self, Route};
-use crate::config::{Cloud, Config, Folders, IotCore as IotCoreConfig};
-use crate::dialect::iotcore::IotCore;
-use crate::dialect::{Dialect, Encoded, Proof};
+use super::home::{self, Home};
+use super::provisioning::{self, Exchange};
+use super::route::{self, Broker, Route, Way};
+use crate::config::{Config, Folders};
+use crate::dialect::provisioning::Provisioning;
+use crate::dialect::{Dialect, Encoded};
 use crate::model::agent::Input;
-use crate::model::cloud::{CloudLimits, Outbound};
-use crate::model::device_key::{DeviceKey, Found, KeySlot};
+use crate::model::cloud::{CloudLimits, Outbound, Settles};
+use crate::model::command::DeviceId;
+use crate::model::device_key::{DeviceKey, KeySlot};
 use crate::model::digest::Digest;
 use crate::model::fingerprint::Fingerprint;
-use crate::model::now::Now;
+use crate::model::now::{Now, Timestamp};
 use crate::model::outbox::WINDOW;
 use crate::model::problems::Code;
 use crate::model::turn::Attempt;
-use crate::model::wire::{Delivery, MessageId, Reason};
-use crate::mqtt::{self, Ask, Event, Limits, Link, Order, Preparation, Proxy};
+use crate::model::twin::CloudName;
+use crate::model::wire::{Delivery, Login, MessageId, Reason, Subscription};
+use crate::mqtt::{self, Ask, Event, Limits, Link, Order, Preparation, Refused};
+use crate::store::StateDir;
+use crate::store::assignment::{self, Assignment};
 
 /// Deliveries of one connection are numbered below this; above it stands the number of the connection.
 const CONNECTION_BIT: u32 = 40;
@@ -28,11 +37,20 @@ const CONNECTION_BIT: u32 = 40;
 pub(super) struct Session {
     config: Config,
     folders: Folders,
+    state: Arc<StateDir>,
     /// The one that we are on.
     machine: Fingerprint,
+    /// A random number of this run of the daemon, for clouds that ask for names of requests.
+    run: u32,
+    /// The last hub that was assigned to this device, by whomever.
+    assignment: Option<Assignment>,
     /// Of the next connection. Without it there is nothing to connect to; the text says what is missing.
-    dialect: Result<Arc<dyn Dialect>, String>,
+    home: Result<Home, String>,
+    /// Another hub was assigned, and nobody has been told yet.
+    has_moved: bool,
     live: Option<Live>,
+    /// The service is being asked for a hub, and what is to be done then.
+    exchange: Option<(Exchange, Try)>,
     route: Route,
     /// The stream of the next connection, where it was ordered ahead.
     prepared: Option<Preparation>,
@@ -40,7 +58,7 @@ pub(super) struct Session {
     /// What was last read of keys and `ca_file`.
     seen: Option<Digest>,
     /// The proxy that was last read, with its password.
-    way: Option<Result<Option<Proxy>, Reason>>,
+    way: Option<Way>,
     /// The key that was last told.
     key: Option<DeviceKey>,
     /// There was one that could be used: if it is missing now, it has been lost.
@@ -54,16 +72,44 @@ struct Live {
     made_with: Config,
     /// The session stands.
     is_online: bool,
+    /// Messages that the cloud answers: that they were written means nothing.
+    answered: BTreeSet<MessageId>,
+}
+
+/// One try to connect, with what was read for it.
+struct Try {
+    credentials: Credentials,
+    way: Way,
+    drop_session: bool,
+    /// The time that its logins name.
+    wall: Timestamp,
 }
 
 impl Session {
-    pub(super) fn new(config: &Config, folders: Folders, machine: Fingerprint) -> Self {
-        Self {
+    /// `run`: a random number.
+    pub(super) async fn new(
+        config: &Config,
+        folders: Folders,
+        state: Arc<StateDir>,
+        machine: Fingerprint,
+        run: u32,
+    ) -> anyhow::Result<Self> {
+        let there = state.clone();
+        let read = tokio::task::spawn_blocking(move || assignment::read(&there));
+        // Without it the service is asked again.
+        let kept = read.await.context("the reading of the assigned hub ended in a panic")?;
+        let assignment = kept.inspect_err(|error| tracing::warn!("{error}")).ok().flatten();
+        Ok(Self {
             config: config.clone(),
             folders,
+            state,
             machine,
-            dialect: dialect(config),
+            run,
+            home: Home::find(config, assignment.as_ref(), run),
+            assignment,
+            has_moved: false,
             live: None,
+            exchange: None,
             route: Route::new(),
             prepared: None,
             connection: 0,
@@ -71,16 +117,16 @@ impl Session {
             way: None,
             key: None,
             has_had_key: false,
-        }
+        })
     }
 
     /// Takes another configuration, with which the next connection is made. Unless what a login says is `anew`, the
     /// one that stands goes on with it.
     pub(super) fn reconfigure(&mut self, config: &Config, anew: bool) {
         self.config = config.clone();
-        self.dialect = dialect(config);
-        if let (Some(live), Ok(dialect), false) = (&mut self.live, &self.dialect, anew) {
-            live.dialect = dialect.clone();
+        self.home = Home::find(config, self.assignment.as_ref(), self.run);
+        if let (Some(live), Ok(home), false) = (&mut self.live, &self.home, anew) {
+            live.dialect = home.dialect.clone();
         }
     }
 
@@ -91,24 +137,37 @@ impl Session {
 
     /// What the model must know of this cloud, or what is missing to have one.
     pub(super) fn limits(&self) -> Result<CloudLimits, String> {
-        self.dialect.as_ref().map(|dialect| dialect.limits()).map_err(Clone::clone)
+        self.home.as_ref().map(|home| home.dialect.limits()).map_err(Clone::clone)
+    }
+
+    /// The cloud and the device there, as far as they are known.
+    pub(super) fn names(&self) -> (Option<CloudName>, Option<DeviceId>) {
+        match &self.home {
+            Ok(home) => (Some(home.name.clone()), Some(home.device.clone())),
+            Err(_) => (None, self.config.device.clone()),
+        }
+    }
+
+    /// Whether another hub was assigned since this was last asked.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
     }
 
     /// Looks for the key before the first connection is decided on.
-    pub(super) async fn begin(&mut self) -> anyhow::Result<Option<Input>> {
-        let key = credentials::look(&self.folders, self.machine).await?;
+    pub(super) async fn begin(&mut self, now: &Now) -> anyhow::Result<Option<Input>> {
+        let key = credentials::look(&self.folders, self.machine, self.config.cloud.as_ref(), now).await?;
         Ok(self.news(key))
     }
 
     /// Looks at keys, `ca_file` and the proxy's password again, because some file has changed. Without a cloud nobody needs
     /// them to log in.
-    pub(super) async fn look(&mut self) -> anyhow::Result<Vec<Input>> {
-        let Some(Cloud::IotCore(cloud)) = &self.config.cloud else {
-            return Ok(self.begin().await?.into_iter().collect());
+    pub(super) async fn look(&mut self, now: &Now) -> anyhow::Result<Vec<Input>> {
+        let Some(cloud) = &self.config.cloud else {
+            return Ok(self.begin(now).await?.into_iter().collect());
         };
         let Read { facts, mark, credentials } =
-            credentials::read(&self.folders, self.machine, cloud, KeySlot::Current).await?;
-        let way = Some(route::proxy(&self.config, cloud).await?);
+            credentials::read(&self.folders, self.machine, cloud, KeySlot::Current, now).await?;
+        let way = Some(route::proxy(&self.config).await?);
         // A device that never had a key is not set up yet, and that is no trouble.
         let is_new_here = facts.is_absent() && !self.has_had_key;
         let text = credentials.err().filter(|_| !is_new_here).map(|reason| reason.to_string());
@@ -123,7 +182,7 @@ impl Session {
 
     /// What is new about the keys.
     fn news(&mut self, key: DeviceKey) -> Option<Input> {
-        self.has_had_key |= matches!(key.found, Found::Usable { .. });
+        self.has_had_key |= key.found.is_usable();
         if self.key.as_ref() == Some(&key) {
             return None;
         }
@@ -139,21 +198,26 @@ impl Session {
     /// Begins to open the stream of the next connection; why not, if that is not possible.
     ///
     /// Without a key that could log in the session that stands would be the last one, so that counts as not possible.
-    pub(super) async fn prepare(&mut self) -> anyhow::Result<Vec<Input>> {
+    pub(super) async fn prepare(&mut self, now: &Now) -> anyhow::Result<Vec<Input>> {
         self.prepared = None;
-        let Some(Cloud::IotCore(cloud)) = self.config.cloud.clone() else {
+        let Some(cloud) = self.config.cloud.clone() else {
             return Ok(vec![Input::Prepared(Err(no_cloud()))]);
         };
-        let mut read = credentials::read(&self.folders, self.machine, &cloud, KeySlot::Current).await?;
-        if !matches!(read.facts.found, Found::Usable { .. })
+        let mut read = credentials::read(&self.folders, self.machine, &cloud, KeySlot::Current, now).await?;
+        if !read.facts.found.is_usable()
             && let Some(other) = read.facts.others.first().copied()
         {
-            read = credentials::read(&self.folders, self.machine, &cloud, other).await?;
+            read = credentials::read(&self.folders, self.machine, &cloud, other, now).await?;
         }
-        let proxy = route::proxy(&self.config, &cloud).await?;
-        let refused = match read.credentials.and_then(|credentials| Ok((credentials.tls, proxy?))) {
-            Ok((roots, proxy)) => {
-                self.prepared = Some(mqtt::prepare(self.route.to(&cloud, &self.config, roots, proxy)));
+        let way = route::proxy(&self.config).await?;
+        let Self { home, route, config, .. } = self;
+        let approach = read.credentials.and_then(|Credentials { tls, .. }| {
+            let home = home.as_ref().map_err(|missing| Reason::NoLogin(missing.clone()))?;
+            route.to(home.broker.as_ref().ok_or_else(no_hub)?, config, tls, way)
+        });
+        let refused = match approach {
+            Ok(approach) => {
+                self.prepared = Some(mqtt::prepare(approach));
                 None
             }
             Err(reason) => Some(Input::Prepared(Err(reason))),
@@ -166,56 +230,102 @@ impl Session {
         self.prepared.take_if(|prepared| prepared.is_told());
     }
 
-    /// Begins a connection; its end, if that is not possible. What the key turned out to be comes first.
+    /// Begins a connection; its end, if that is not possible. What the key turned out to be comes first. `now`:
+    /// the present moment as the login should name it.
     pub(super) async fn connect(&mut self, attempt: Attempt, now: &Now) -> anyhow::Result<Vec<Input>> {
         self.live = None;
-        let Some(Cloud::IotCore(cloud)) = self.config.cloud.clone() else {
+        self.exchange = None;
+        let Some(cloud) = self.config.cloud.clone() else {
             return Ok(vec![Input::Offline(no_cloud())]);
         };
         let Read { facts, mark, credentials } =
-            credentials::read(&self.folders, self.machine, &cloud, attempt.key).await?;
+            credentials::read(&self.folders, self.machine, &cloud, attempt.key, now).await?;
         self.seen = Some(mark);
-        let proxy = route::proxy(&self.config, &cloud).await?;
-        self.way = Some(proxy.clone());
-        let begun =
-            credentials.and_then(|credentials| self.dial(&cloud, credentials, proxy?, attempt.drop_session, now));
+        let way = route::proxy(&self.config).await?;
+        self.way = Some(way.clone());
+        let begun = credentials.and_then(|credentials| {
+            let this = Try { credentials, way, drop_session: attempt.drop_session, wall: now.wall };
+            let is_homeless = self.home.as_ref().is_ok_and(|home| home.broker.is_none());
+            if is_homeless || attempt.provision { self.provision(this) } else { self.dial(&this) }
+        });
         Ok(self.news(facts).into_iter().chain(begun.err().map(Input::Offline)).collect())
     }
 
-    fn dial(
-        &mut self,
-        cloud: &IotCoreConfig,
-        credentials: Credentials,
-        proxy: Option<Proxy>,
-        drop_session: bool,
-        now: &Now,
-    ) -> Result<(), Reason> {
-        let Credentials { key, tls } = credentials;
-        let dialect = self.dialect.as_ref().map_err(|missing| Reason::NoLogin(missing.clone()))?;
-        let mut login =
-            dialect.login(now.wall, &Proof::Key(key)).map_err(|error| Reason::NoLogin(error.to_string()))?;
-        login.clean |= drop_session;
-        let window = u16::try_from(WINDOW).expect("the window of the outbox fits the packet ids of MQTT");
-        self.connection += 1;
-        let approach = self.route.to(cloud, &self.config, tls, proxy);
-        let order = Order {
-            endpoint: approach.endpoint,
-            login,
-            subscriptions: dialect.subscriptions(),
-            connect_timeout: approach.connect_timeout,
-            resolver: approach.resolver,
-            limits: Limits { window, ..Limits::default() },
+    /// Begins to ask for a hub, to which the connection is made then. Without anybody to ask the hub is known.
+    fn provision(&mut self, this: Try) -> Result<(), Reason> {
+        let (Some((settings, service)), Some(asked)) = (home::service(&self.config), home::asked(&self.config)) else {
+            return self.dial(&this);
         };
+        let broker = Broker::of_service(settings, &service.host);
+        let spelling = Provisioning::new(service, self.config.session.keep_alive, self.config.auth.lifetime, self.run);
+        let login = spelling.login(this.wall, &this.credentials.proof);
+        let login = login.map_err(|error| Reason::NoLogin(error.to_string()))?;
+        let known = self.assignment.clone();
+        let order = self.order(&broker, &this, login, spelling.subscriptions())?;
+        self.exchange = Some((provisioning::begin(order, spelling, asked, known, self.state.clone()), this));
+        Ok(())
+    }
+
+    /// A hub was assigned, or not: goes on with what was to be done then.
+    fn provisioned(&mut self, outcome: Result<Assignment, Reason>) -> Input {
+        let Some((_, this)) = self.exchange.take() else { return Input::Tick };
+        let begun = outcome.and_then(|assignment| {
+            if self.assignment.as_ref() != Some(&assignment) {
+                self.assignment = Some(assignment);
+                self.home = Home::find(&self.config, self.assignment.as_ref(), self.run);
+                self.has_moved = true;
+                // Its stream leads to the old one.
+                self.prepared = None;
+            }
+            self.dial(&this)
+        });
+        begun.map_or_else(Input::Offline, |()| Input::Tick)
+    }
+
+    fn dial(&mut self, this: &Try) -> Result<(), Reason> {
+        let home = self.home.clone().map_err(Reason::NoLogin)?;
+        let broker = home.broker.as_ref().ok_or_else(no_hub)?;
+        let login = home.dialect.login(this.wall, &this.credentials.proof);
+        let mut login = login.map_err(|error| Reason::NoLogin(error.to_string()))?;
+        login.clean |= this.drop_session;
+        let order = self.order(broker, this, login, home.dialect.subscriptions())?;
+        self.connection += 1;
         let link = match self.prepared.take() {
             Some(prepared) => mqtt::connect_over(order, prepared),
             None => mqtt::connect(order),
         };
-        self.live = Some(Live { link, dialect: dialect.clone(), made_with: self.config.clone(), is_online: false });
+        self.live = Some(Live {
+            link,
+            dialect: home.dialect,
+            made_with: self.config.clone(),
+            is_online: false,
+            answered: BTreeSet::new(),
+        });
         Ok(())
+    }
+
+    fn order(
+        &mut self,
+        broker: &Broker,
+        this: &Try,
+        login: Login,
+        subscriptions: Vec<Subscription>,
+    ) -> Result<Order, Reason> {
+        let window = u16::try_from(WINDOW).expect("the window of the outbox fits the packet ids of MQTT");
+        let approach = self.route.to(broker, &self.config, this.credentials.tls.clone(), this.way.clone())?;
+        Ok(Order {
+            endpoint: approach.endpoint,
+            login,
+            subscriptions,
+            connect_timeout: approach.connect_timeout,
+            resolver: approach.resolver,
+            limits: Limits { window, ..Limits::default() },
+        })
     }
 
     /// Orders a DISCONNECT; a reason if there is no connection to end.
     pub(super) fn disconnect(&mut self) -> Option<Reason> {
+        self.exchange = None;
         match &self.live {
             Some(Live { link, .. }) if link.ask(Ask::Disconnect).is_ok() => None,
             // Its end is on its way to us.
@@ -232,15 +342,31 @@ impl Session {
         }
     }
 
-    pub(super) fn send(&mut self, id: MessageId, message: &Outbound) {
-        let Some(Live { link, dialect, .. }) = &self.live else { return };
+    /// Sends a message; what becomes of it at once, if it cannot be sent.
+    pub(super) fn send(&mut self, id: MessageId, message: &Outbound) -> Option<Input> {
+        let Live { link, dialect, answered, .. } = self.live.as_mut()?;
         let refused = match dialect.encode(id, message) {
-            Ok(Encoded { packet, .. }) => link.ask(Ask::Publish(id, packet)).err().map(|error| error.to_string()),
-            Err(error) => Some(error.to_string()),
+            Ok(Encoded { packet, settled_by }) => match link.ask(Ask::Publish(id, packet)) {
+                Ok(()) => {
+                    if settled_by == Settles::Answer {
+                        answered.insert(id);
+                    }
+                    return None;
+                }
+                // Its end is on its way to us, and with it everything else is sent again.
+                Err(Refused::Ended) => return None,
+                // Not the message is to blame, so it must not be lost: on another connection there is room.
+                Err(error @ (Refused::Full | Refused::NotOnline)) => {
+                    tracing::error!("{message:?} was not sent: {error}");
+                    self.live = None;
+                    return Some(Input::Offline(Reason::Lost(error.to_string())));
+                }
+                Err(error @ (Refused::Oversize { .. } | Refused::NotATopic)) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
         };
-        if let Some(why) = refused {
-            tracing::error!("{message:?} was not sent: {why}");
-        }
+        tracing::error!("{message:?} cannot be sent: {refused}");
+        Some(Input::Unsent(id, refused))
     }
 
     pub(super) fn acknowledge(&mut self, delivery: Delivery) {
@@ -255,7 +381,7 @@ impl Session {
 
     /// What the connection says next; nothing, while there is none. May be dropped without loss.
     pub(super) async fn next(&mut self) -> Input {
-        let (live, prepared) = (&mut self.live, &mut self.prepared);
+        let (live, prepared, exchange) = (&mut self.live, &mut self.prepared, &mut self.exchange);
         tokio::select! {
             biased;
             outcome = opened(prepared) => {
@@ -264,6 +390,7 @@ impl Session {
                 }
                 Input::Prepared(outcome)
             }
+            outcome = answered(exchange) => self.provisioned(outcome),
             event = event(live) => self.read(event),
         }
     }
@@ -281,6 +408,8 @@ impl Session {
                 }
                 Input::Online { session_kept, tls }
             }
+            // Written; that is all it says of a message that the cloud answers.
+            Event::Settled(id) if self.live.as_mut().is_some_and(|live| live.answered.remove(&id)) => Input::Tick,
             Event::Settled(id) => Input::Settled(id),
             Event::Ended(reason) => {
                 self.live = None;
@@ -304,6 +433,13 @@ async fn opened(prepared: &mut Option<Preparation>) -> Result<(), Reason> {
     }
 }
 
+async fn answered(exchange: &mut Option<(Exchange, Try)>) -> Result<Assignment, Reason> {
+    match exchange {
+        Some((exchange, _)) => exchange.await,
+        None => pending().await,
+    }
+}
+
 async fn event(live: &mut Option<Live>) -> Event {
     match live {
         Some(live) => live.link.event().await,
@@ -315,23 +451,6 @@ fn no_cloud() -> Reason {
     Reason::NoLogin("no cloud is configured".to_owned())
 }
 
-/// The dialect of the configured cloud, or what is missing in the configuration.
-fn dialect(config: &Config) -> Result<Arc<dyn Dialect>, String> {
-    let Some(cloud) = &config.cloud else {
-        return Err(
-            "`sudo twinagent setup` says which device and cloud this is; or set `kind` under [cloud] in twinagent.toml"
-                .to_owned(),
-        );
-    };
-    let Some(device) = &config.device else {
-        return Err("set `id` under [device] in twinagent.toml, and see `twinagent check`".to_owned());
-    };
-    let (keep_alive, lifetime) = (config.session.keep_alive, config.auth.lifetime);
-    Ok(match cloud {
-        Cloud::IotCore(settings) => Arc::new(
-            IotCore::new(settings, device.clone(), keep_alive, lifetime)
-                .with_default_method(config.commands.default_method.clone()),
-        ),
-        Cloud::IotHub(_) => return Err("this cloud is not built yet in this version".to_owned()),
-    })
+fn no_hub() -> Reason {
+    Reason::NoLogin("no hub was assigned to this device yet".to_owned())
 }

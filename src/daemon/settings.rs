@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{Config, Mode as RebootMode};
+use crate::config::{Cloud, Config, HubProof, Mode as RebootMode};
 use crate::host::{system, volatile};
 use crate::local::{Rights, group_id};
 use crate::model::agent::Settings;
@@ -11,8 +11,9 @@ use crate::model::digest::Digest;
 use crate::model::now::Now;
 use crate::model::reboot::window::Windows;
 use crate::model::reboot::{Mode, Policy};
-use crate::model::twin::{About, CloudName};
+use crate::model::twin::About;
 
+use super::home;
 use super::session::Session;
 use super::workers::Workers;
 
@@ -41,12 +42,14 @@ pub(super) fn settings(
     started: &Now,
 ) -> Settings {
     let Config { auth, session: timing, methods, commands, report, .. } = config;
+    let (cloud, device) = session.names();
     Settings {
         cloud: session.limits(),
         terms: Terms {
-            lease: Some(auth.lifetime),
+            lease: (!is_certified(config)).then_some(auth.lifetime),
             backoff_max: timing.backoff_max,
             backoff_max_refused: timing.backoff_max_refused,
+            provisioned: home::service(config).is_some(),
         },
         clock_wait: timing.clock_wait,
         reboot: reboot_policy(config),
@@ -58,12 +61,17 @@ pub(super) fn settings(
         about: About {
             version: env!("CARGO_PKG_VERSION"),
             started: started.wall,
-            device: config.device.clone(),
-            cloud: config.cloud.as_ref().map(|cloud| CloudName { kind: cloud.kind(), host: cloud.host().to_owned() }),
+            device,
+            cloud,
             config_hash: Some(config.hash().to_string()),
             os: system::describe(),
         },
     }
+}
+
+/// A login without a token holds as long as the connection does.
+fn is_certified(config: &Config) -> bool {
+    matches!(&config.cloud, Some(Cloud::IotHub(hub)) if matches!(hub.proof, HubProof::Certificate { .. }))
 }
 
 /// What is to be said of a state folder that forgets at a reboot.

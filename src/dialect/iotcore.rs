@@ -6,15 +6,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::envelope::{Draft, Reading};
 use super::token::mint;
 use super::{Dialect, EncodeError, Encoded, LoginError, Proof};
 use crate::config::{Answers, IotCore as Settings};
 use crate::model::cloud::{Answer, CloudLimits, DocumentRules, Inbound, Outbound, Reporting, Road, Settles};
-use crate::model::command::{CommandId, DeviceId, Identity, Method, Request, Status};
-use crate::model::json;
-use crate::model::nearest::nearest;
+use crate::model::command::{CommandId, DeviceId, Identity, Method, Status};
 use crate::model::now::Timestamp;
 use crate::model::telemetry::Message;
 use crate::model::wire::{Login, MessageId, Packet, Qos, Subscription};
@@ -27,9 +26,6 @@ const STATE: usize = 64 * 1_024;
 
 /// State may be sent once a second (quotas page); the margin covers two clocks that tick differently.
 const STATE_INTERVAL: Duration = Duration::from_millis(1_050);
-
-/// The members that an envelope may have.
-const ENVELOPE: [&str; 4] = ["method", "id", "payload", "expiresAt"];
 
 /// One device at a Cloud IoT Core bridge.
 #[derive(Clone, Debug)]
@@ -90,7 +86,7 @@ impl Dialect for IotCore {
         match (rest, rest.strip_prefix("commands")) {
             ("config", _) => Inbound::Desired { body: packet.payload.clone(), version: None },
             (_, Some(_)) if packet.retain => Inbound::Dropped { why: "a retained command is never run" },
-            (_, Some("" | "/")) => self.envelope(&packet.payload),
+            (_, Some("" | "/")) => self.reading().envelope(Draft::default(), &packet.payload),
             (_, Some(subfolder)) if subfolder.starts_with('/') => self.addressed(&subfolder[1..], &packet.payload),
             _ => Inbound::Dropped { why: "its topic means nothing here" },
         }
@@ -131,24 +127,11 @@ impl Dialect for IotCore {
     }
 }
 
-/// A command while it is read: what of it is known so far addresses a refusal.
-#[derive(Default)]
-struct Draft {
-    id: Option<CommandId>,
-    method: Option<Method>,
-}
-
-impl Draft {
-    fn refuse(self, status: Status, why: impl Into<String>) -> Inbound {
-        Inbound::Malformed { id: self.id, method: self.method, reply_to: None, status, why: why.into() }
-    }
-
-    fn refuse_size(self, bytes: usize) -> Inbound {
-        self.refuse(Status::TOO_LARGE, format!("a payload of {bytes} bytes; at most {COMMAND} are taken"))
-    }
-}
-
 impl IotCore {
+    fn reading(&self) -> Reading<'_> {
+        Reading { target: &self.device, default_method: self.default_method.as_ref(), largest: COMMAND }
+    }
+
     /// `commands/{method}[/{id}]`, the body is the payload.
     fn addressed(&self, subfolder: &str, body: &Bytes) -> Inbound {
         let mut draft = Draft::default();
@@ -162,84 +145,7 @@ impl IotCore {
                 return draft.refuse(Status::NOT_A_COMMAND, format!("second level of the subfolder: {error}"));
             }
         }
-        match Method::parse(method) {
-            Ok(method) => draft.method = Some(method),
-            Err(error) => return draft.refuse(Status::NOT_A_COMMAND, format!("subfolder: {error}")),
-        }
-        if body.len() > COMMAND {
-            return draft.refuse_size(body.len());
-        }
-        match json::payload(body) {
-            Ok(payload) => self.command(draft, payload, None),
-            Err(why) => draft.refuse(Status::NOT_A_COMMAND, format!("payload: {why}")),
-        }
-    }
-
-    /// `commands`, the body is `{"method":…,"id":…,"payload":…,"expiresAt":…}`.
-    fn envelope(&self, body: &Bytes) -> Inbound {
-        let mut draft = Draft::default();
-        if body.len() > COMMAND {
-            return draft.refuse_size(body.len());
-        }
-        let mut members = match json::payload(body) {
-            Ok(Value::Object(members)) if members.contains_key("method") || self.default_method.is_none() => members,
-            Ok(payload) if self.default_method.is_some() => {
-                draft.method.clone_from(&self.default_method);
-                return self.command(draft, payload, None);
-            }
-            Ok(_) => return draft.refuse(Status::NOT_A_COMMAND, "a JSON object with a member `method` is expected"),
-            Err(why) => return draft.refuse(Status::NOT_A_COMMAND, why),
-        };
-        match text(&members, "id").and_then(|id| id.map(CommandId::parse).transpose().map_err(|why| why.to_string())) {
-            Ok(id) => draft.id = id,
-            Err(why) => return draft.refuse(Status::NOT_A_COMMAND, format!("`id`: {why}")),
-        }
-        match text(&members, "method")
-            .and_then(|method| Method::parse(method.ok_or("is missing")?).map_err(|why| why.to_string()))
-        {
-            Ok(method) => draft.method = Some(method),
-            Err(why) => return draft.refuse(Status::NOT_A_COMMAND, format!("`method`: {why}")),
-        }
-        let expires = text(&members, "expiresAt").and_then(|time| {
-            time.map(str::parse).transpose().map_err(|why: crate::model::now::NotATime| why.to_string())
-        });
-        let expires = match expires {
-            Ok(expires) => expires,
-            Err(why) => return draft.refuse(Status::NOT_A_COMMAND, format!("`expiresAt`: {why}")),
-        };
-        let unknown = members.keys().find_map(|name| {
-            let known = ENVELOPE.contains(&name.as_str());
-            let meant = nearest(name, ENVELOPE)?;
-            (!known).then(|| format!("unknown member `{}`; did you mean `{meant}`?", name.escape_debug()))
-        });
-        if let Some(why) = unknown {
-            return draft.refuse(Status::NOT_A_COMMAND, why);
-        }
-        let payload = json::unquote(members.remove("payload").unwrap_or(Value::Null));
-        self.command(draft, payload, expires)
-    }
-
-    fn command(&self, draft: Draft, payload: Value, expires: Option<Timestamp>) -> Inbound {
-        let Draft { id, method: Some(method) } = draft else {
-            return draft.refuse(Status::NOT_A_COMMAND, "a method is missing");
-        };
-        Inbound::Command(Request {
-            identity: id.map_or(Identity::Derived, Identity::Given),
-            target: self.device.clone(),
-            method,
-            payload,
-            reply_to: None,
-            expires,
-        })
-    }
-}
-
-/// A member that is a string, if it is there; `null` counts as missing.
-fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, String> {
-    match members.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err("a string is expected".to_owned()),
+        self.reading().addressed(draft, method, Identity::Derived, body)
     }
 }
 

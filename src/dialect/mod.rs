@@ -6,7 +6,10 @@
 //! 3. one arm in `daemon::dialect`;
 //! 4. its row in the table of README.md, and a fuzz target for its `decode`.
 
+mod envelope;
 pub mod iotcore;
+pub mod iothub;
+pub mod provisioning;
 pub mod sas;
 pub mod token;
 

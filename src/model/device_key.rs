@@ -1,8 +1,11 @@
-//! The device's key, as the agent knows it: its public half and where it comes from, or why there is none.
+//! With what the device proves who it is, as the agent knows it: the public half of a key and where it comes from, or why
+//! there is none.
 //!
 //! The private half never comes here, so all of this may be told to whoever may ask.
 
 use serde_json::{Value, json};
+
+use super::now::Timestamp;
 
 /// Which of the device's keys: it may have a next one, which the cloud knows already, and a previous one, which it knows
 /// still.
@@ -54,10 +57,38 @@ pub enum Found {
         /// `ES256` or `RS256`.
         algorithm: &'static str,
     },
-    /// The device has none yet. That is a state, not a fault.
+    /// A key that the cloud has too. Nothing of it can be told.
+    Shared,
+    /// A certificate with its private key.
+    Certificate {
+        /// SHA-256 over its DER, in capital hexadecimal digits: as clouds name a certificate.
+        thumbprint: String,
+        /// When it ends, if it does.
+        ends: Option<Timestamp>,
+    },
+    /// The device has no private key yet. That is a state, not a fault.
     Absent,
     /// In words for people.
     Unusable(String),
+}
+
+impl Found {
+    pub fn is_usable(&self) -> bool {
+        match self {
+            Self::Usable { .. } | Self::Shared | Self::Certificate { .. } => true,
+            Self::Absent | Self::Unusable(_) => false,
+        }
+    }
+
+    /// With what logins are made, in words for people.
+    fn proof(&self) -> Option<&'static str> {
+        match self {
+            Self::Usable { .. } => Some("private key"),
+            Self::Shared => Some("shared key"),
+            Self::Certificate { .. } => Some("certificate"),
+            Self::Absent | Self::Unusable(_) => None,
+        }
+    }
 }
 
 impl DeviceKey {
@@ -77,11 +108,24 @@ impl DeviceKey {
                 document["publicKey"] = json!(public);
                 document["algorithm"] = json!(algorithm);
             }
-            Found::Absent => {}
+            Found::Certificate { thumbprint, .. } => document["thumbprint"] = json!(thumbprint),
+            Found::Shared | Found::Absent => {}
             Found::Unusable(why) => document["trouble"] = json!(why),
+        }
+        if let Some(proof) = self.found.proof() {
+            document["proof"] = json!(proof);
         }
         document["others"] = self.others_document();
         document
+    }
+
+    /// With what logins are made, as the status tells it. Nothing where the device has nothing that can be used.
+    pub fn proof_document(&self) -> Option<Value> {
+        let mut document = json!({ "kind": self.found.proof()?, "path": self.path });
+        if let Found::Certificate { ends: Some(ends), .. } = &self.found {
+            document["ends"] = json!(ends);
+        }
+        Some(document)
     }
 
     /// The keys beside the current one, as local callers are told of them.

@@ -95,7 +95,7 @@ impl Agent {
     /// The keys were looked for.
     pub(super) fn keys_found(&mut self, key: DeviceKey) {
         if self.device_key.as_ref() != Some(&key) {
-            self.connection.set_keys(matches!(key.found, Found::Usable { .. }), &key.others);
+            self.connection.set_keys(key.found.is_usable(), &key.others);
         }
         self.device_key = Some(key);
     }
@@ -170,7 +170,7 @@ impl Agent {
     /// That the cloud does not take the current key, though it could be used. One that cannot be used is told by whoever
     /// looked for it.
     fn refused_key(&self) -> Option<String> {
-        let is_usable = self.device_key.as_ref().is_some_and(|key| matches!(key.found, Found::Usable { .. }));
+        let is_usable = self.device_key.as_ref().is_some_and(|key| key.found.is_usable());
         self.key_hint().filter(|_| is_usable)
     }
 

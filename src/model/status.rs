@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::agent::{Agent, newest};
 use super::cloud::Road;
 use super::command::Outcome;
+use super::device_key::DeviceKey;
 use super::ledger::Entry;
 use super::now::Now;
 use super::record::Told;
@@ -85,6 +86,9 @@ impl Agent {
                 "dropped": self.outbox.telemetry().dropped(),
             },
         });
+        if let Some(proof) = self.device_key.as_ref().and_then(DeviceKey::proof_document) {
+            status["proof"] = proof;
+        }
         let others = self.device_key.as_ref().filter(|key| !(key.others.is_empty() && key.unusable.is_empty()));
         if let Some(key) = others {
             status["otherKeys"] = key.others_document();

@@ -124,6 +124,9 @@ pub enum Reason {
     Lost(String),
     #[error("dead link: no answer to a ping within {seconds} s")]
     DeadLink { seconds: u64 },
+    /// The service that assigns hubs did not name one. How soon it is of use to ask again is known to whoever asked.
+    #[error("no hub was assigned to this device: {1}")]
+    Provisioning(Schedule, String),
     /// The broker closed a session that had hardly begun. Found by the model: no connection knows how long is long.
     #[error("closed by the broker {seconds} s after the login")]
     KickedEarly { seconds: u64 },
@@ -221,6 +224,9 @@ impl Reason {
             }
             Self::ClosedBeforeAnswer => "often a wrong project id or region; check [cloud.*]",
             Self::SubscriptionRefused { .. } => "the broker's rules do not let this device read its own topics",
+            Self::Provisioning(..) => {
+                "check `id_scope` and `registration_id` under [cloud.iothub], and the enrollment of this device"
+            }
             Self::Closed => {
                 "another client with the same identity, an expired login, or a broken rule of the broker, such as telemetry or `answers = \"events\"` to a registry without an event topic; see the broker's log"
             }
@@ -251,6 +257,7 @@ impl Reason {
             Self::Refused { .. } => "refused",
             Self::ClosedBeforeAnswer => "closed-before-answer",
             Self::SubscriptionRefused { .. } => "subscription-refused",
+            Self::Provisioning(..) => "provisioning",
             Self::Closed => "closed",
             Self::Lost(_) => "lost",
             Self::DeadLink { .. } => "dead-link",
@@ -264,6 +271,7 @@ impl Reason {
     /// How soon another try is of use.
     pub fn schedule(&self) -> Schedule {
         match self {
+            Self::Provisioning(schedule, _) => *schedule,
             Self::Refused { code: 3 } => Schedule::Busy,
             Self::Refused { .. }
             | Self::NoLogin(_)
@@ -280,7 +288,16 @@ impl Reason {
     pub fn doubts_identity(&self) -> bool {
         match self {
             Self::Refused { code } => !matches!(code, 1 | 3),
-            Self::NoLogin(_) | Self::ClosedBeforeAnswer => true,
+            Self::NoLogin(_) | Self::ClosedBeforeAnswer | Self::Provisioning(Schedule::Refused, _) => true,
+            _ => false,
+        }
+    }
+
+    /// The hub may be gone, or not be this device's any more; so another one may be assigned to it.
+    pub fn doubts_hub(&self) -> bool {
+        match self {
+            Self::Refused { code } => !matches!(code, 1 | 3),
+            Self::Dns(_) | Self::ClosedBeforeAnswer | Self::SubscriptionRefused { .. } => true,
             _ => false,
         }
     }
@@ -295,8 +312,10 @@ impl Reason {
             | Self::CaptivePortal(_)
             | Self::TimedOut { .. }
             | Self::Lost(_)
-            | Self::DeadLink { .. } => true,
+            | Self::DeadLink { .. }
+            | Self::Provisioning(Schedule::Network, _) => true,
             Self::Planned
+            | Self::Provisioning(Schedule::Busy | Schedule::Refused, _)
             | Self::NoLogin(_)
             | Self::ProxyLogin(_)
             | Self::Refused { .. }

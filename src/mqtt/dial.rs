@@ -1,4 +1,4 @@
-//! Opens the stream to a broker: name, addresses, TCP and its options, proxy, TLS.
+//! Opens the stream to a broker: name, addresses, TCP and its options, proxy, TLS, WebSocket.
 //!
 //! Knows the true reason of a failure. Sets no time limit over the whole and tries once; who calls it bounds it, the model
 //! decides when to try again.
@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use super::screen::Screen;
 use super::stage::Stage;
+use super::websocket::{self, WebSocket};
 use super::{Endpoint, Resolver, distrust};
 use crate::model::wire::{Handshake, Reason, TlsFault};
 
@@ -58,19 +59,40 @@ impl Approach {
 
     /// Opens the stream. `stage` says what is being waited for.
     pub(super) async fn open(&self, stage: &mut Stage) -> Result<Opened, Reason> {
-        let tcp = Screen::new(self.reach(stage).await?);
-        let Endpoint { host, tls, .. } = &self.endpoint;
-        let Some(tls) = tls else { return Ok(Opened { stream: Box::new(tcp), tls: None }) };
+        let tcp = self.reach(stage).await?;
+        let Endpoint { host, tls, websocket, .. } = &self.endpoint;
+        let Some(tls) = tls else {
+            let stream: Stream = match websocket {
+                // Its answer is HTTP, and read by who asked for it.
+                Some(path) => Box::new(self.upgrade(tcp, path, stage).await?),
+                None => Box::new(Screen::new(tcp)),
+            };
+            return Ok(Opened { stream, tls: None });
+        };
         *stage = Stage::Tls;
         let name = ServerName::try_from(host.clone())
             .map_err(|_| Reason::Tls(TlsFault::Name, format!("`{host}` is no name for a certificate")))?;
-        let connected = TlsConnector::from(tls.config()).connect(name, tcp).await;
+        let connected = TlsConnector::from(tls.config()).connect(name, Screen::new(tcp)).await;
         let stream = connected.map_err(|error| distrust::handshake(&error))?;
         let tls = match stream.get_ref().1.handshake_kind() {
             Some(HandshakeKind::Resumed) => Handshake::Resumed,
             _ => Handshake::Full,
         };
-        Ok(Opened { stream: Box::new(stream), tls: Some(tls) })
+        let stream: Stream = match websocket {
+            Some(path) => Box::new(self.upgrade(stream, path, stage).await?),
+            None => Box::new(stream),
+        };
+        Ok(Opened { stream, tls: Some(tls) })
+    }
+
+    async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        path: &str,
+        stage: &mut Stage,
+    ) -> Result<WebSocket<S>, Reason> {
+        *stage = Stage::WebSocket;
+        websocket::open(stream, &self.endpoint, path).await
     }
 
     /// A connection whose other end is the broker's, if nobody on the way pretends.

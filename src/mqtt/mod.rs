@@ -4,8 +4,9 @@
 //! * `connection`: the task that owns the stream; `login` is its first part, CONNECT to SUBACK.
 //! * `pulse`: when to ping and when a silent link is dead. `flight`: what waits for a PUBACK, either way.
 //! * `packets`: between the words of the model and those of rumqttc's codec.
-//! * `dial` opens the stream, with the addresses of `resolver`, through `proxy` where there is one; `tls` says whom to trust and
-//!   `distrust` why not. `preparation` does it ahead of time.
+//! * `dial` opens the stream, with the addresses of `resolver`, through `proxy` where there is one; `tls` says whom to trust,
+//!   `identity` what to show, and `distrust` why it came to nothing. `preparation` does it ahead of time.
+//! * `websocket` carries MQTT where nothing but HTTPS is let through.
 //! * `screen` knows a web page in the broker's place; `plain` makes the words of strangers fit for a log; `stage`: what is being
 //!   waited for.
 //! * `incoming`: bytes of a broker, read without one.
@@ -21,6 +22,7 @@ mod connection;
 mod dial;
 mod distrust;
 mod flight;
+pub mod identity;
 pub mod incoming;
 mod link;
 mod login;
@@ -33,6 +35,7 @@ mod resolver;
 mod screen;
 mod stage;
 pub mod tls;
+mod websocket;
 
 pub use dial::Approach;
 pub use link::{Link, Refused, connect, connect_over};
@@ -50,13 +53,16 @@ pub struct Endpoint {
     pub tls: Option<tls::Trust>,
     /// None: straight there.
     pub proxy: Option<Proxy>,
+    /// The path, with its query, of a WebSocket that carries MQTT. None: MQTT right on the stream.
+    pub websocket: Option<String>,
 }
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tls = if self.tls.is_some() { ", TLS" } else { "" };
         let proxy = if self.proxy.is_some() { ", proxy" } else { "" };
-        write!(out, "Endpoint({}:{}{tls}{proxy})", self.host, self.port)
+        let websocket = if self.websocket.is_some() { ", WebSocket" } else { "" };
+        write!(out, "Endpoint({}:{}{tls}{proxy}{websocket})", self.host, self.port)
     }
 }
 
@@ -92,7 +98,7 @@ pub struct Order {
     pub login: Login,
     /// Sent in one SUBSCRIBE; each must be granted. May be empty.
     pub subscriptions: Vec<Subscription>,
-    /// One limit over name, TCP, TLS, CONNACK and SUBACK together.
+    /// One limit over name, TCP, TLS, WebSocket, CONNACK and SUBACK together.
     pub connect_timeout: Duration,
     pub resolver: Resolver,
     pub limits: Limits,

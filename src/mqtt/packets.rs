@@ -8,7 +8,7 @@ use std::time::Duration;
 use rumqttc::mqttbytes::v4::{self, Connect, LastWill, Publish, Subscribe, SubscribeFilter, SubscribeReasonCode};
 use rumqttc::mqttbytes::{Error, QoS};
 
-use super::distrust;
+use super::{distrust, websocket};
 use crate::model::wire::{Login, Packet, Qos, Reason, Subscription};
 
 /// The longest text or binary field (MQTT 3.1.1 section 1.5.3); the codec would write a wrong length for a longer one.
@@ -158,7 +158,7 @@ pub(super) fn reason(error: Error) -> Reason {
 }
 
 fn lost(error: &io::Error) -> Reason {
-    distrust::reason(error).unwrap_or_else(|| match error.kind() {
+    websocket::reason(error).or_else(|| distrust::reason(error)).unwrap_or_else(|| match error.kind() {
         // TLS without a close_notify. Brokers do that, and MQTT frames its packets itself: nothing can be cut unseen.
         io::ErrorKind::UnexpectedEof => Reason::Closed,
         _ => Reason::Lost(error.to_string()),

@@ -11,6 +11,7 @@ pub(super) enum Stage {
     Tcp,
     Proxy,
     Tls,
+    WebSocket,
     Connack,
     Suback,
 }
@@ -24,6 +25,7 @@ impl Stage {
             Self::Tcp => "opening the TCP connection",
             Self::Proxy => return Reason::Proxy(format!("it did not answer within {seconds} s")),
             Self::Tls => "agreeing on TLS",
+            Self::WebSocket => "opening the WebSocket",
             Self::Connack => "waiting for the answer to the login (CONNACK)",
             Self::Suback => "waiting for the answer to the subscriptions (SUBACK)",
         };

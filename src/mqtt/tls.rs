@@ -1,4 +1,4 @@
-//! Whom to trust: the roots, and the rustls configuration that is made of them.
+//! Whom to trust and what to show: the roots, and the rustls configuration that is made of them.
 //!
 //! The crypto provider is named here and never taken from a process-wide default. There is no way to switch a check off.
 
@@ -14,21 +14,28 @@ use rustix::fs::OFlags;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::identity::Identity;
 use crate::model::digest::Digest;
 
 /// The largest `ca_file` that is read, in bytes. The bundle of all public roots has about 220 KiB.
 const CA_FILE_MAX: u64 = 4 * 1024 * 1024;
 
-/// Some roots, and what connections that trust them have in common: the sessions of TLS that can be resumed.
+/// The largest file of a device's certificates that is read, in bytes.
+const CHAIN_MAX: u64 = 256 * 1024;
+
+/// Some roots, what is shown to who is trusted by them, and what such connections have in common: the sessions of TLS that
+/// can be resumed.
 ///
-/// Two are equal if their roots are. Keep the first of equal ones, since it knows the sessions.
+/// Two are equal if their roots and what they show are. Keep the first of equal ones, since it knows the sessions.
 #[derive(Clone)]
 pub struct Trust {
     config: Arc<ClientConfig>,
     roots: Digest,
+    shown: Option<Digest>,
 }
 
 impl Trust {
@@ -37,12 +44,17 @@ impl Trust {
     /// Reads files, so call it where that may take a moment. Certificates that are no trust anchors are passed over, as bundles
     /// have such; an error names the file if none is left.
     pub fn read(ca_file: Option<&Path>) -> Result<Self> {
+        Self::showing(ca_file, None)
+    }
+
+    /// The same, and shows this certificate to a broker that asks for one.
+    pub fn showing(ca_file: Option<&Path>, identity: Option<&Identity>) -> Result<Self> {
         let roots = match ca_file {
             Some(path) => from_file(path).with_context(|| format!("ca_file {}", path.display()))?,
             None => from_system()?,
         };
         let digest = digest(&roots);
-        Ok(Self { config: config(roots)?, roots: digest })
+        Ok(Self { config: config(roots, identity)?, roots: digest, shown: identity.map(Identity::shown) })
     }
 
     pub(super) fn config(&self) -> Arc<ClientConfig> {
@@ -52,7 +64,7 @@ impl Trust {
 
 impl PartialEq for Trust {
     fn eq(&self, other: &Self) -> bool {
-        self.roots == other.roots
+        (self.roots, self.shown) == (other.roots, other.shown)
     }
 }
 
@@ -60,7 +72,7 @@ impl Eq for Trust {}
 
 impl fmt::Debug for Trust {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Trust").field("roots", &self.roots).finish_non_exhaustive()
+        out.debug_struct("Trust").field("roots", &self.roots).field("shown", &self.shown).finish_non_exhaustive()
     }
 }
 
@@ -80,22 +92,34 @@ fn digest(roots: &RootCertStore) -> Digest {
     Digest::of(format!("{anchors:?}").as_bytes())
 }
 
-fn config(roots: RootCertStore) -> Result<Arc<ClientConfig>> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+fn config(roots: RootCertStore, identity: Option<&Identity>) -> Result<Arc<ClientConfig>> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .context("TLS versions of the ring provider")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .with_root_certificates(roots);
+    Ok(Arc::new(match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified()))),
+        None => builder.with_no_client_auth(),
+    }))
 }
 
-fn from_file(path: &Path) -> Result<RootCertStore> {
-    let mut pem = Vec::new();
+/// Reads a file of a device's own certificates, which are no secret. An error names the file.
+pub fn read_chain(path: &Path) -> Result<Vec<u8>> {
+    read_file(path, CHAIN_MAX).with_context(|| format!("cert_file {}", path.display()))
+}
+
+fn read_file(path: &Path, largest: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
     // A pipe in this place must hold up nobody, so it is opened without waiting and then refused.
     let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
     ensure!(file.metadata()?.is_file(), "is not a regular file");
-    file.take(CA_FILE_MAX + 1).read_to_end(&mut pem)?;
-    ensure!(pem.len() as u64 <= CA_FILE_MAX, "larger than {CA_FILE_MAX} bytes");
+    file.take(largest + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= largest, "larger than {largest} bytes");
+    Ok(bytes)
+}
+
+fn from_file(path: &Path) -> Result<RootCertStore> {
+    let pem = read_file(path, CA_FILE_MAX)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().context("not PEM")?;
     ensure!(!certificates.is_empty(), "no certificate in it (PEM is expected: -----BEGIN CERTIFICATE-----)");
     let mut roots = RootCertStore::empty();

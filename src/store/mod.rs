@@ -5,12 +5,14 @@
 //! * `lines`: how records are written and what may be believed of what is read. Pure.
 //! * `last_good`: the configuration that last led to a session, as bytes.
 //! * `farewell`: the mark of an orderly end.
+//! * `assignment`: which hub this device was assigned to.
 //! * `machine`: whose state this is, and the journal of another machine.
 //! * `reset`: forgets all of it.
 //! * `atomic`: a file appears whole or not at all. `small`: it is read whole or not at all.
 //!
 //! Plain blocking code: an SD card can stall for seconds, so the daemon calls it from a thread that may wait.
 
+pub mod assignment;
 mod atomic;
 mod dir;
 pub mod farewell;
@@ -26,4 +28,4 @@ mod tests;
 pub use dir::{LockError, StateDir};
 pub use journal::{Journal, OpenError, StoreError};
 pub use lines::{Damage, Scan, scan};
-pub use reset::forget;
+pub use reset::{forget, forget_assignment};

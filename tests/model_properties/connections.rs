@@ -82,6 +82,7 @@ fn terms() -> Terms {
         lease: Some(Duration::from_secs(3_600)),
         backoff_max: BACKOFF_MAX,
         backoff_max_refused: BACKOFF_MAX_REFUSED,
+        provisioned: false,
     }
 }
 

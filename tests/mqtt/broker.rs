@@ -36,7 +36,7 @@ pub(crate) async fn listen() -> (TcpListener, Order) {
 
 pub(crate) fn order(host: &str, port: u16) -> Order {
     Order {
-        endpoint: Endpoint { host: host.to_owned(), port, tls: None, proxy: None },
+        endpoint: Endpoint { host: host.to_owned(), port, tls: None, proxy: None, websocket: None },
         login: Login {
             client_id: "device-1".to_owned(),
             username: "unused".to_owned(),

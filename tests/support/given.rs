@@ -38,7 +38,12 @@ pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
             reporting: Reporting::Whole,
             document: DocumentRules::of_size(64 * 1_024),
         }),
-        terms: Terms { lease: None, backoff_max: Duration::from_secs(5), backoff_max_refused: Duration::from_secs(5) },
+        terms: Terms {
+            lease: None,
+            backoff_max: Duration::from_secs(5),
+            backoff_max_refused: Duration::from_secs(5),
+            provisioned: false,
+        },
         clock_wait: Duration::ZERO,
         reboot: Policy {
             mode: reboot,

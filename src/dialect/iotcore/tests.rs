@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dialect::token::generate;
+use crate::model::command::Request;
 use crate::model::telemetry::Subfolder;
 
 fn dialect(answers: Answers) -> IotCore {

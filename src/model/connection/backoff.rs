@@ -53,7 +53,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn terms() -> Terms {
-        Terms { lease: None, backoff_max: Duration::from_secs(300), backoff_max_refused: Duration::from_secs(900) }
+        Terms {
+            lease: None,
+            backoff_max: Duration::from_secs(300),
+            backoff_max_refused: Duration::from_secs(900),
+            provisioned: false,
+        }
     }
 
     #[test]

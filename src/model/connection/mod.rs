@@ -10,6 +10,7 @@ mod dice;
 mod ends;
 mod news;
 mod pace;
+mod rehoming;
 mod renewal;
 mod slots;
 mod view;
@@ -19,12 +20,13 @@ use std::time::Duration;
 use super::device_key::KeySlot;
 use super::now::BootInstant;
 use super::turn::Attempt;
-use super::wire::Reason;
+use super::wire::{Reason, Schedule};
 use backoff::Backoff;
 use budget::Budget;
 use dice::Dice;
 use ends::{Ends, GOOD_AFTER, Verdict};
 use pace::Pace;
+use rehoming::Rehoming;
 use renewal::Renewal;
 use slots::Slots;
 
@@ -52,6 +54,8 @@ pub struct Terms {
     pub backoff_max: Duration,
     /// Longest wait after a refusal.
     pub backoff_max_refused: Duration,
+    /// A service assigns the hub, and may assign another one.
+    pub provisioned: bool,
 }
 
 /// The one connection to the cloud.
@@ -65,6 +69,7 @@ pub struct Connection {
     budget: Budget,
     ends: Ends,
     slots: Slots,
+    rehoming: Rehoming,
     /// Changes of the machine's addresses and routes.
     network: Pace,
     /// Steps of the wall clock.
@@ -179,6 +184,7 @@ impl Connection {
             budget: Budget::default(),
             ends: Ends::default(),
             slots: Slots::default(),
+            rehoming: Rehoming::default(),
             network: Pace::default(),
             clock: Pace::default(),
             put_off: None,
@@ -200,6 +206,7 @@ impl Connection {
         };
         self.why = None;
         self.slots.worked();
+        self.rehoming.worked();
         self.ends.begins(now);
         self.unbroken.get_or_insert(now);
         let renewal = Renewal::new(self.terms.lease, &mut self.dice, now);
@@ -229,14 +236,21 @@ impl Connection {
         if let Some(unbroken) = self.unbroken.take().filter(|_| stood.is_some()) {
             self.ends.unbroken(now.since(unbroken));
         }
-        let Verdict { reason, schedule, is_good } = self.ends.judge(reason, stood, is_idle);
+        let Verdict { reason, mut schedule, is_good } = self.ends.judge(reason, stood, is_idle);
         if is_good {
             self.backoff = Backoff::default();
         }
         let is_outdated = tried.is_some_and(|begun| begun.outdated);
         // What was refused to an old key is nothing against the new one in its place.
         let refused = tried.filter(|_| reason.doubts_identity() && !is_outdated);
-        let wait = if refused.is_some_and(|begun| self.slots.was_refused(begun.key)) {
+        // What was refused to an old key or over another network is nothing against the hub either.
+        let failed = tried.filter(|_| self.terms.provisioned && !is_outdated);
+        let is_rehomed = failed.is_some() && self.rehoming.failed(&reason, now);
+        if is_rehomed {
+            schedule = Schedule::Refused;
+        }
+        let has_another_key = refused.is_some_and(|begun| self.slots.was_refused(begun.key));
+        let wait = if has_another_key && !is_rehomed {
             self.dice.up_to(SOON)
         } else {
             // What failed before still counts: should the change be none, or one of many, the waits go on growing.
@@ -329,7 +343,7 @@ impl Connection {
         }
         let key = self.slots.using();
         self.state = State::Connecting(Begun { at: now, key, after, outdated: false });
-        Step::Connect(Attempt { key, drop_session: self.ends.is_to_drop(), provision: false })
+        Step::Connect(Attempt { key, drop_session: self.ends.is_to_drop(), provision: self.rehoming.is_due() })
     }
 
     fn close(&mut self, before: After, now: BootInstant) -> Step {

@@ -3,6 +3,7 @@
 //!
 //! Cuts waits short, gives tries up and holds them back. What is done next, and when, the state machine decides.
 
+use super::rehoming::Rehoming;
 use super::slots::Slots;
 use super::{After, Backoff, Begun, Connection, SOON, SPREAD, State, Step, Terms};
 use crate::model::device_key::KeySlot;
@@ -35,6 +36,7 @@ impl Connection {
         if anew {
             self.backoff = Backoff::default();
             self.ends.anew();
+            self.rehoming = Rehoming::default();
             let soon = now + self.dice.up_to(SPREAD);
             match &mut self.state {
                 State::Waiting { until, .. } => *until = soon.min(*until),

@@ -136,7 +136,8 @@ mod tests {
         renewal.hasten(at(1));
         assert_eq!(renewal.due(), due);
         assert!(renewal.begins(at(900)));
-        let terms = Terms { lease: None, backoff_max: Duration::from_secs(300), backoff_max_refused: Duration::MAX };
+        let (backoff_max, backoff_max_refused) = (Duration::from_secs(300), Duration::MAX);
+        let terms = Terms { lease: None, backoff_max, backoff_max_refused, provisioned: false };
         assert!(!renewal.prepared(&Err(Reason::Closed), &terms, &mut Dice::new(1), at(901)));
         renewal.hasten(at(901));
         assert_eq!(renewal.due(), Some(at(901)));

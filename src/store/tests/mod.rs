@@ -1,6 +1,7 @@
-//! Stories about the store: `lines` on bytes alone, `files`, `last_good`, `farewell` and `machine` on real files, `faults` on disks that fail,
+//! Stories about the store: `lines` on bytes alone, `files`, `last_good`, `farewell`, `assignment` and `machine` on real files, `faults` on disks that fail,
 //! `power` on a disk that loses its power; `script` is what the last two run.
 
+mod assignment;
 mod farewell;
 mod faults;
 mod files;

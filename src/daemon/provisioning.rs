@@ -1,0 +1,135 @@
+//! Asks the service that assigns hubs which one this device belongs to: one connection, one question, and as many as it takes
+//! to hear what became of it.
+//!
+//! Decides nothing of when; runs beside the loop, within a time limit, and ends when it is dropped.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Sleep, sleep, timeout};
+
+use crate::dialect::provisioning::{Progress, Provisioning};
+use crate::model::command::DeviceId;
+use crate::model::wire::{MessageId, Packet, Reason, Schedule};
+use crate::mqtt::{self, Ask, Event, Link, Order};
+use crate::store::StateDir;
+use crate::store::assignment::{self, Asked, Assignment};
+
+/// The whole of it. The service is done in seconds; where it is not, asking later costs it less than who waits.
+const WHOLE: Duration = Duration::from_secs(120);
+
+/// For the DISCONNECT to leave once the answer is there.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
+/// One exchange with the service, ready with what was assigned.
+pub(super) type Exchange = Pin<Box<dyn Future<Output = Result<Assignment, Reason>> + Send>>;
+
+/// Begins one. What is assigned is kept, unless it is `known`.
+pub(super) fn begin(
+    order: Order,
+    service: Provisioning,
+    asked: Asked,
+    known: Option<Assignment>,
+    state: Arc<StateDir>,
+) -> Exchange {
+    Box::pin(async move {
+        let host = asked.host.clone();
+        tracing::info!(%host, "asking which hub this device belongs to");
+        let late = || {
+            let seconds = WHOLE.as_secs();
+            Err(Reason::Provisioning(Schedule::Busy, format!("{host} has not decided within {seconds} s")))
+        };
+        let answer = timeout(WHOLE, exchange(order, &service)).await.unwrap_or_else(|_| late());
+        let (hub, device) = answer.map_err(|reason| of_service(reason, &host))?;
+        tracing::info!(%hub, %device, "this device belongs to a hub");
+        let assignment = Assignment { asked, hub, device };
+        if known.as_ref() != Some(&assignment) {
+            keep(state, assignment.clone()).await;
+        }
+        Ok(assignment)
+    })
+}
+
+/// A service that says no says so of who we are, which is not what a hub's no means.
+fn of_service(reason: Reason, host: &str) -> Reason {
+    match reason {
+        Reason::Refused { .. } | Reason::ClosedBeforeAnswer | Reason::SubscriptionRefused { .. } | Reason::Closed => {
+            Reason::Provisioning(reason.schedule(), format!("{host}: {reason}"))
+        }
+        reason => reason,
+    }
+}
+
+/// Writes it for the next start. That this fails costs a question then, and nothing now.
+async fn keep(state: Arc<StateDir>, assignment: Assignment) {
+    match tokio::task::spawn_blocking(move || assignment::write(&state, &assignment)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!("which hub this is is not kept, and asked again at the next start: {error}"),
+        Err(error) => tracing::error!("which hub this is is not kept: {error}"),
+    }
+}
+
+/// What the service asks for next.
+struct Later {
+    operation: String,
+    nap: Pin<Box<Sleep>>,
+}
+
+async fn exchange(order: Order, service: &Provisioning) -> Result<(String, DeviceId), Reason> {
+    let mut link = mqtt::connect(order);
+    let mut ids = 0..;
+    let mut say = |link: &Link, packet: Packet| {
+        let id = ids.next().map(MessageId).expect("there are more numbers than questions");
+        link.ask(Ask::Publish(id, packet)).map_err(|error| Reason::Lost(error.to_string()))
+    };
+    let mut later: Option<Later> = None;
+    loop {
+        let event = match &mut later {
+            None => link.event().await,
+            Some(Later { operation, nap }) => tokio::select! {
+                biased;
+                event = link.event() => event,
+                () = nap.as_mut() => {
+                    say(&link, service.poll(operation))?;
+                    later = None;
+                    continue;
+                }
+            },
+        };
+        let packet = match event {
+            Event::Online { .. } => {
+                say(&link, service.register())?;
+                continue;
+            }
+            Event::Settled(_) => continue,
+            Event::Ended(reason) => return Err(reason),
+            Event::Received(delivery, packet) => {
+                // Refused only if the connection has ended, which is told next.
+                let _ = link.ask(Ask::Ack(delivery));
+                packet
+            }
+        };
+        match service.decode(&packet) {
+            Progress::Assigning { operation, after } => later = Some(Later { operation, nap: Box::pin(sleep(after)) }),
+            Progress::Assigned { hub, device } => {
+                leave(link).await;
+                return Ok((hub, device));
+            }
+            Progress::Refused { status, why } => {
+                leave(link).await;
+                let schedule = if status == 429 || status >= 500 { Schedule::Busy } else { Schedule::Refused };
+                return Err(Reason::Provisioning(schedule, why));
+            }
+            Progress::Nothing => {}
+        }
+    }
+}
+
+/// Says goodbye. Nobody waits for more than that.
+async fn leave(mut link: Link) {
+    if link.ask(Ask::Disconnect).is_ok() {
+        // Late, it is closed without one.
+        let _ = timeout(LEAVE_WITHIN, async { while !matches!(link.event().await, Event::Ended(_)) {} }).await;
+    }
+}

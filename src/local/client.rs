@@ -95,6 +95,7 @@ fn said(name: &str, parameters: &Map<String, Value>) -> String {
         Some("NotPermitted") => "not permitted".to_owned(),
         Some("UnknownCommand") => "no command with this id is known".to_owned(),
         Some("OwnMember") => format!("`{}` is the agent's own member of the reported document", word("member")),
+        Some("Unfit") => format!("`{}` cannot be reported to this cloud: {}", word("member"), word("rule")),
         Some("TooLarge") => format!("too large: {} bytes are allowed", word("limit")),
         Some("CannotNow") => format!("cannot now: {}", word("why")),
         Some("NotACall") => format!("the daemon did not understand: {}", word("why")),

@@ -197,6 +197,7 @@ impl From<Refusal> for Complaint {
         match refusal {
             Refusal::UnknownCommand => Self::ours("UnknownCommand", json!({})),
             Refusal::OwnMember { member } => Self::ours("OwnMember", json!({ "member": member })),
+            Refusal::Unfit { member, rule } => Self::ours("Unfit", json!({ "member": member, "rule": rule })),
             Refusal::TooLarge { limit } => Self::ours("TooLarge", json!({ "limit": limit })),
             Refusal::CannotNow { why } => Self::ours("CannotNow", json!({ "why": why })),
         }

@@ -142,14 +142,24 @@ impl Agent {
     }
 
     pub(super) fn send_what_is_due(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        if !self.connection.may_send() {
+        if !self.connection.is_online() {
             return;
         }
         let (policy, outlook) = (&self.policy, self.outlook.as_ref());
-        let answers = self.outbox.answers(&self.durable.ledger, |entry| newest(policy, outlook, entry));
+        // Also while a planned end waits for what is on its way: who waits on this connection can be told on no other.
+        let newest = |entry: &Entry| newest(policy, outlook, entry);
+        let answers = self.outbox.direct_answers(&self.durable.ledger, newest, now.boot);
         out.extend(answers.into_iter().map(|(id, message)| Effect::Send(id, message)));
+        if !self.connection.may_send() {
+            return;
+        }
+        let answers = self.outbox.answers(&self.durable.ledger, newest);
+        out.extend(answers.into_iter().map(|(id, message)| Effect::Send(id, message)));
+        let connection = &mut self.connection;
+        self.outbox.give_up(now.boot, &mut |most| connection.chance(most));
+        out.extend(self.outbox.fetch(now.boot).map(|(id, message)| Effect::Send(id, message)));
         if self.outbox.may_report(now.boot) {
-            let report = self.picture().report();
+            let report = self.fitting_report(now);
             let shows_reboot = self.pending.map(|(number, _)| number);
             let sent = self.outbox.report(report, shows_reboot, now.boot);
             out.extend(sent.map(|(id, message)| Effect::Send(id, message)));

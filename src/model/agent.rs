@@ -12,6 +12,7 @@ use super::clock::{ClockWatch, Expiry};
 use super::cloud::{CloudLimits, DocumentRules, Reporting, Road};
 use super::command::{Method, MethodSpec, Outcome, Status};
 use super::connection::Connection;
+use super::desired::Followed;
 use super::device_key::DeviceKey;
 use super::durable::Durable;
 use super::goodbye::Goodbye;
@@ -19,7 +20,7 @@ use super::intake::own_methods;
 use super::ledger::{Entry, Number, Run};
 use super::now::{BootInstant, Clock, Doubt, Now, Timestamp};
 use super::outage::Journal;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Settled};
 use super::problems::{Code, Problems};
 use super::reboot::hold::Outlook;
 use super::reboot::pending::{Pending, Step as RebootStep, is_done_by_this_boot};
@@ -69,6 +70,9 @@ pub struct Agent {
     pub(super) last_disconnect: Option<(Reason, Timestamp)>,
     pub(super) problems: Problems,
     pub(super) callers: Callers,
+    pub(super) followed: Followed,
+    /// What the reported document does not hold, and why.
+    pub(super) left_out: Option<String>,
     pub(super) outbox: Outbox,
     pub(super) runs: Runs,
     pub(super) pending: Option<(Number, Pending)>,
@@ -117,6 +121,8 @@ impl Agent {
             last_disconnect: None,
             problems: Problems::default(),
             callers: Callers::default(),
+            followed: Followed::default(),
+            left_out: None,
             outbox: Outbox::new(limits, heartbeat, now.boot),
             runs: Runs::default(),
             pending: None,
@@ -155,6 +161,7 @@ impl Agent {
         self.step_reboot(now, &mut out);
         self.look_around(now, &mut out);
         self.start_waiting(now, &mut out);
+        self.note_refusal(now);
         // Sent before a planned end begins, which waits for it to be acknowledged.
         self.send_what_is_due(now, &mut out);
         self.say_goodbye(now);
@@ -184,6 +191,7 @@ impl Agent {
             RebootStep::End(_) => Some(now.boot),
         });
         let report = self.outbox.deadline().filter(|_| self.connection.may_send());
+        let senders = self.outbox.senders_due().filter(|_| self.connection.is_online());
         let local = if self.owes_an_answer() { Some(now.boot) } else { self.followers_due(now) };
         let stop = self.stopping.filter(|_| !self.leaving);
         let goodbye = self.goodbye.map(|goodbye| goodbye.deadline());
@@ -192,6 +200,7 @@ impl Agent {
             self.connection.deadline(),
             reboot,
             report,
+            senders,
             local,
             stop,
             goodbye,
@@ -315,6 +324,17 @@ impl Agent {
 
     fn settled(&mut self, id: MessageId, now: &Now, out: &mut Vec<Effect>) {
         let settled = self.outbox.settled(id, now);
+        self.note_settled(settled, now, out);
+    }
+
+    /// The cloud has answered a message by itself.
+    pub(super) fn answered(&mut self, id: MessageId, status: u16, now: &Now, out: &mut Vec<Effect>) {
+        let connection = &mut self.connection;
+        let settled = self.outbox.answered(id, status, now, &mut |most| connection.chance(most));
+        self.note_settled(settled, now, out);
+    }
+
+    fn note_settled(&mut self, settled: Settled, now: &Now, out: &mut Vec<Effect>) {
         for (number, what) in settled.told {
             if let Some(entry) = self.durable.ledger.get(number)
                 && entry.told < what

@@ -107,6 +107,9 @@ pub enum Refusal {
     UnknownCommand,
     #[error("`{member}` is the agent's own member of the reported document")]
     OwnMember { member: String },
+    /// The cloud does not take this member of the reported document.
+    #[error("`{member}` cannot be reported to this cloud: {rule}")]
+    Unfit { member: String, rule: String },
     #[error("the reported document would have more than {limit} bytes")]
     TooLarge { limit: usize },
     #[error("cannot now: {why}")]

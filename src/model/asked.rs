@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::agent::{Agent, Effect};
 use super::ask::{CallerId, Question, Refusal, Reply};
 use super::command::{CommandId, DeviceId, Identity, Key, Method, Outcome, Request, Status};
+use super::fit::Unfit;
 use super::intake::Source;
 use super::ledger::{Entry, Number, Run};
 use super::now::{BootInstant, Now};
@@ -24,7 +25,8 @@ use super::twin::OWN_MEMBERS;
 /// Least time between two answers to one who follows the status.
 const FOLLOW: Duration = Duration::from_millis(250);
 
-/// The members that local programs may keep in the reported document, in bytes of JSON.
+/// The members that local programs may keep in the reported document, in bytes of JSON; less where that document may not be
+/// twice as large.
 const MEMBERS: usize = 32 * 1_024;
 
 /// Commands that a history shows at most.
@@ -190,8 +192,15 @@ impl Agent {
         if merged == self.durable.rest.members {
             return Ok(());
         }
-        if json!(merged).to_string().len() > MEMBERS {
-            return Err(Refusal::TooLarge { limit: MEMBERS });
+        let rules = self.outbox.rules();
+        for name in patch.keys() {
+            if let Some(value) = merged.get(name) {
+                rules.judge(name, value).map_err(|Unfit { member, rule }| Refusal::Unfit { member, rule })?;
+            }
+        }
+        let limit = MEMBERS.min(rules.bytes / 2);
+        if json!(merged).to_string().len() > limit {
+            return Err(Refusal::TooLarge { limit });
         }
         self.record(Record::Reported { patch }, out);
         Ok(())

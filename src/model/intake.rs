@@ -2,7 +2,7 @@
 //!
 //! The order of the effects is the promise: a command is recorded, then acknowledged, then started.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::agent::{Agent, Effect};
 use super::ask::{CallerId, Reply};
@@ -61,22 +61,23 @@ impl Agent {
                 self.answer_at_best(to, Outcome::failed(status, why), now.wall, now, out);
             }
             Inbound::Desired { body, version } => {
-                let digest = Digest::of(&body);
-                let known = self.durable.rest.desired.as_ref();
-                if known.is_none_or(|known| known.digest != digest || known.version != version) {
-                    let is_object = matches!(serde_json::from_slice(&body), Ok(Value::Object(_)));
-                    let status = if is_object { 200 } else { 204 };
-                    self.record(Record::Desired { digest, version, status }, out);
+                self.note_desired(body, version, Some(delivery), out);
+            }
+            Inbound::DesiredPatch { patch, version } => {
+                out.push(Effect::Ack(delivery));
+                self.desired_changed(&patch, version, out);
+            }
+            Inbound::Twin { id, desired, version, reported } => {
+                out.push(Effect::Ack(delivery));
+                if self.outbox.fetched(id, reported, now.boot) {
+                    self.desired_read(desired, version, out);
                 }
-                out.push(Effect::Ack(delivery));
-                self.desired_arrived(body, version, out);
             }
-            Inbound::DesiredPatch { .. }
-            | Inbound::Twin { .. }
-            | Inbound::Answered { .. }
-            | Inbound::Dropped { .. } => {
+            Inbound::Answered { id, status } => {
                 out.push(Effect::Ack(delivery));
+                self.answered(id, status, now, out);
             }
+            Inbound::Dropped { .. } => out.push(Effect::Ack(delivery)),
         }
     }
 
@@ -95,7 +96,7 @@ impl Agent {
                 source.acknowledge(out);
                 let key = entry.key.clone();
                 match source {
-                    Source::Cloud(_) => self.outbox.tell_again(number, request.reply_to),
+                    Source::Cloud(_) => self.outbox.tell_again(number, request.reply_to, now.boot),
                     Source::Caller { id, follow } => self.await_outcome(&key, id, follow, out),
                 }
             } else {
@@ -192,6 +193,7 @@ impl Agent {
         let is_timely = Expiry::of(request.expires, now) == Expiry::InTime;
         let started = !is_reboot && is_timely && self.runs.has_room_for(spec) && self.waiting(&request.method) == 0;
         let Request { identity, method, payload, reply_to, expires, .. } = request;
+        let sender = reply_to.clone();
         let record = Record::Accepted {
             key: key.clone(),
             method: method.clone(),
@@ -214,6 +216,7 @@ impl Agent {
             self.await_outcome(&key, id, follow, out);
         }
         let Some((number, entry)) = self.durable.ledger.find(&key) else { return };
+        self.outbox.awaited(number, sender, now.boot);
         if is_reboot {
             self.pending = Some((number, Pending::new(entry, now)));
             // Whether others of this batch may begin beside it.
@@ -306,6 +309,7 @@ impl Agent {
                 let answer = Answer { id, method, status, payload, last: true, reply_to };
                 self.outbox.add_place(answer, refusal, received, time);
             }
+            To::Nobody => {}
             To::Caller(caller) => {
                 let answer = outcome_document(&id, method.as_ref(), &Outcome::new(status, payload), true);
                 out.push(Effect::Reply(caller, Reply::Is { answer, last: true }));

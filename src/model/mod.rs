@@ -5,17 +5,20 @@
 
 pub mod advance;
 pub mod agent;
+pub mod answers;
 pub mod ask;
 pub mod asked;
 pub mod clock;
 pub mod cloud;
 pub mod command;
 pub mod connection;
+pub mod desired;
 pub mod device_key;
 pub mod digest;
 pub mod durable;
 pub mod duration;
 pub mod fingerprint;
+pub mod fit;
 pub mod goodbye;
 pub mod intake;
 pub mod json;

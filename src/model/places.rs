@@ -72,7 +72,7 @@ impl Places {
     /// Keeps an answer until it was told, or counts it if there is no room.
     pub fn add(&mut self, answer: Answer, refusal: bool, received: Timestamp, time: Timestamp) {
         // The answer to the same command, sent again, takes the place of the older one.
-        if self.road == Road::Reported {
+        if self.road != Road::Own {
             self.remove(&answer.id);
         }
         let limit = match self.road {
@@ -92,6 +92,11 @@ impl Places {
         let id = PlaceId(self.next);
         self.next += 1;
         self.list.push_back(Place { id, answer, received, time, refusal, state: State::Waiting });
+    }
+
+    /// Nobody is to be told any of it any more.
+    pub fn clear(&mut self) {
+        self.list.clear();
     }
 
     /// Nobody is to be told this any more.

@@ -27,6 +27,8 @@ pub enum Code {
     Poison,
     /// Nobody can reboot this machine.
     RebootNotPermitted,
+    /// The cloud does not take something of what is reported.
+    Reported,
     /// Another client seems to have our identity.
     TakenOver,
     /// The state folder forgets at a reboot.

@@ -33,6 +33,8 @@ impl Run {
 pub enum To {
     Cloud(Option<ReplyTo>),
     Caller(CallerId),
+    /// Whoever waited for it is gone.
+    Nobody,
 }
 
 /// All runs.
@@ -57,6 +59,15 @@ impl Runs {
 
     pub fn end(&mut self, id: RunId) -> Option<Run> {
         self.runs.remove(&id)
+    }
+
+    /// The connection has ended on which somebody waited.
+    pub fn forget_senders(&mut self) {
+        for run in self.runs.values_mut() {
+            if let Run::Harmless { to: to @ To::Cloud(Some(_)), .. } = run {
+                *to = To::Nobody;
+            }
+        }
     }
 
     pub fn is_harmless(&self, id: RunId) -> bool {

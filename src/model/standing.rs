@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::agent::{Agent, Effect};
+use super::cloud::Road;
 use super::connection::{End, Step};
 use super::device_key::{DeviceKey, Found, KeySlot};
 use super::now::{Now, Timestamp};
@@ -55,6 +56,7 @@ impl Agent {
             self.renewals.count += 1;
             self.renewals.last = Some((now.wall, gap));
         }
+        self.outbox.begins();
         self.session = Some(Session { since: now.wall, kept: session_kept, tls });
         self.well_since.get_or_insert(now.boot);
         let is_current = self.connection.session().is_some_and(|session| session.key == KeySlot::Current);
@@ -71,6 +73,10 @@ impl Agent {
             return;
         };
         self.outbox.lost(closed, now.boot);
+        self.followed.forget();
+        if self.outbox.road() == Road::Direct {
+            self.runs.forget_senders();
+        }
         self.session = None;
         if let Reason::NoLogin(why) = &reason {
             self.note(Code::Key, Some(why), now);
@@ -111,7 +117,7 @@ impl Agent {
         let is_over = self.leaving || self.is_away() || self.has_said_goodbye();
         let wanted = self.not_configured().is_none() && !is_over;
         // A machine that goes down does not wait for what has not been acknowledged.
-        let is_idle = self.outbox.is_idle() || self.has_said_goodbye();
+        let is_idle = self.outbox.may_disconnect() || self.has_said_goodbye();
         if self.is_clock_awaited(now) {
             self.connection.put_off(self.clock.wait_ends());
         } else {

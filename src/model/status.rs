@@ -4,13 +4,15 @@
 use serde_json::{Value, json};
 
 use super::agent::{Agent, newest};
+use super::answers::Answers;
 use super::cloud::Road;
 use super::command::Outcome;
 use super::device_key::DeviceKey;
 use super::ledger::Entry;
 use super::now::Now;
+use super::problems::Code;
 use super::record::Told;
-use super::twin::{About, Answers, Picture};
+use super::twin::{About, Picture, Report};
 
 impl Agent {
     pub(super) fn about(&self) -> &About {
@@ -29,7 +31,7 @@ impl Agent {
 
     pub(super) fn picture(&self) -> Picture<'_> {
         let ledger = &self.durable.ledger;
-        let answers = (self.outbox.road() == Road::Reported).then(|| Answers {
+        let answers = (self.outbox.road() != Road::Own).then(|| Answers {
             due: self
                 .outbox
                 .due(ledger)
@@ -42,6 +44,7 @@ impl Agent {
                 .map(|(_, entry)| (entry, self.newest(entry)))
                 .collect(),
             places: self.outbox.places(),
+            dropped: self.outbox.dropped(),
         });
         Picture {
             about: &self.about,
@@ -54,7 +57,27 @@ impl Agent {
             problems: &self.problems,
             last_disconnect: self.last_disconnect.as_ref(),
             answers,
+            rules: self.outbox.rules(),
         }
+    }
+
+    /// The reported document as it is sent now. What it does not hold is told in it.
+    pub(super) fn fitting_report(&mut self, now: &Now) -> Report {
+        let report = self.picture().report();
+        if report.left_out == self.left_out {
+            return report;
+        }
+        self.left_out.clone_from(&report.left_out);
+        self.note_refusal(now);
+        self.picture().report()
+    }
+
+    /// Takes note of what the cloud does not take of the reported document.
+    pub(super) fn note_refusal(&mut self, now: &Now) {
+        let refused =
+            self.outbox.refused().map(|status| format!("the cloud refused the reported document: status {status}"));
+        let parts: Vec<String> = [refused, self.left_out.clone()].into_iter().flatten().collect();
+        self.note(Code::Reported, (!parts.is_empty()).then(|| parts.join("; ")).as_deref(), now);
     }
 
     /// The status. Holds no time that passes, so that it changes only when something has happened.
@@ -77,7 +100,7 @@ impl Agent {
                 "running": running,
                 "waiting": waiting,
                 "untold": ledger.untold_len(),
-                "dropped": self.outbox.places().dropped(),
+                "dropped": self.outbox.dropped(),
             },
             "reboot": self.reboot_document(),
             "twin": { "reportedAt": self.outbox.reported_at() },

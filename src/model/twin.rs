@@ -1,24 +1,21 @@
 //! The reported document: computed from ledger, boots and what this run of the daemon knows. Decides nothing.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
-use super::cloud::Answer;
-use super::command::{CommandId, DeviceId, Method, Outcome};
+use super::answers::{Answers, Commands, LEAST, MOST};
+use super::cloud::DocumentRules;
+use super::command::{DeviceId, Method};
 use super::durable::Durable;
-use super::ledger::{Entry, Number};
+use super::fit::boundary;
+use super::ledger::Number;
 use super::now::Timestamp;
-use super::places::{Place, PlaceId, Places};
+use super::places::PlaceId;
 use super::problems::Problems;
 use super::record::Told;
 use super::wire::Reason;
 
-/// All members of `commands` together, in bytes of JSON.
-const COMMANDS: usize = 16 * 1_024;
-
-/// The payload of one member of `commands`, in bytes of JSON; a longer one is cut.
-const PAYLOAD: usize = 1_024;
+/// Members that are named where some are left out.
+const NAMED: usize = 4;
 
 /// The members of the reported document that are the agent's own. All others are local programs' to keep.
 pub const OWN_MEMBERS: [&str; 8] =
@@ -62,16 +59,8 @@ pub struct Picture<'a> {
     pub last_disconnect: Option<&'a (Reason, Timestamp)>,
     /// Answers travel in this document.
     pub answers: Option<Answers<'a>>,
-}
-
-/// The answers that travel in the document.
-#[derive(Debug)]
-pub struct Answers<'a> {
-    /// Commands with something to tell, oldest first, and what that is.
-    pub due: Vec<(Number, &'a Entry, Outcome)>,
-    /// Commands whose 202 was told and whose outcome is not there yet, and that 202.
-    pub under_way: Vec<(&'a Entry, Outcome)>,
-    pub places: &'a Places,
+    /// What the cloud takes.
+    pub rules: DocumentRules,
 }
 
 /// The document, and what the cloud has been told once it acknowledges it.
@@ -82,14 +71,39 @@ pub struct Report {
     pub places: Vec<PlaceId>,
     /// Not everything that is due had room.
     pub more: bool,
+    /// What of it the cloud would not take, for people.
+    pub left_out: Option<String>,
 }
 
 impl Picture<'_> {
+    /// The document never has more bytes than the cloud takes. What gives way, in this order: told commands, the largest
+    /// members of local programs, the list of methods.
     pub fn report(&self) -> Report {
+        let mut document = self.own_members();
+        let mut left_out = LeftOut::default();
+        // Room for one command at least, whatever else there is; the braces and two names beside it.
+        let least = if self.answers.is_some() { LEAST + 64 } else { 2 };
+        if bytes(&document).saturating_add(least) > self.rules.bytes && document.remove("methods").is_some() {
+            left_out.0.push("`methods`: the document would be too large".to_owned());
+        }
+        let room = self.rules.bytes.saturating_sub(bytes(&document)).saturating_sub(least);
+        document.extend(self.members_of_programs(room, &mut left_out));
+        let (mut told, mut places, mut more) = (Vec::new(), Vec::new(), false);
+        if let Some(answers) = &self.answers {
+            let room = self.rules.bytes.saturating_sub(bytes(&document)).saturating_sub(64);
+            let mut commands = Commands::new(self.rules, room.min(MOST).min(self.rules.bytes / 4));
+            commands.fill(answers, self.durable);
+            document.insert("commands".to_owned(), Value::Object(commands.members));
+            document.insert("commandsDropped".to_owned(), json!(answers.dropped));
+            (told, places, more) = (commands.told, commands.places, commands.more);
+        }
+        Report { document: Value::Object(document), told, places, more, left_out: left_out.sentence() }
+    }
+
+    /// All that is the agent's own, but for commands.
+    fn own_members(&self) -> Map<String, Value> {
         let boots = &self.durable.rest.boots;
-        let mut document = Value::Object(self.durable.rest.members.clone());
-        document["agent"] = self.agent();
-        document["methods"] = json!(self.methods);
+        let mut document = json!({ "agent": self.agent(), "methods": self.methods });
         if let Some(time) = boots.reboot_time {
             document["rebootTime"] = json!(time);
         }
@@ -105,13 +119,28 @@ impl Picture<'_> {
                 document["desired"]["version"] = json!(version);
             }
         }
-        let mut commands = Commands::default();
-        if let Some(answers) = &self.answers {
-            commands.fill(answers, self.durable);
-            document["commands"] = Value::Object(commands.members);
-            document["commandsDropped"] = json!(answers.places.dropped());
+        let Value::Object(mut members) = document else { return Map::new() };
+        self.rules.trim(&mut members);
+        members
+    }
+
+    /// What local programs have reported, as far as the cloud takes it and there is room.
+    fn members_of_programs(&self, room: usize, left_out: &mut LeftOut) -> Map<String, Value> {
+        let mut members = self.durable.rest.members.clone();
+        members.retain(|name, value| {
+            let judged = self.rules.judge(name, value);
+            left_out.0.extend(judged.as_ref().err().map(ToString::to_string));
+            judged.is_ok()
+        });
+        while bytes(&members) > room
+            && let Some(largest) = members.iter().max_by_key(|(_, value)| value.to_string().len())
+        {
+            let name = largest.0.clone();
+            members.remove(&name);
+            let shown = &name[..boundary(&name, 128)];
+            left_out.0.push(format!("`{}`: the document would be too large", shown.escape_debug()));
         }
-        Report { document, told: commands.told, places: commands.places, more: commands.more }
+        members
     }
 
     /// The member `agent`.
@@ -140,123 +169,20 @@ impl Picture<'_> {
     }
 }
 
-/// The member `commands` while it is filled.
+/// What had no place in the document, each in words.
 #[derive(Default)]
-struct Commands {
-    members: Map<String, Value>,
-    /// Ids of members that are a best-effort answer and not yet part of a command's.
-    of_places: BTreeSet<CommandId>,
-    bytes: usize,
-    told: Vec<(Number, Told)>,
-    places: Vec<PlaceId>,
-    more: bool,
-}
+struct LeftOut(Vec<String>);
 
-impl Commands {
-    /// First what nobody has seen, so that whatever lacks room now has it once this was acknowledged.
-    fn fill(&mut self, answers: &Answers<'_>, durable: &Durable) {
-        for (number, entry, outcome) in &answers.due {
-            if !self.add_entry(entry, outcome) {
-                self.more = true;
-                break;
-            }
-            let what = if entry.outcome().is_some() { Told::Outcome } else { Told::Accepted };
-            self.told.push((*number, what));
-        }
-        for place in answers.places.iter().filter(|place| !place.is_told()) {
-            if self.add_place(place) {
-                self.places.push(place.id);
-            } else {
-                self.more = true;
-            }
-        }
-        for (entry, accepted) in &answers.under_way {
-            self.add_entry(entry, accepted);
-        }
-        for place in answers.places.iter().filter(|place| place.is_told()) {
-            self.add_place(place);
-        }
-        let mut is_full = false;
-        for (_, entry) in durable.ledger.told().filter(|(_, entry)| !entry.local) {
-            let Some(outcome) = entry.outcome() else { continue };
-            if !is_full || self.of_places.contains(&entry.key.id) {
-                is_full |= !self.add_entry(entry, outcome);
-            }
-        }
-    }
-
-    /// Whether what is to be known of this command is in the document now.
-    fn add_entry(&mut self, entry: &Entry, outcome: &Outcome) -> bool {
-        let id = &entry.key.id;
-        let mut member = member_of_entry(entry, outcome);
-        if self.members.contains_key(id.as_str()) && !self.of_places.contains(id) {
-            return true;
-        }
-        if !self.has_room_for(id, &member) {
-            return false;
-        }
-        // A refusal must not hide what became of the command whose id it names.
-        if let Some(refusal) = self.members.remove(id.as_str()) {
-            member["conflict"] = refusal;
-            self.of_places.remove(id);
-        }
-        self.members.insert(id.to_string(), member);
-        true
-    }
-
-    fn add_place(&mut self, place: &Place) -> bool {
-        let id = &place.answer.id;
-        let member = member_of_place(place);
-        if !self.has_room_for(id, &member) {
-            return false;
-        }
-        if let Some(command) = self.members.get_mut(id.as_str()) {
-            command["conflict"] = member;
-        } else {
-            self.members.insert(id.to_string(), member);
-            self.of_places.insert(id.clone());
-        }
-        true
-    }
-
-    /// Whether there is room for one more; it has it from now on.
-    fn has_room_for(&mut self, id: &CommandId, member: &Value) -> bool {
-        // Each is written as `"id":member,`, or as `"conflict":member,` within another.
-        let bytes = id.as_str().len().max("conflict".len()) + member.to_string().len() + 4;
-        // The first always has room: payloads are cut, so one member cannot fill it all.
-        if self.bytes + bytes > COMMANDS && !self.members.is_empty() {
-            return false;
-        }
-        self.bytes += bytes;
-        true
+impl LeftOut {
+    fn sentence(mut self) -> Option<String> {
+        let count = self.0.len();
+        self.0.truncate(NAMED);
+        let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+        (count > 0).then(|| format!("left out of the reported document: {}{more}", self.0.join(", ")))
     }
 }
 
-fn member_of_entry(entry: &Entry, outcome: &Outcome) -> Value {
-    let time = match entry.run {
-        super::ledger::Run::Finished { at, .. } | super::ledger::Run::Started { at, .. } => at,
-        super::ledger::Run::Waiting => entry.accepted,
-    };
-    member(Some(&entry.method), outcome, entry.accepted, time)
-}
-
-fn member_of_place(place: &Place) -> Value {
-    let Answer { method, status, payload, .. } = &place.answer;
-    member(method.as_ref(), &Outcome::new(*status, payload.clone()), place.received, place.time)
-}
-
-fn member(method: Option<&Method>, outcome: &Outcome, received: Timestamp, time: Timestamp) -> Value {
-    let mut member = json!({ "status": outcome.status, "receivedAt": received, "time": time });
-    if let Some(method) = method {
-        member["method"] = json!(method);
-    }
-    let text = outcome.payload.to_string();
-    if text.len() > PAYLOAD {
-        let end = (0..=PAYLOAD).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        member["payload"] = json!(text[..end]);
-        member["payloadCut"] = json!(true);
-    } else if !outcome.payload.is_null() {
-        member["payload"] = outcome.payload.clone();
-    }
-    member
+/// In bytes of JSON.
+fn bytes(members: &Map<String, Value>) -> usize {
+    serde_json::to_string(members).map_or(usize::MAX, |text| text.len())
 }

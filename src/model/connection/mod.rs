@@ -336,6 +336,11 @@ impl Connection {
         step.or(check)
     }
 
+    /// Any time up to this one, drawn with this connection's own dice: what must not come from all devices at once.
+    pub fn chance(&mut self, most: Duration) -> Duration {
+        self.dice.up_to(most)
+    }
+
     fn connect(&mut self, now: BootInstant) -> Step {
         let after = if let State::Waiting { after, .. } = self.state { after } else { After::Failure };
         if after != After::Session {

@@ -1,0 +1,450 @@
+//! What is on its way to the cloud, and what is due to be sent next: the only outbox there is.
+//!
+//! Nothing is queued here that the ledger knows: what is due is found by asking it. So a lost connection costs nothing
+//! but to ask again. This file keeps what is in flight; `answers` finds the answers that are due, and `document` knows
+//! where the reported document stands.
+
+mod answers;
+mod document;
+mod senders;
+mod synced;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::cloud::{Answer, CloudLimits, DocumentRules, Outbound, Road};
+use super::command::{CommandId, Outcome, ReplyTo};
+use super::ledger::{Ledger, Number};
+use super::now::{BootInstant, Now, Timestamp};
+use super::places::{PlaceId, Places};
+use super::reboot::CANCEL;
+use super::record::Told;
+use super::telemetry::{Message, Telemetry};
+use super::twin::Report;
+use super::wire::MessageId;
+use document::{Chance, Content, Failure, Made, Reported};
+use senders::{Sender, Senders};
+
+/// Messages that may be on their way at a time. The connection has as many packet ids.
+pub const WINDOW: usize = 64;
+
+/// Messages on their way and what is due.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    limits: CloudLimits,
+    in_flight: BTreeMap<MessageId, Sent>,
+    next: u64,
+    /// There is a connection, though perhaps nothing new is to be sent on it.
+    is_online: bool,
+    places: Places,
+    /// Best-effort answers to senders that wait on this connection.
+    direct: Places,
+    senders: Senders,
+    /// Commands whose newest answer must be told again, because somebody sent them again; and where to.
+    again: BTreeMap<Number, Again>,
+    reported: Reported,
+    telemetry: Telemetry,
+}
+
+/// One message on its way, and what its acknowledgement means.
+#[derive(Clone, Debug)]
+enum Sent {
+    Answer {
+        number: Number,
+        what: Told,
+        wanted: Wanted,
+    },
+    Place(PlaceId),
+    /// A place among those of senders that wait.
+    Direct(PlaceId),
+    Telemetry(Message),
+    FetchTwin,
+    Document {
+        content: Content,
+        news: News,
+    },
+}
+
+/// What the cloud has been told once it has a document.
+#[derive(Clone, Debug)]
+struct News {
+    told: Vec<(Number, Told)>,
+    /// Those of `told` that somebody had asked for again.
+    again: Vec<(Number, Again)>,
+    places: Vec<PlaceId>,
+    more: bool,
+    shows_reboot: Option<Number>,
+}
+
+/// For whom an answer is.
+#[derive(Clone, Debug)]
+enum Wanted {
+    /// Somebody who waits on this connection.
+    Sender(Sender),
+    /// Whoever asked again, if somebody did.
+    Again(Option<Again>),
+}
+
+/// Where an answer is wanted that was asked for again; `None`: where it was wanted first.
+type Again = Option<ReplyTo>;
+
+/// What an acknowledgement has settled.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    pub told: Vec<(Number, Told)>,
+    /// It was a reported document that shows this reboot as pending.
+    pub shows_reboot: Option<Number>,
+}
+
+impl Outbox {
+    /// `start`: when this run of the daemon began. The one before may have reported a moment ago.
+    pub fn new(limits: CloudLimits, heartbeat: Duration, start: BootInstant) -> Self {
+        Self {
+            telemetry: Telemetry::default(),
+            places: Places::new(limits.answers),
+            direct: Places::new(Road::Own),
+            senders: Senders::default(),
+            limits,
+            in_flight: BTreeMap::new(),
+            next: 0,
+            is_online: false,
+            again: BTreeMap::new(),
+            reported: Reported::new(limits, heartbeat, start),
+        }
+    }
+
+    /// Other limits hold from now on. Answers that wait for the old road are forgotten if there is a new one.
+    pub fn set_limits(&mut self, limits: CloudLimits, heartbeat: Duration) {
+        if limits.answers != self.limits.answers {
+            self.places = Places::new(limits.answers);
+            self.direct.clear();
+            self.senders.clear();
+        }
+        self.limits = limits;
+        self.reported.set_limits(limits, heartbeat);
+    }
+
+    // === How it stands
+
+    /// What the cloud takes for a reported document.
+    pub fn rules(&self) -> DocumentRules {
+        self.limits.document
+    }
+
+    pub fn road(&self) -> Road {
+        self.limits.answers
+    }
+
+    /// When the cloud last acknowledged a reported document, in this run of the daemon.
+    pub fn reported_at(&self) -> Option<Timestamp> {
+        self.reported.settled_at()
+    }
+
+    /// The status with which the cloud refused the reported document, if it did.
+    pub fn refused(&self) -> Option<u16> {
+        self.reported.refused()
+    }
+
+    /// Nothing waits to be acknowledged.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Nor does anybody wait for an answer on this connection.
+    pub fn may_disconnect(&self) -> bool {
+        self.is_idle() && self.senders.is_empty() && !self.direct.have_more()
+    }
+
+    /// Best-effort answers that go by the cloud's own road for them.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Best-effort answers that found no room, since the daemon started.
+    pub fn dropped(&self) -> u64 {
+        self.places.dropped() + self.direct.dropped()
+    }
+
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// Whether the cloud has all that there is to say.
+    pub fn is_through(&self, ledger: &Ledger) -> bool {
+        self.may_disconnect() && !self.reported.changed && !self.has_unsent(ledger) && self.telemetry.waiting() == 0
+    }
+
+    // === What is to be told
+
+    /// Takes telemetry to be sent when it may.
+    pub fn push_telemetry(&mut self, message: Message) {
+        self.telemetry.push(message);
+    }
+
+    /// Takes a best-effort answer. One that somebody waited for on a connection that is gone is nobody's any more.
+    pub fn add_place(&mut self, answer: Answer, refusal: bool, received: Timestamp, time: Timestamp) {
+        if self.limits.answers == Road::Direct && answer.reply_to.is_some() {
+            if self.is_online {
+                self.direct.add(answer, refusal, received, time);
+            }
+            return;
+        }
+        self.places.add(answer, refusal, received, time);
+        if self.limits.answers != Road::Own {
+            self.reported.changed = true;
+        }
+    }
+
+    /// This command was taken on: what it was told when it was refused before is no longer true.
+    pub fn taken_on(&mut self, id: &CommandId) {
+        if self.limits.answers != Road::Own {
+            self.places.remove(id);
+        }
+    }
+
+    /// That this reboot was cancelled could not be recorded; whoever was to be told gets this instead.
+    pub fn amend_cancellation(&mut self, reboot: &CommandId, outcome: &Outcome) {
+        let confirmed = json!({ "cancelled": reboot });
+        let is_it = |answer: &Answer| {
+            answer.payload == confirmed && answer.method.as_ref().is_some_and(|method| method.as_str() == CANCEL)
+        };
+        self.places.amend(is_it, outcome);
+        self.direct.amend(is_it, outcome);
+    }
+
+    /// The wall clock, by which this was noted, was set ahead by so many microseconds.
+    pub fn shift_times(&mut self, by: i64) {
+        self.reported.shift_times(by);
+        self.places.shift_times(by);
+        self.direct.shift_times(by);
+    }
+
+    /// The reported document may differ from what the cloud has.
+    pub fn changed(&mut self) {
+        self.reported.changed = true;
+    }
+
+    /// The twin is to be read again: what was heard of it does not fit together.
+    pub fn read_again(&mut self) {
+        self.reported.read_again();
+    }
+
+    // === The reported document
+
+    /// When something is due about the reported document: it may go out and may have something new to say, or the cloud's
+    /// answer to the last is overdue.
+    pub fn deadline(&self) -> Option<BootInstant> {
+        let is_on_its_way = self.in_flight.values().any(|sent| matches!(sent, Sent::Document { .. } | Sent::FetchTwin));
+        match (is_on_its_way, self.reported.is_asked()) {
+            (true, false) => None,
+            (false, _) if self.in_flight.len() >= WINDOW => None,
+            _ => self.reported.deadline(),
+        }
+    }
+
+    fn may_make_one(&self) -> bool {
+        let is_free = |sent: &Sent| !matches!(sent, Sent::Document { .. } | Sent::FetchTwin);
+        self.in_flight.len() < WINDOW && self.in_flight.values().all(is_free)
+    }
+
+    /// Asks what the cloud has, if that is due.
+    pub fn fetch(&mut self, now: BootInstant) -> Option<(MessageId, Outbound)> {
+        if !self.may_make_one() || !self.reported.may_read(now) {
+            return None;
+        }
+        self.reported.asks(now);
+        Some((self.sent(Sent::FetchTwin), Outbound::FetchTwin))
+    }
+
+    /// Whether a reported document may go out now, and may have something new to say.
+    pub fn may_report(&self, now: BootInstant) -> bool {
+        self.may_make_one() && self.reported.may_report(now)
+    }
+
+    /// Sends the document, or what of it the cloud does not have.
+    pub fn report(
+        &mut self,
+        report: Report,
+        shows_reboot: Option<Number>,
+        now: BootInstant,
+    ) -> Option<(MessageId, Outbound)> {
+        let Report { document, told, places, more, .. } = report;
+        let again = told.iter().filter_map(|(number, _)| self.again.remove_entry(number)).collect();
+        let Some(Made { message, content, is_last }) = self.reported.make(document, now) else {
+            // What is in it was in the one that the cloud has; what had no room is still to follow.
+            self.reported.changed = more;
+            return None;
+        };
+        self.reported.changed = false;
+        let mut news = News { told, again, places, more, shows_reboot };
+        if !is_last {
+            self.still_wanted(std::mem::take(&mut news.again));
+            news = News { told: Vec::new(), again: Vec::new(), places: Vec::new(), more: true, shows_reboot: None };
+        }
+        Some((self.sent(Sent::Document { content, news }), message))
+    }
+
+    /// The telemetry that goes out now.
+    pub fn take_telemetry(&mut self) -> Vec<(MessageId, Outbound)> {
+        let mut out = Vec::new();
+        while self.in_flight.len() < WINDOW
+            && let Some(message) = self.telemetry.pop()
+        {
+            out.push((self.sent(Sent::Telemetry(message.clone())), Outbound::Telemetry(message)));
+        }
+        out
+    }
+
+    fn sent(&mut self, sent: Sent) -> MessageId {
+        let id = MessageId(self.next);
+        self.next += 1;
+        self.in_flight.insert(id, sent);
+        id
+    }
+
+    // === What became of it
+
+    /// The cloud has acknowledged a message. One that is not on its way any more settles nothing, nor does this one that
+    /// the cloud answers by itself.
+    pub fn settled(&mut self, id: MessageId, now: &Now) -> Settled {
+        match self.in_flight.get(&id) {
+            Some(Sent::FetchTwin | Sent::Document { content: Content::Patched(_), .. }) | None => Settled::default(),
+            Some(_) => self.arrived(id, now),
+        }
+    }
+
+    /// The cloud has answered a message by itself, with this status.
+    pub fn answered(&mut self, id: MessageId, status: u16, now: &Now, chance: Chance<'_>) -> Settled {
+        match (self.in_flight.get(&id), status) {
+            (Some(Sent::Document { content: Content::Patched(_), .. }), 200..300) => self.arrived(id, now),
+            (Some(Sent::FetchTwin | Sent::Document { content: Content::Patched(_), .. }), status) => {
+                self.request_failed(id, Failure::Status(status), now.boot, chance);
+                Settled::default()
+            }
+            _ => Settled::default(),
+        }
+    }
+
+    /// The cloud has said what it has of the reported document. False: that was not asked.
+    pub fn fetched(&mut self, id: MessageId, reported: Map<String, Value>, now: BootInstant) -> bool {
+        let is_asked = matches!(self.in_flight.get(&id), Some(Sent::FetchTwin));
+        if is_asked {
+            self.in_flight.remove(&id);
+            self.reported.read(reported, now);
+        }
+        is_asked
+    }
+
+    /// Gives up a request whose answer is overdue.
+    pub fn give_up(&mut self, now: BootInstant, chance: Chance<'_>) {
+        let is_request =
+            |sent: &Sent| matches!(sent, Sent::FetchTwin | Sent::Document { content: Content::Patched(_), .. });
+        let request = self.in_flight.iter().find(|(_, sent)| is_request(sent)).map(|(id, _)| *id);
+        if let Some(id) = request.filter(|_| self.reported.is_overdue(now)) {
+            self.request_failed(id, Failure::Silence, now, chance);
+        }
+    }
+
+    fn request_failed(&mut self, id: MessageId, failure: Failure, now: BootInstant, chance: Chance<'_>) {
+        if let Some(Sent::Document { news, .. }) = self.in_flight.remove(&id) {
+            self.still_wanted(news.again);
+        }
+        self.reported.failed(failure, now, chance);
+    }
+
+    fn arrived(&mut self, id: MessageId, now: &Now) -> Settled {
+        match self.in_flight.remove(&id) {
+            None | Some(Sent::FetchTwin) => Settled::default(),
+            Some(Sent::Telemetry(_)) => {
+                self.telemetry.arrived();
+                Settled::default()
+            }
+            Some(Sent::Answer { number, what, .. }) => {
+                if self.limits.answers == Road::Direct {
+                    // A 202 is also shown, for as long as the outcome is not there.
+                    self.reported.changed = true;
+                }
+                Settled { told: vec![(number, what)], shows_reboot: None }
+            }
+            Some(Sent::Place(place)) => {
+                self.places.told(place);
+                Settled::default()
+            }
+            Some(Sent::Direct(place)) => {
+                self.direct.told(place);
+                Settled::default()
+            }
+            Some(Sent::Document { content, news: News { told, places, more, shows_reboot, .. } }) => {
+                self.reported.arrived(content, now);
+                self.reported.changed |= more;
+                for place in places {
+                    self.places.told(place);
+                }
+                Settled { told, shows_reboot }
+            }
+        }
+    }
+
+    /// A message was never sent.
+    pub fn unsent(&mut self, id: MessageId) {
+        match self.in_flight.remove(&id) {
+            Some(Sent::Document { news, .. }) => {
+                self.reported.unsent();
+                self.still_wanted(news.again);
+            }
+            Some(Sent::FetchTwin) => self.reported.unsent(),
+            Some(Sent::Place(place)) => self.places.unsent(place),
+            Some(Sent::Direct(place)) => self.direct.unsent(place),
+            Some(Sent::Telemetry(message)) => self.telemetry.put_back(std::iter::once(message)),
+            Some(Sent::Answer { wanted: Wanted::Sender(sender), .. }) => self.senders.put_back(sender),
+            Some(Sent::Answer { number, wanted: Wanted::Again(again), .. }) => {
+                self.still_wanted(again.map(|again| (number, again)));
+            }
+            None => {}
+        }
+    }
+
+    /// These were asked for again, and what was sent has not arrived.
+    fn still_wanted(&mut self, again: impl IntoIterator<Item = (Number, Again)>) {
+        for (number, reply_to) in again {
+            self.again.entry(number).or_insert(reply_to);
+        }
+    }
+
+    /// A connection stands.
+    pub fn begins(&mut self) {
+        self.is_online = true;
+    }
+
+    /// The connection has ended: nothing is on its way any more. `closed`: the cloud has ended it.
+    pub fn lost(&mut self, closed: bool, now: BootInstant) {
+        let mut telemetry = Vec::new();
+        for sent in std::mem::take(&mut self.in_flight).into_values() {
+            match sent {
+                Sent::Document { news, .. } => {
+                    self.reported.lost(now);
+                    self.still_wanted(news.again);
+                }
+                Sent::Answer { number, wanted: Wanted::Again(again), .. } => {
+                    self.still_wanted(again.map(|again| (number, again)));
+                }
+                Sent::Answer { wanted: Wanted::Sender(_), .. } => self.reported.changed = true,
+                Sent::Place(_) | Sent::Direct(_) | Sent::FetchTwin => {}
+                Sent::Telemetry(message) => telemetry.push(message),
+            }
+        }
+        if closed {
+            self.telemetry.closed_on(telemetry);
+        } else {
+            self.telemetry.put_back(telemetry.into_iter());
+        }
+        self.places.lost();
+        self.is_online = false;
+        self.reported.changed |= !self.senders.is_empty();
+        self.direct.clear();
+        self.senders.clear();
+        self.reported.ended();
+    }
+}

@@ -38,6 +38,18 @@ impl Cloud {
         }
     }
 
+    /// Files that nobody but the daemon is to read.
+    pub fn secrets(&self) -> Vec<&Path> {
+        match self {
+            Self::IotCore(_) => Vec::new(),
+            Self::IotHub(cloud) => match &cloud.proof {
+                HubProof::ConnectionString(path) | HubProof::Key(path) | HubProof::Certificate { key: path, .. } => {
+                    vec![path]
+                }
+            },
+        }
+    }
+
     /// Whether the way there is TLS.
     pub fn tls(&self) -> bool {
         match self {

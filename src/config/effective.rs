@@ -3,21 +3,29 @@
 //! Secrets have no place in a configuration, only the paths of files that hold them, so nothing is left out. A test
 //! holds this list and `raw.rs` together: what is written here is read there to the same configuration.
 
+use std::path::Path;
+
 use super::setting::Setting;
-use super::{Answers, Cloud, Config, Mode, Proxy, Session, duration, rules, specifier};
+use super::{
+    Answers, Cloud, Config, Hub, HubProof, IotHub, Mode, Provisioning, Proxy, Session, duration, rules,
+    specifier,
+};
 
 impl Config {
     /// Every key that has a value, set or by default, in the order of the reference. Specifiers are filled in.
     ///
-    /// `[cloud.iotcore]` counts only where it is the chosen cloud.
+    /// Only the section of the chosen cloud counts.
     pub fn settings(&self) -> Vec<(&'static str, Setting)> {
         let text = |text: &str| Setting::Text(text.to_owned());
         let lasts = |lasts| Setting::Text(duration::show(lasts));
         let mut all = Vec::new();
         all.extend(self.device.as_ref().map(|id| ("device.id", Setting::Text(specifier::escaped(id.as_str())))));
+        all.extend(self.cloud.as_ref().map(|cloud| ("cloud.kind", text(cloud.kind()))));
+        if let Some(Cloud::IotHub(cloud)) = &self.cloud {
+            all.extend(hub(cloud));
+        }
         if let Some(Cloud::IotCore(cloud)) = &self.cloud {
             all.extend([
-                ("cloud.kind", text("iotcore")),
                 ("cloud.iotcore.host", text(&cloud.host)),
                 ("cloud.iotcore.port", Setting::Number(cloud.port.into())),
                 ("cloud.iotcore.project_id", text(&cloud.project_id)),
@@ -93,6 +101,36 @@ impl Config {
         };
         key(self) == key(other)
     }
+}
+
+/// `[cloud.iothub]`. What a connection string said stands here too, without its key.
+fn hub(cloud: &IotHub) -> Vec<(&'static str, Setting)> {
+    let text = |text: &str| Setting::Text(text.to_owned());
+    let path = |path: &Path| Setting::Text(path.to_string_lossy().into_owned());
+    let mut all = match &cloud.proof {
+        HubProof::ConnectionString(file) => vec![("cloud.iothub.connection_string_file", path(file))],
+        HubProof::Key(file) => vec![("cloud.iothub.key_file", path(file))],
+        HubProof::Certificate { chain, key } => {
+            vec![("cloud.iothub.cert_file", path(chain)), ("cloud.iothub.cert_key_file", path(key))]
+        }
+    };
+    match &cloud.hub {
+        Hub::Named(host) => all.push(("cloud.iothub.host", text(host))),
+        Hub::Assigned(Provisioning { host, id_scope, registration_id }) => all.extend([
+            ("cloud.iothub.provisioning.id_scope", text(id_scope)),
+            ("cloud.iothub.provisioning.registration_id", text(registration_id)),
+            ("cloud.iothub.provisioning.host", text(host)),
+        ]),
+    }
+    all.extend(cloud.gateway_host.as_ref().map(|host| ("cloud.iothub.gateway_host", text(host))));
+    all.extend([
+        ("cloud.iothub.websocket", Setting::Flag(cloud.websocket)),
+        ("cloud.iothub.port", Setting::Number(cloud.port.into())),
+    ]);
+    all.extend(cloud.ca_file.as_ref().map(|file| ("cloud.iothub.ca_file", path(file))));
+    all.extend(cloud.module_id.as_ref().map(|module| ("cloud.iothub.module_id", text(module))));
+    all.extend(cloud.model_id.as_ref().map(|model| ("cloud.iothub.model_id", text(model))));
+    all
 }
 
 impl Answers {

@@ -121,6 +121,12 @@ pub fn read_any(path: PathBuf) -> Result<KeyFile, KeyFileError> {
     text(path, &file)
 }
 
+/// Reads a credential that systemd passes, which nobody but this service can read.
+pub(super) fn read_credential(path: PathBuf) -> Result<KeyFile, KeyFileError> {
+    let (file, _) = open(&path)?;
+    text(path, &file)
+}
+
 fn made_on(machine: &Fingerprint, file: KeyFile, mend: &'static str) -> Result<KeyFile, KeyFileError> {
     match key_mark::read(&file.text) {
         Some(made_on) if machine.is_another_than(&made_on) => Err(KeyFileError::OtherMachine { path: file.path, mend }),

@@ -70,7 +70,7 @@ pub fn read(bytes: &[u8]) -> Result<Config, ReadError> {
     if digest_of(&config) != digest {
         return Err(ReadError::Damaged("the digest does not fit".to_owned()));
     }
-    let mut reader = Reader::new(tree(config)?);
+    let mut reader = Reader::of_kept(tree(config)?);
     let config = raw::read(&mut reader, &Specifiers::default());
     let Findings { faults, missing, .. } = reader.finish();
     match faults.into_iter().chain(missing).next() {

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod account;
 mod cloud;
+pub mod connection_string;
 mod effective;
 mod fault;
 mod file;
@@ -202,7 +203,7 @@ impl Sources<'_> {
             faults.push(fault);
             Tree::new()
         });
-        let mut reader = Reader::new(tree);
+        let mut reader = Reader::new(tree).with_credentials(self.folders.credentials.clone());
         let config = raw::read(&mut reader, self.specifiers);
         let Findings { faults: found, missing, unknown, origins, files } = reader.finish();
         faults.extend(found);

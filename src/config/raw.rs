@@ -2,6 +2,8 @@
 //!
 //! `packaging/twinagent.toml` explains the same keys to people, and a test holds the two together.
 
+mod iothub;
+
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -30,32 +32,36 @@ const MOST_WINDOWS: usize = 32;
 #[derive(Clone, Copy)]
 enum Kind {
     IotCore,
+    IotHub,
     NotYet,
 }
 
 pub(super) fn read(from: &mut Reader, specifiers: &Specifiers) -> Config {
     let kind =
-        from.choice("cloud.kind", &[("iotcore", Kind::IotCore), ("iothub", Kind::NotYet), ("mqtt", Kind::NotYet)]);
+        from.choice("cloud.kind", &[("iotcore", Kind::IotCore), ("iothub", Kind::IotHub), ("mqtt", Kind::NotYet)]);
     if matches!(kind, Some(Kind::NotYet)) {
-        from.fault("cloud.kind", "this cloud is not built yet in this version; \"iotcore\" is");
+        from.fault("cloud.kind", "this cloud is not built yet in this version; \"iotcore\" and \"iothub\" are");
     }
-    let wanted = matches!(kind, Some(Kind::IotCore));
-    let iotcore = iotcore(from, wanted);
-    let device = device(from, specifiers);
-    if wanted {
-        match &device {
-            Some(id) => {
-                if let Err(why) = rules::fits_iotcore(id) {
-                    from.fault("device.id", format_args!("\"{id}\" is {why}"));
-                }
-            }
-            None if from.place("device.id").is_none() => from.missing("device.id", "cloud.kind"),
-            None => {}
+    let mut device = device(from, specifiers);
+    let iotcore = iotcore(from, matches!(kind, Some(Kind::IotCore)));
+    let iothub = iothub::read(from, matches!(kind, Some(Kind::IotHub)), &mut device);
+    let cloud = match kind {
+        Some(Kind::IotCore) => {
+            fits(from, device.as_ref(), |id| rules::fits_iotcore(id).map_err(str::to_owned));
+            iotcore.map(Cloud::IotCore)
         }
-    }
+        Some(Kind::IotHub) => {
+            // A connection string that could not be read would have named it.
+            if from.is_kept || device.is_some() || from.place("cloud.iothub.connection_string_file").is_none() {
+                fits(from, device.as_ref(), |id| rules::hub_device(id.as_str()).map(drop));
+            }
+            iothub.map(Cloud::IotHub)
+        }
+        Some(Kind::NotYet) | None => None,
+    };
     Config {
         device,
-        cloud: iotcore.filter(|_| wanted).map(Cloud::IotCore),
+        cloud,
         auth: Auth { lifetime: from.duration("auth.lifetime", HOUR, &LIFETIME) },
         session: session(from),
         reboot: reboot(from),
@@ -69,6 +75,19 @@ pub(super) fn read(from: &mut Reader, specifiers: &Specifiers) -> Config {
             read_group: from.parsed("local.read_group", rules::group).unwrap_or_else(|| Some("adm".to_owned())),
             act_group: from.parsed("local.act_group", rules::group).unwrap_or(None),
         },
+    }
+}
+
+/// The rule that the chosen cloud has for ids.
+fn fits(from: &mut Reader, device: Option<&DeviceId>, rule: impl FnOnce(&DeviceId) -> Result<(), String>) {
+    match device {
+        Some(id) => {
+            if let Err(why) = rule(id) {
+                from.fault("device.id", format_args!("\"{id}\" is {why}"));
+            }
+        }
+        None if from.place("device.id").is_none() => from.missing("device.id", "cloud.kind"),
+        None => {}
     }
 }
 

@@ -30,6 +30,10 @@ pub(super) struct Reader {
     entries: BTreeMap<String, Place>,
     /// Files that values name.
     pub(super) files: Vec<PathBuf>,
+    /// Where systemd put the credentials of this service, if it did.
+    pub(super) credentials: Option<PathBuf>,
+    /// What is read was in force once, and files that it names say no more of it.
+    pub(super) is_kept: bool,
     faults: Vec<Fault>,
     missing: Vec<Fault>,
 }
@@ -52,9 +56,20 @@ impl Reader {
             asked: BTreeMap::new(),
             entries: BTreeMap::new(),
             files: Vec::new(),
+            credentials: None,
+            is_kept: false,
             faults: Vec::new(),
             missing: Vec::new(),
         }
+    }
+
+    /// For a tree that was in force once, written out in full.
+    pub(super) fn of_kept(tree: Tree) -> Self {
+        Self { is_kept: true, ..Self::new(tree) }
+    }
+
+    pub(super) fn with_credentials(self, credentials: Option<PathBuf>) -> Self {
+        Self { credentials, ..self }
     }
 
     /// Where the value of a key that was asked for stood.
@@ -85,6 +100,21 @@ impl Reader {
     pub(super) fn missing(&mut self, key: &'static str, asked_for_by: &'static str) {
         let place = self.place(asked_for_by).cloned().unwrap_or(Place::Merged);
         self.missing.push(Fault::new(place, format!("{key} is not set, and this {asked_for_by} needs it")));
+    }
+
+    /// None of these keys is set, and the value of that other one asks for one of them.
+    pub(super) fn none_of(&mut self, keys: &[&'static str], asked_for_by: &'static str) {
+        let place = self.place(asked_for_by).cloned().unwrap_or(Place::Merged);
+        let keys = keys.join(", ");
+        self.missing
+            .push(Fault::new(place, format!("none of {keys} is set, and this {asked_for_by} needs one of them")));
+    }
+
+    /// Both keys are set, and only one of them may be. `why` ends the sentence.
+    pub(super) fn exclusive(&mut self, key: &'static str, other: &'static str, why: &str) {
+        if self.place(key).is_some() && self.place(other).is_some() {
+            self.fault(key, format_args!("stands beside {other}: {why}"));
+        }
     }
 
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {

@@ -99,6 +99,56 @@ pub fn hub_device(text: &str) -> Result<DeviceId, String> {
     }
 }
 
+/// A module of a device, which has the same letters.
+pub(super) fn hub_module(text: &str) -> Result<String, &'static str> {
+    match hub_device(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not the id of a module: 1 to 128 of A-Z a-z 0-9 - . % _ * ? ! ( ) , : = @ $ are expected"),
+    }
+}
+
+/// learn.microsoft.com/azure/iot-dps/concepts-service, "Registration ID".
+pub(super) fn registration(text: &str) -> Result<String, &'static str> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    let ends_well = text.ends_with(|last: char| last.is_ascii_alphanumeric() || last == '-');
+    if text.len() <= 128 && text.bytes().all(fits) && ends_well {
+        Ok(text.to_owned())
+    } else {
+        Err("not a registration id: up to 128 of A-Z a-z 0-9 - . _ : are expected, of which the last is no . _ :")
+    }
+}
+
+/// The portal shows it: `0ne` and eight letters or digits. Its length is not promised.
+pub(super) fn id_scope(text: &str) -> Result<String, &'static str> {
+    if (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        Ok(text.to_owned())
+    } else {
+        Err("not an id scope: letters and digits such as 0ne00000000 are expected")
+    }
+}
+
+/// github.com/Azure/opendigitaltwins-dtdl, "Digital Twin Model Identifier": `dtmi:`, words with a `:` between two, `;` and a
+/// version.
+pub(super) fn model(text: &str) -> Result<String, &'static str> {
+    let word = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_alphabetic())
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && !word.ends_with('_')
+    };
+    let version = |version: &str| {
+        (1..=9).contains(&version.len())
+            && version.bytes().all(|byte| byte.is_ascii_digit())
+            && !version.starts_with('0')
+    };
+    let parts = text.strip_prefix("dtmi:").and_then(|rest| rest.split_once(';'));
+    match parts {
+        Some((path, number)) if text.len() <= 128 && path.split(':').all(word) && version(number) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("not the id of a model: one such as dtmi:com:example:Thermostat;1 is expected"),
+    }
+}
+
 /// A daemon has no folder of its own to which a relative path could be meant.
 pub(super) fn path(text: &str) -> Result<PathBuf, &'static str> {
     if !text.starts_with('/') {
@@ -152,6 +202,34 @@ mod tests {
         assert_eq!(path("/etc/ca.pem"), Ok(PathBuf::from("/etc/ca.pem")));
         for bad in ["", "ca.pem", "~/ca.pem", "/a\0b", &format!("/{}", "a".repeat(4095))] {
             assert!(path(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_at_an_iot_hub_are_those_of_the_cloud() {
+        for good in ["d", "gw-1", "a.b%c_d*e?f!(g),h:i=j@k$l", &"a".repeat(128)] {
+            assert!(hub_device(good).is_ok() && hub_module(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "a/b", "a+b", "a#b", "a'b", "a b", "ä", "a;b", "a&b", &"a".repeat(129)] {
+            assert!(hub_device(bad).is_err() && hub_module(bad).is_err(), "{bad:?}");
+        }
+        for good in ["gw-1", "a:b.c_d-", "1", &"a".repeat(128)] {
+            assert_eq!(registration(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "a.", "a_", "a:", "a b", "a/b", "a%b", "ä", &"a".repeat(129)] {
+            assert!(registration(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(id_scope("0ne00000001").as_deref(), Ok("0ne00000001"));
+        for bad in ["", "0ne/1", "0ne 1", "0ne&", &"a".repeat(65)] {
+            assert!(id_scope(bad).is_err(), "{bad:?}");
+        }
+        for good in ["dtmi:a;1", "dtmi:com:example:Thing_2;999999999"] {
+            assert_eq!(model(good).as_deref(), Ok(good));
+        }
+        for bad in
+            ["", "dtmi:a", "dtmi:;1", "dtmi:a;", "dtmi:a;0", "dtmi:a;01", "dtmi:1a;1", "dtmi:a_;1", "dtmi:a:;1", "a;1"]
+        {
+            assert!(model(bad).is_err(), "{bad:?}");
         }
     }
 

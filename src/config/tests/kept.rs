@@ -1,5 +1,7 @@
 //! Stories of a configuration that is shown, kept, and read back.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::config::last_good::{self, ReadError};
 use crate::model::digest::Digest;
@@ -62,6 +64,43 @@ fn all() -> Config {
     Machine::new().with("etc/twinagent.toml", ALL).config()
 }
 
+/// The same, at a hub that is named. The test adds the proof.
+const HUB: &str = r#"
+    device.id = "gw-1"
+    [cloud]
+    kind = "iothub"
+    [cloud.iothub]
+    host = "hub.example"
+    gateway_host = "edge.local"
+    websocket = true
+    port = 8443
+    ca_file = "/etc/ca.pem"
+    module_id = "agent"
+    model_id = "dtmi:com:example:Gateway;1"
+"#;
+
+/// The same, at one that is assigned.
+const ASSIGNED: &str = r#"
+    device.id = "gw-1"
+    [cloud]
+    kind = "iothub"
+    [cloud.iothub]
+    cert_file = "/etc/device.pem"
+    cert_key_file = "/etc/device.key"
+    [cloud.iothub.provisioning]
+    id_scope = "0ne1"
+    registration_id = "gw-one"
+    host = "dps.example"
+"#;
+
+/// All the ways to configure a cloud that exclude each other.
+fn all_clouds() -> Vec<Config> {
+    let hub = |proof: &str| Machine::new().with("etc/twinagent.toml", format!("{HUB}\n    {proof}")).config();
+    let assigned = Machine::new().with("etc/twinagent.toml", ASSIGNED).config();
+    let (string, key) = ("connection_string_file = \"/nonexistent/string\"", "key_file = \"/nonexistent/key\"");
+    vec![all(), hub(string), hub(key), assigned]
+}
+
 /// A file that says so.
 fn toml(settings: impl IntoIterator<Item = (&'static str, Setting)>) -> String {
     settings.into_iter().fold(String::new(), |text, (key, setting)| text + key + " = " + &setting.to_string() + "\n")
@@ -73,14 +112,15 @@ fn every_key_is_shown_and_reads_back_from_toml_and_from_what_was_kept() {
     let mut reader = Reader::new(Tree::default());
     raw::read(&mut reader, &NONE);
     let known: Vec<&str> = reader.asked.keys().copied().collect();
-    let mut shown: Vec<&str> = config.settings().iter().map(|(key, _)| *key).collect();
-    shown.sort_unstable();
-    assert_eq!(shown, known);
+    let clouds = all_clouds();
+    let shown: BTreeSet<&str> = clouds.iter().flat_map(Config::settings).map(|(key, _)| key).collect();
+    assert_eq!(Vec::from_iter(shown), known);
     for (key, setting) in Config::default().settings() {
         assert!(!config.settings().contains(&(key, setting)), "{key} must not have its default in this test");
     }
 
-    for config in [config, Config::default(), Machine::new().with("etc/twinagent.toml", GOOD).config()] {
+    let plain = [Config::default(), Machine::new().with("etc/twinagent.toml", GOOD).config()];
+    for config in clouds.into_iter().chain(plain) {
         let toml = toml(config.settings());
         assert_eq!(Machine::new().with("etc/twinagent.toml", toml).config(), config);
         assert_eq!(last_good::read(&last_good::write(&config)), Ok(config));

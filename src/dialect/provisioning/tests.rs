@@ -126,7 +126,7 @@ fn a_refusal_has_a_status_and_words() {
     ];
     for (body, expected, words) in cases {
         let (status, why) = refusal(answer(&body));
-        assert!(status == expected && why.contains(words) && why.len() < 400, "{status} {why}: {:.60}", body);
+        assert!(status == expected && why.contains(words) && why.len() < 400, "{status} {why}: {body:.60}");
     }
 }
 

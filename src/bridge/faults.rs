@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::sync::watch;
 
-use super::google::{ApiError, DeviceName};
+use super::broker::ClientNumber;
+use super::client_name::ClientName;
+use super::google::ApiError;
 use super::owner::Owner;
 use super::world::World;
 
@@ -39,6 +41,8 @@ pub enum Fault {
     RefuseSubscriptions,
     /// Do not answer a SUBSCRIBE.
     WithholdSubacks,
+    /// Do what a request about a twin asks for, and do not answer it.
+    WithholdTwinAnswers,
     /// Do not answer a PINGREQ.
     WithholdPingresps,
     /// Write half of a PUBLISH to the device, then close the connection.
@@ -192,7 +196,7 @@ impl RawPublish {
     }
 }
 
-/// Asks for faults. Each call fails with `NOT_FOUND` for an unknown device; those that write to the device fail with
+/// Asks for faults on a client of either cloud. Each call fails with `NOT_FOUND` for an unknown device; those that write to the device fail with
 /// `FAILED_PRECONDITION` while it is not connected.
 #[derive(Clone, Debug)]
 pub struct Faults {
@@ -203,6 +207,21 @@ pub struct Faults {
 impl Faults {
     pub(super) fn new(owner: Owner, door: watch::Sender<Door>) -> Self {
         Self { owner, door }
+    }
+
+    /// Runs a function on the state, with the number of a client of either cloud.
+    async fn ask_about<T: Send + 'static>(
+        &self,
+        device: impl Into<ClientName>,
+        question: impl FnOnce(&mut World, ClientNumber) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let device = device.into();
+        self.owner
+            .ask(move |world| {
+                let number = world.number_of(&device)?;
+                question(world, number)
+            })
+            .await
     }
 
     /// Holds for all devices until it is set again.
@@ -216,62 +235,68 @@ impl Faults {
     }
 
     /// Asks for a fault on this device, after those asked for before.
-    pub async fn add(&self, device: &DeviceName, fault: Fault, times: Times) -> Result<(), ApiError> {
+    pub async fn add(&self, device: impl Into<ClientName>, fault: Fault, times: Times) -> Result<(), ApiError> {
         let add = move |world: &mut World, number| {
             world.broker.plan(number).add(fault, times);
             Ok(())
         };
-        self.owner.ask_about(device, add).await
+        self.ask_about(device, add).await
     }
 
     /// Takes all faults of this device back and sends the PUBACKs that were withheld; how many there were.
-    pub async fn clear(&self, device: &DeviceName) -> Result<usize, ApiError> {
+    pub async fn clear(&self, device: impl Into<ClientName>) -> Result<usize, ApiError> {
         let clear = |world: &mut World, number| {
             world.broker.plan(number).clear();
             Ok(world.broker.release(number))
         };
-        self.owner.ask_about(device, clear).await
+        self.ask_about(device, clear).await
     }
 
     /// Closes the connection now. False if there is none.
-    pub async fn close(&self, device: &DeviceName) -> Result<bool, ApiError> {
-        self.owner.ask_about(device, |world, number| Ok(world.broker.close(number))).await
+    pub async fn close(&self, device: impl Into<ClientName>) -> Result<bool, ApiError> {
+        self.ask_about(device, |world, number| Ok(world.broker.close(number))).await
     }
 
     /// Writes half of a PUBLISH and closes the connection.
-    pub async fn cut(&self, device: &DeviceName) -> Result<(), ApiError> {
-        let whole = RawPublish::new(format!("/devices/{}/commands", device.device), "cut in the middle", 1).to_bytes();
-        self.send(device, whole.slice(..whole.len() / 2)).await?;
-        self.close(device).await.map(drop)
+    pub async fn cut(&self, device: impl Into<ClientName>) -> Result<(), ApiError> {
+        let device = device.into();
+        let topic = match &device {
+            ClientName::IotCore(name) => format!("/devices/{}/commands", name.device),
+            ClientName::IotHub(name) => format!("devices/{}/messages/devicebound/", name.device),
+        };
+        let whole = RawPublish::new(topic, "cut in the middle", 1).to_bytes();
+        self.send(&device, whole.slice(..whole.len() / 2)).await?;
+        self.close(&device).await.map(drop)
     }
 
     /// Closes the connection, if there is one, and drops a kept session with all that it holds.
-    pub async fn forget_session(&self, device: &DeviceName) -> Result<(), ApiError> {
+    pub async fn forget_session(&self, device: impl Into<ClientName>) -> Result<(), ApiError> {
         let forget = |world: &mut World, number| {
             world.broker.forget(number);
             Ok(())
         };
-        self.owner.ask_about(device, forget).await
+        self.ask_about(device, forget).await
     }
 
     /// Puts these bytes into the session of the device: they are written now, and again whenever the session goes on with
     /// another connection, until it is dropped. `FAILED_PRECONDITION` if the device has none.
-    pub async fn poison(&self, device: &DeviceName, bytes: impl Into<Bytes>) -> Result<(), ApiError> {
+    pub async fn poison(&self, device: impl Into<ClientName>, bytes: impl Into<Bytes>) -> Result<(), ApiError> {
         let bytes = bytes.into();
         let poison = move |world: &mut World, number| Ok(world.broker.poison(number, bytes));
-        let done = self.owner.ask_about(device, poison).await?;
-        if done { Ok(()) } else { Err(ApiError::not_connected(device)) }
+        let device = device.into();
+        let done = self.ask_about(&device, poison).await?;
+        if done { Ok(()) } else { Err(ApiError::not_connected(&device)) }
     }
 
     /// Writes these bytes as they are.
-    pub async fn send(&self, device: &DeviceName, bytes: impl Into<Bytes>) -> Result<(), ApiError> {
-        let bytes = bytes.into();
-        let sent = self.owner.ask_about(device, |world, number| Ok(world.broker.send(number, bytes))).await?;
-        if sent { Ok(()) } else { Err(ApiError::not_connected(device)) }
+    pub async fn send(&self, device: impl Into<ClientName>, bytes: impl Into<Bytes>) -> Result<(), ApiError> {
+        let (device, bytes) = (device.into(), bytes.into());
+        let sent = self.ask_about(&device, |world, number| Ok(world.broker.send(number, bytes))).await?;
+        if sent { Ok(()) } else { Err(ApiError::not_connected(&device)) }
     }
 
     /// Writes these messages in one go, past the session: nothing retries them or waits for their PUBACKs.
-    pub async fn publish(&self, device: &DeviceName, messages: &[RawPublish]) -> Result<(), ApiError> {
+    pub async fn publish(&self, device: impl Into<ClientName>, messages: &[RawPublish]) -> Result<(), ApiError> {
         let bytes: BytesMut = messages.iter().flat_map(|message| message.to_bytes().to_vec()).collect();
         self.send(device, bytes).await
     }

@@ -6,7 +6,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::broker::connection;
 use super::faults::Door;
 use super::owner::Owner;
+use super::peer::Certificate;
 
 /// Connections of one listener at one time: the quota of the real service for a project and region.
 const CONNECTIONS: usize = 10_000;
@@ -67,16 +68,17 @@ async fn enter(mut stream: TcpStream, with_tls: bool, Entrance { owner, tls, idl
     };
     let served = async {
         if !with_tls {
-            connection::serve(stream, id, &owner, idle).await;
+            connection::serve(stream, None, id, &owner, idle).await;
         } else if let Some(stream) = handshake(&tls, stream).await {
-            connection::serve(stream, id, &owner, idle).await;
+            let peer = Certificate::of(stream.get_ref().1);
+            connection::serve(stream, peer, id, &owner, idle).await;
         }
     };
     unless_frozen(door, served).await;
 }
 
 /// Goes on with a connection, but not while the door is frozen.
-async fn unless_frozen(mut door: watch::Receiver<Door>, connection: impl Future<Output = ()>) {
+pub(crate) async fn unless_frozen(mut door: watch::Receiver<Door>, connection: impl Future<Output = ()>) {
     let mut connection = pin!(connection);
     loop {
         if door.wait_for(|door| *door != Door::Frozen).await.is_err() {
@@ -105,7 +107,8 @@ pub(crate) async fn serve_http(
                 None => speak_http(stream, router).await,
                 Some(tls) => {
                     if let Some(stream) = handshake(&tls, stream).await {
-                        speak_http(stream, router).await;
+                        let peer = Certificate::of(stream.get_ref().1);
+                        speak_http(stream, router.layer(Extension(peer))).await;
                     }
                 }
             }
@@ -160,6 +163,7 @@ async fn speak_http(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static
         .timer(TokioTimer::new())
         .header_read_timeout(HANDSHAKE_LIMIT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!("HTTP connection ended: {error}");

@@ -1,20 +1,26 @@
-//! The stand-in cloud: Cloud IoT Core as its devices and its clients saw it, for the demo and for tests.
+//! The stand-in cloud: Cloud IoT Core and Azure IoT Hub as devices and clients see them, for the demo and for tests.
 //!
 //! [`Bridge::start`] runs it in the caller's tokio runtime. One task owns all state (`owner`, `world`); connections
-//! (`broker`) and REST calls (`rest`) ask it. `google` is the rules of one cloud; another cloud is a module beside it.
-//! Nothing in the daemon uses this module, and no device's package contains it.
+//! (`broker`) and REST calls (`rest`) ask it. `google` and `azure` are the rules of one cloud each, `provisioning` those of
+//! the second's front door. Nothing in the daemon uses this module, and no device's package contains it.
 #![expect(clippy::disallowed_methods, reason = "a stand-in cloud has a clock and random numbers of its own")]
 
+mod azure;
 mod broker;
+mod client_name;
 mod cloud;
 mod faults;
 mod google;
+mod hub;
 mod listen;
 mod owner;
+mod peer;
 mod persist;
+mod provisioning;
 mod rest;
 mod taps;
 mod tls;
+mod websocket;
 mod world;
 
 use std::net::SocketAddr;
@@ -28,21 +34,27 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::azure::{HubError, HubName};
+pub use self::client_name::ClientName;
 pub use self::cloud::Cloud;
 pub use self::faults::{Door, Fault, Faults, RawPublish, Stage, Times};
 pub use self::google::{ApiError, Canonical, DeviceName, RegistryName};
-pub use self::taps::{StateChange, Telemetry};
+pub use self::hub::{Access, Hub, Sent};
+pub use self::provisioning::{Enrollment, Verdict};
+pub use self::taps::{HubMessage, ReportedChange, StateChange, Telemetry};
 
 use self::google::Settings;
 use self::listen::Entrance;
 use self::owner::Owner;
+use self::provisioning::Provisioning;
 use self::rest::Token;
 use self::world::World;
+use crate::model::wire::Secret;
 
 /// What to serve, and how strictly.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The folder of certificates, registries, devices and the event log. Made if it is not there.
+    /// The folder of certificates, registries, devices, twins and the event log. Made if it is not there.
     pub data: PathBuf,
     /// Addresses to listen on, such as `127.0.0.1:0`. A listener that is not named is off.
     pub mqtt: Option<String>,
@@ -55,6 +67,7 @@ pub struct Options {
     pub token_file: Option<PathBuf>,
     /// Sessions are kept and rules are forgiving, as with brokers that came after the closed service: messages that a
     /// device did not acknowledge come again, commands are queued while it is away, and an expired token ends nothing.
+    /// Of Cloud IoT Core only; IoT Hub keeps what it keeps.
     pub sessions: bool,
     /// How far a device's clock may be off; a connection is closed so long after its token expired.
     pub skew: Duration,
@@ -107,6 +120,9 @@ pub struct Bridge {
     addresses: Addresses,
     ca_file: PathBuf,
     cloud: Cloud,
+    hub: Hub,
+    /// Of the hub's service API, for the announcement.
+    service_key: Secret,
     faults: Faults,
     /// Ends the listeners and their connections first, the owner after them.
     stop_serving: CancellationToken,
@@ -143,6 +159,8 @@ impl Bridge {
         let lock = persist::lock(&options.data)?;
         let identity = tls::Identity::load_or_make(&options.data, &options.names)?;
         let google = persist::load(&options.data, settings)?;
+        let azure = persist::load_hub(&options.data, azure::Settings { skew: options.skew })?;
+        let service_key = Secret::new(azure.service_key().to_owned());
 
         let mut keepers = JoinSet::new();
         let (files, writer) = persist::writer(options.data.clone());
@@ -154,18 +172,23 @@ impl Bridge {
         }
         let stop_serving = CancellationToken::new();
         let stop_owner = CancellationToken::new();
-        let (owner, owning) = Owner::new(World::new(google, taps), files, stop_owner.clone());
+        let (owner, owning) =
+            Owner::new(World::new(google, azure, Provisioning::default(), taps), files, stop_owner.clone());
         keepers.spawn(owning);
         let cloud = Cloud::new(owner.clone(), options.command_limit);
-        let rest = rest::router(rest::Rest::new(owner.clone(), cloud.clone()), token);
+        let hub = Hub::new(owner.clone());
+        let rest = rest::router(rest::Rest::new(owner.clone(), cloud.clone(), hub.clone()), token);
         let tls = identity.acceptor()?;
         let (door, at_the_door) = watch::channel(Door::Open);
         let entrance = Entrance { owner: owner.clone(), tls, idle: options.idle, door: at_the_door };
+        let rest = websocket::add_route(rest, entrance.clone());
         let listeners = listeners.serve(&entrance, &rest, &stop_serving);
         Ok(Self {
             addresses,
             ca_file: identity.ca_file().to_owned(),
             cloud,
+            hub,
+            service_key,
             faults: Faults::new(owner, door),
             stop_serving,
             stop_owner,
@@ -188,6 +211,10 @@ impl Bridge {
         self.cloud.clone()
     }
 
+    pub fn hub(&self) -> Hub {
+        self.hub.clone()
+    }
+
     pub fn faults(&self) -> Faults {
         self.faults.clone()
     }
@@ -208,6 +235,8 @@ impl Bridge {
             // By a name that the certificate holds and every client can check.
             let host = if address.ip().is_loopback() { "localhost".to_owned() } else { tls::host_name() };
             line["https"] = json!(format!("https://{host}:{}", address.port()));
+            let host = format!("{host}:{}", address.port());
+            line["iothub"] = json!(hub::service_connection_string(&host, self.service_key.reveal()));
         }
         line["ca"] = json!(self.ca_file);
         line

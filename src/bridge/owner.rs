@@ -13,9 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::azure::{HubError, HubName};
 use super::broker::ClientNumber;
 use super::broker::connection::{ConnectionId, Heard};
 use super::google::{ApiError, DeviceName, FileChange};
+use super::hub::CallNumber;
 use super::world::World;
 
 /// Requests that wait for the owner; connections and callers wait when it is full.
@@ -31,6 +33,10 @@ enum Request {
     Event(Event),
     Ask(Question),
 }
+
+/// The bridge was stopped: nobody answers any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopped;
 
 /// Something that a connection says.
 pub(crate) struct Event {
@@ -77,20 +83,24 @@ impl Owner {
     }
 
     /// Runs a function on the state.
-    pub(crate) async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T, E>(
         &self,
-        question: impl FnOnce(&mut World) -> Result<T, ApiError> + Send + 'static,
-    ) -> Result<T, ApiError> {
+        question: impl FnOnce(&mut World) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Stopped> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let question: Question = Box::new(move |world| {
             // Whoever asked may be gone.
             let _ = answer.send(question(world));
         });
-        self.requests.send(Request::Ask(question)).await.map_err(|_| ApiError::stopped())?;
-        answered.await.map_err(|_| ApiError::stopped())?
+        self.requests.send(Request::Ask(question)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)?
     }
 
-    /// Runs a function on the state, with the number of a device.
+    /// Runs a function on the state, with the number of a device of Cloud IoT Core.
     pub(crate) async fn ask_about<T: Send + 'static>(
         &self,
         device: &DeviceName,
@@ -99,6 +109,20 @@ impl Owner {
         let device = device.clone();
         self.ask(move |world| {
             let number = world.google.number_of(&device)?;
+            question(world, number)
+        })
+        .await
+    }
+
+    /// Runs a function on the state, with the number of a device or module of IoT Hub.
+    pub(crate) async fn ask_hub<T: Send + 'static>(
+        &self,
+        name: &HubName,
+        question: impl FnOnce(&mut World, ClientNumber) -> Result<T, HubError> + Send + 'static,
+    ) -> Result<T, HubError> {
+        let name = name.clone();
+        self.ask(move |world| {
+            let number = world.azure.number_of(&name)?;
             question(world, number)
         })
         .await
@@ -114,6 +138,8 @@ pub(crate) enum Timer {
     RetryConfig { id: ConnectionId, packet: u16, version: u64 },
     /// A fault wants this connection to end.
     Kick(ConnectionId),
+    /// The device has not connected for this direct method, or not answered it.
+    Method(CallNumber),
     /// Write what has changed.
     Save,
 }
@@ -187,14 +213,14 @@ async fn run(
             save_is_due = false;
             // If the writer is still busy with the last batch, this one waits for the next turn.
             if let Ok(place) = files.try_reserve() {
-                place.send(world.google.take_changes());
+                place.send(world.take_changes());
             }
         }
-        if world.google.has_changes() && !save_is_due {
+        if world.has_changes() && !save_is_due {
             save_is_due = true;
             world.timers.add(Instant::now() + SAVE_AFTER, Timer::Save);
         }
     }
     // The writer outlives the owner; if it is gone nothing can be kept.
-    let _ = files.send(world.google.take_changes()).await;
+    let _ = files.send(world.take_changes()).await;
 }

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use super::azure::{self, Azure};
 use super::google::{DEVICES, FileChange, Google, REGISTRIES, Settings};
 
 /// The largest file that is read back: a device with full history is below 2 MiB.
@@ -32,6 +33,14 @@ pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
 /// Reads what an earlier run kept; makes the folders.
 pub(crate) fn load(data: &Path, settings: Settings) -> anyhow::Result<Google> {
     Google::new(settings, read_all(&data.join(REGISTRIES))?, read_all(&data.join(DEVICES))?)
+}
+
+/// The same for the hub.
+pub(crate) fn load_hub(data: &Path, settings: azure::Settings) -> anyhow::Result<Azure> {
+    let identities = read_all(&data.join(azure::IDENTITIES))?;
+    let path = data.join(azure::HUB_FILE);
+    let hub = path.exists().then(|| read(&path)).transpose();
+    Azure::new(settings, hub.with_context(|| format!("cannot read {}", path.display()))?, identities)
 }
 
 fn read_all<T: DeserializeOwned>(folder: &Path) -> anyhow::Result<Vec<T>> {

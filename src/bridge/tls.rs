@@ -18,6 +18,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use super::peer::AnyClient;
+
 /// What the listeners show.
 #[derive(Debug)]
 pub(crate) struct Identity {
@@ -69,16 +71,17 @@ impl Identity {
         &self.ca_file
     }
 
-    /// TLS 1.2 and 1.3: some clients of the real services speak no more than 1.2.
+    /// TLS 1.2 and 1.3: some clients of the real services speak no more than 1.2. Clients may show a certificate.
     pub(crate) fn acceptor(&self) -> anyhow::Result<TlsAcceptor> {
         let chain = CertificateDer::pem_file_iter(&self.certificate)
             .and_then(Iterator::collect)
             .with_context(|| cannot("read", &self.certificate))?;
         let key = PrivateKeyDer::from_pem_file(&self.key).with_context(|| cannot("read", &self.key))?;
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .context("no common TLS versions")?
-            .with_no_client_auth()
+            .with_client_cert_verifier(Arc::new(AnyClient(provider)))
             .with_single_cert(chain, key)
             .with_context(|| cannot("use", &self.certificate))?;
         Ok(TlsAcceptor::from(Arc::new(config)))

@@ -14,6 +14,7 @@ use tokio_util::codec::{FramedRead, FramedWrite};
 
 use super::wire::{Frame, Wire, WireError};
 use crate::bridge::owner::{Event, Owner};
+use crate::bridge::peer::Certificate;
 
 /// The number of a connection; never used twice in one run.
 pub(crate) type ConnectionId = u64;
@@ -32,7 +33,8 @@ const WRITE_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a connection tells the owner. It holds a password, so it has no `Debug`.
 pub(crate) enum Heard {
-    Login(Box<Connect>, Orders),
+    /// With the certificate that the client has shown, if it has.
+    Login(Box<Connect>, Option<Certificate>, Orders),
     Packets(Vec<Packet>),
     Gone(End),
 }
@@ -75,14 +77,14 @@ pub(crate) enum End {
 }
 
 /// Serves one connection to its end. `idle` is the longest silence allowed, whatever the client's keep-alive says.
-pub(crate) async fn serve<S>(stream: S, id: ConnectionId, owner: &Owner, idle: Duration)
+pub(crate) async fn serve<S>(stream: S, peer: Option<Certificate>, id: ConnectionId, owner: &Owner, idle: Duration)
 where
     S: AsyncRead + AsyncWrite,
 {
     let (read, write) = tokio::io::split(stream);
     let (orders, inbox) = mpsc::channel(ORDERS);
     let end = tokio::select! {
-        end = listen(FramedRead::new(read, Wire::default()), id, owner, orders, idle) => end,
+        end = listen(FramedRead::new(read, Wire::default()), peer, id, owner, orders, idle) => end,
         end = speak(FramedWrite::new(write, Wire::default()), inbox) => end,
     };
     owner.tell(Event { id, heard: Heard::Gone(end) }).await;
@@ -90,6 +92,7 @@ where
 
 async fn listen<R>(
     mut packets: FramedRead<R, Wire>,
+    peer: Option<Certificate>,
     id: ConnectionId,
     owner: &Owner,
     orders: mpsc::Sender<Order>,
@@ -118,7 +121,7 @@ where
         0 => idle,
         seconds => idle.min(Duration::from_millis(u64::from(seconds) * 1500)),
     };
-    owner.tell(Event { id, heard: Heard::Login(Box::new(connect), Orders(orders)) }).await;
+    owner.tell(Event { id, heard: Heard::Login(Box::new(connect), peer, Orders(orders)) }).await;
     loop {
         let first = match timeout(silence, packets.next()).await {
             Err(_) => return End::Silent(silence),

@@ -137,6 +137,16 @@ impl Broker {
         }
     }
 
+    /// Whether the session of a client outlives its connection.
+    pub(crate) fn keeps(&self, number: ClientNumber) -> bool {
+        self.clients.get(&number).is_some_and(|client| client.kept)
+    }
+
+    /// Takes all messages out of a session, in their order: sent and not acknowledged, or not sent yet.
+    pub(crate) fn take_messages(&mut self, number: ClientNumber) -> Vec<(Publish, Receipt)> {
+        self.clients.get_mut(&number).map(|client| client.session.take_messages()).unwrap_or_default()
+    }
+
     /// The client does not exist any more.
     pub(crate) fn remove(&mut self, number: ClientNumber) {
         self.clients.remove(&number);

@@ -117,6 +117,22 @@ impl Session {
         self.window.remove(at).map(|(_, receipt)| receipt)
     }
 
+    /// Empties the session of its messages, in their order. Each is as it was put in.
+    pub(crate) fn take_messages(&mut self) -> Vec<(Publish, Receipt)> {
+        self.ids.clear();
+        let mut messages: Vec<_> = self.window.drain(..).chain(self.waiting.drain(..)).collect();
+        for (message, _) in &mut messages {
+            message.dup = false;
+            message.pkid = 0;
+        }
+        messages
+    }
+
+    /// The filters that are subscribed to.
+    pub(crate) fn filters(&self) -> usize {
+        self.subscriptions.len()
+    }
+
     /// Messages neither sent nor acknowledged.
     pub(crate) fn unsettled(&self) -> usize {
         self.window.len() + self.waiting.len()

@@ -2,7 +2,8 @@
 //!
 //! Source: `google/rpc/code.proto` and the HTTP mapping written beside each code in it.
 
-use super::DeviceName;
+use crate::bridge::client_name::ClientName;
+use crate::bridge::owner::Stopped;
 
 /// The canonical codes that this cloud uses. The value is the number in `google.rpc.Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +72,13 @@ impl ApiError {
         Self::new(Canonical::NotFound, format!("{what} '{name}' was not found."))
     }
 
-    pub(crate) fn not_connected(device: &DeviceName) -> Self {
-        Self::new(Canonical::FailedPrecondition, format!("Device '{}' is not connected.", device.device))
+    pub(crate) fn not_connected(device: &ClientName) -> Self {
+        Self::new(Canonical::FailedPrecondition, format!("Device '{device}' is not connected."))
     }
+}
 
-    /// The bridge has been stopped; nobody answers any more.
-    pub(crate) fn stopped() -> Self {
+impl From<Stopped> for ApiError {
+    fn from(_: Stopped) -> Self {
         Self::new(Canonical::Unavailable, "The service is shutting down.")
     }
 }

@@ -24,6 +24,7 @@ use self::answer::Refusal;
 use super::broker::ClientNumber;
 use super::cloud::Cloud;
 use super::google::{ApiError, Canonical, RegistryName};
+use super::hub::Hub;
 use super::owner::Owner;
 use super::world::World;
 use crate::model::digest::Digest;
@@ -38,11 +39,12 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Rest {
     owner: Owner,
     cloud: Cloud,
+    hub: Hub,
 }
 
 impl Rest {
-    pub(crate) fn new(owner: Owner, cloud: Cloud) -> Self {
-        Self { owner, cloud }
+    pub(crate) fn new(owner: Owner, cloud: Cloud, hub: Hub) -> Self {
+        Self { owner, cloud, hub }
     }
 
     /// Runs a function on the state, with the number of a device that is named by its id or by its number.

@@ -1,7 +1,11 @@
-//! The state of the stand-in, and what happens to it: logins, packets, timers, commands.
+//! The state of the stand-in, and what happens to it: logins, packets, timers.
 //!
-//! It joins the broker, which has no rules, with the cloud, which has no connections. A second cloud is a second
-//! branch at the login and at each packet.
+//! It joins the broker, which has no rules, with the clouds, which have no connections. `google` and `hub` are the two clouds,
+//! `provisioning` the front door of the second. A client's number says to which it belongs.
+
+mod google;
+mod hub;
+mod provisioning;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,23 +14,28 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Connect, Packet, Publish, SubAck, Subscribe, SubscribeReasonCode, UnsubAck};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::azure::{Azure, HubError};
 use super::broker::connection::{ConnectionId, End, Heard, Orders};
 use super::broker::{Broker, ClientNumber, Receipt};
+use super::client_name::ClientName;
 use super::faults::{Fault, Stage};
-use super::google::{
-    ApiError, Canonical, Feed, Google, LogLevel, Payload, Published, Violation, command_topic, config_topic, quoted,
-};
+use super::google::{ApiError, Canonical, FileChange, Google, LogLevel, Violation, quoted};
+use super::hub::HubTraffic;
 use super::owner::{Timer, TimerKey, Timers};
-use super::taps::{StateChange, Taps, Telemetry};
+use super::peer::Certificate;
+use super::provisioning::Provisioning;
+use super::taps::Taps;
 use crate::model::now::Timestamp;
 
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) broker: Broker,
     pub(crate) google: Google,
+    pub(crate) azure: Azure,
+    pub(crate) hub: HubTraffic,
+    pub(crate) provisioning: Provisioning,
     pub(crate) taps: Taps,
     pub(crate) timers: Timers,
     logins: HashMap<ClientNumber, u64>,
@@ -36,6 +45,56 @@ pub(crate) struct World {
     mute: HashMap<ConnectionId, Orders>,
 }
 
+/// The cloud that a client belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    IotCore,
+    IotHub,
+    Provisioning,
+}
+
+impl Side {
+    /// By what a CONNECT says: both clouds may share a listener.
+    fn of_login(connect: &Connect) -> Self {
+        let username = connect.login.as_ref().map_or("", |login| login.username.as_str());
+        if connect.client_id.starts_with("projects/") {
+            Self::IotCore
+        } else if Azure::is_login(username) {
+            Self::IotHub
+        } else if Provisioning::is_login(username) {
+            Self::Provisioning
+        } else {
+            Self::IotCore
+        }
+    }
+
+    fn of(number: ClientNumber) -> Self {
+        if Azure::holds(number) {
+            Self::IotHub
+        } else if Provisioning::holds(number) {
+            Self::Provisioning
+        } else {
+            Self::IotCore
+        }
+    }
+}
+
+/// A login that its cloud has taken.
+struct Welcome {
+    number: ClientNumber,
+    /// The wall clock at which its connection is closed.
+    until: Option<Timestamp>,
+    /// Its session is to be kept.
+    keep: bool,
+}
+
+/// A login that was not taken.
+struct Unwelcome {
+    /// The return code of the CONNACK; `None`: the connection is closed without one.
+    code: Option<u8>,
+    why: String,
+}
+
 /// The wall clock.
 pub(crate) fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -43,10 +102,13 @@ pub(crate) fn wall() -> Timestamp {
 }
 
 impl World {
-    pub(crate) fn new(google: Google, taps: Taps) -> Self {
+    pub(crate) fn new(google: Google, azure: Azure, provisioning: Provisioning, taps: Taps) -> Self {
         Self {
             broker: Broker::default(),
             google,
+            azure,
+            hub: HubTraffic::default(),
+            provisioning,
             taps,
             timers: Timers::default(),
             logins: HashMap::new(),
@@ -55,10 +117,21 @@ impl World {
         }
     }
 
+    pub(crate) fn has_changes(&self) -> bool {
+        self.google.has_changes() || self.azure.has_changes()
+    }
+
+    /// The files that are out of date.
+    pub(crate) fn take_changes(&mut self) -> Vec<FileChange> {
+        let mut changes = self.google.take_changes();
+        changes.append(&mut self.azure.take_changes());
+        changes
+    }
+
     /// A connection says something.
     pub(crate) fn hear(&mut self, id: ConnectionId, heard: Heard) {
         match heard {
-            Heard::Login(connect, orders) => self.login(id, &connect, orders),
+            Heard::Login(connect, peer, orders) => self.login(id, &connect, peer.as_ref(), orders),
             Heard::Packets(packets) => {
                 for packet in packets {
                     // A packet may have ended the connection; what was read behind it is not looked at.
@@ -73,6 +146,7 @@ impl World {
                 if let Some(key) = self.expiries.remove(&id) {
                     self.timers.cancel(key);
                 }
+                self.hub_connection_ended(id);
                 if let Some(number) = self.broker.gone(id) {
                     let level = if matches!(end, End::Ours | End::Eof) { LogLevel::Info } else { LogLevel::Error };
                     self.log(number, level, format_args!("disconnected: {end}"));
@@ -107,22 +181,32 @@ impl World {
                     self.broker.close(number);
                 }
             }
+            Timer::Method(call) => self.method_overdue(call),
             Timer::Save => {}
         }
     }
 
-    fn login(&mut self, id: ConnectionId, connect: &Connect, orders: Orders) {
-        let admitted = match self.google.login(connect, wall()) {
-            Ok(admitted) => admitted,
-            Err(refused) => {
-                tracing::warn!(client = quoted(&connect.client_id), "login refused: {}", refused.why);
-                if let Some(code) = refused.code {
+    fn login(&mut self, id: ConnectionId, connect: &Connect, peer: Option<&Certificate>, orders: Orders) {
+        let side = Side::of_login(connect);
+        let judged = match side {
+            Side::IotCore => self.google_login(connect),
+            Side::IotHub => self.hub_login(connect, peer),
+            Side::Provisioning => self.provisioning_login(connect, peer),
+        };
+        let welcome = match judged {
+            Ok(welcome) => welcome,
+            Err(Unwelcome { code, why }) => {
+                tracing::warn!(client = quoted(&connect.client_id), "login refused: {why}");
+                if side != Side::IotCore {
+                    self.hub.refused(why);
+                }
+                if let Some(code) = code {
                     orders.send(connack(false, code));
                 }
                 return;
             }
         };
-        let number = admitted.number;
+        let number = welcome.number;
         let plan = self.broker.plan(number);
         if plan.strikes(&Fault::DropLogin) {
             return;
@@ -143,14 +227,21 @@ impl World {
         if let Some(time) = delay {
             orders.pause(time);
         }
+        self.open(id, connect, &welcome, orders);
+    }
+
+    /// Puts a client on line whose login was taken.
+    fn open(&mut self, id: ConnectionId, connect: &Connect, welcome: &Welcome, orders: Orders) {
+        let Welcome { number, until, keep } = *welcome;
         if self.broker.connection_of(number).is_some() {
             let reason = "SERVER: The connection was closed because there is another active connection with the same \
                           device ID.";
             self.violated(number, Violation::new(Canonical::AlreadyExists, reason));
         }
-        let settings = self.google.settings();
-        let keep = settings.sessions && !connect.clean_session;
         *self.logins.entry(number).or_default() += 1;
+        if Side::of(number) == Side::IotHub {
+            self.hub_connection_begins(id, number, connect, keep);
+        }
         let present = self.broker.open(id, number, orders, keep);
         let connack = connack(present, 0);
         let plan = self.broker.plan(number);
@@ -168,24 +259,41 @@ impl World {
             self.timers.add(Instant::now() + time, Timer::Kick(id));
         }
         self.broker.resume(number);
-        if !settings.sessions {
-            let left = admitted.expires.saturating_add(settings.skew).since(wall());
+        if let Some(until) = until {
+            let left = until.since(wall());
             self.expiries.insert(id, self.timers.add(Instant::now() + left, Timer::Expire(id)));
         }
         self.log(number, LogLevel::Info, if present { "connected to its kept session" } else { "connected" });
+        if Side::of(number) == Side::IotHub {
+            self.hub_deliver(number);
+        }
     }
 
     fn packet(&mut self, number: ClientNumber, packet: Packet) -> Result<(), Violation> {
         match packet {
-            Packet::Publish(message) => self.published(number, &message)?,
-            Packet::PubAck(ack) => match self.broker.settled(number, ack.pkid) {
-                Some(Receipt::Caller(caller)) => {
-                    // The caller may have given up.
-                    let _ = caller.send(());
+            Packet::Publish(message) => {
+                if self.broker.plan(number).strikes(&Fault::LosePublishes) {
+                    return Ok(());
                 }
-                Some(Receipt::Version(version)) => self.google.config_acknowledged(number, version, wall()),
-                Some(Receipt::Nobody) | None => {}
-            },
+                match Side::of(number) {
+                    Side::IotCore => self.google_published(number, &message)?,
+                    Side::IotHub => self.hub_published(number, &message)?,
+                    Side::Provisioning => self.provisioning_published(number, &message)?,
+                }
+            }
+            Packet::PubAck(ack) => {
+                match self.broker.settled(number, ack.pkid) {
+                    Some(Receipt::Caller(caller)) => {
+                        // The caller may have given up.
+                        let _ = caller.send(());
+                    }
+                    Some(Receipt::Version(version)) => self.google.config_acknowledged(number, version, wall()),
+                    Some(Receipt::Nobody) | None => {}
+                }
+                if Side::of(number) == Side::IotHub {
+                    self.count_queue(number);
+                }
+            }
             Packet::Subscribe(subscribe) => self.subscribed(number, &subscribe)?,
             Packet::Unsubscribe(unsubscribe) => {
                 if let Some(session) = self.broker.session(number) {
@@ -194,43 +302,22 @@ impl World {
                 self.broker.send(number, Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid)));
             }
             Packet::PingReq => {
-                self.google.heartbeat(number, wall());
+                if Side::of(number) == Side::IotCore {
+                    self.google.heartbeat(number, wall());
+                }
                 self.log(number, LogLevel::Debug, "ping");
                 if !self.broker.plan(number).strikes(&Fault::WithholdPingresps) {
                     self.broker.send(number, Packet::PingResp);
                 }
             }
             Packet::Disconnect => {
+                if let Some(id) = self.broker.connection_of(number) {
+                    // MQTT-3.14.4-3.
+                    self.hub.forget_will(id);
+                }
                 self.broker.close(number);
             }
             _ => return Err(Violation::new(Canonical::InvalidArgument, "mqtt: unexpected packet")),
-        }
-        Ok(())
-    }
-
-    fn published(&mut self, number: ClientNumber, message: &Publish) -> Result<(), Violation> {
-        if self.broker.plan(number).strikes(&Fault::LosePublishes) {
-            return Ok(());
-        }
-        let time = wall();
-        let published = self.google.published(number, message, time, Instant::now())?;
-        let device = self.google.name_of(number).expect("its message was just judged").clone();
-        let payload = Bytes::copy_from_slice(&message.payload);
-        match published {
-            Published::State => {
-                self.log(number, LogLevel::Debug, format_args!("state of {} bytes", payload.len()));
-                self.taps.states.put(&StateChange { device, payload, time });
-                if self.broker.acknowledge(number, message) {
-                    self.google.state_acknowledged(number, Instant::now());
-                }
-            }
-            Published::Event { subfolder, topic } => {
-                let size = payload.len();
-                self.log(number, LogLevel::Debug, format_args!("event of {size} bytes in {}", quoted(&subfolder)));
-                if self.taps.take_event(number, &Telemetry { device, subfolder, topic, payload, time }) {
-                    self.broker.acknowledge(number, message);
-                }
-            }
         }
         Ok(())
     }
@@ -244,20 +331,18 @@ impl World {
             return Ok(());
         }
         let mut codes = Vec::new();
-        let mut wants_config = false;
         let refused = self.broker.plan(number).strikes(&Fault::RefuseSubscriptions);
         for filter in &subscribe.filters {
-            let feed = self.google.feed(number, &filter.path);
-            if feed.is_none() && !self.google.settings().sessions {
-                let text = format!("mqtt: the filter {} is not one of the device's", quoted(&filter.path));
-                return Err(Violation::new(Canonical::InvalidArgument, text));
-            }
+            let taken = match Side::of(number) {
+                Side::IotCore => self.google_takes(number, &filter.path)?,
+                Side::IotHub => self.hub_takes(number, &filter.path)?,
+                Side::Provisioning => Self::provisioning_takes(&filter.path)?,
+            };
             self.log(number, LogLevel::Debug, format_args!("subscribes to {}", quoted(&filter.path)));
-            codes.push(match (feed, self.broker.session(number)) {
-                (Some(feed), Some(session)) if !refused => {
+            codes.push(match self.broker.session(number) {
+                Some(session) if taken && !refused => {
                     let qos = if filter.qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
                     session.subscribe(filter.path.clone(), qos);
-                    wants_config |= feed == Feed::Config;
                     SubscribeReasonCode::Success(qos)
                 }
                 _ => SubscribeReasonCode::Failure,
@@ -266,84 +351,32 @@ impl World {
         if self.broker.plan(number).strikes(&Fault::WithholdSubacks) {
             return Ok(());
         }
+        let granted = codes.iter().map(|code| *code != SubscribeReasonCode::Failure).collect::<Vec<_>>();
         self.broker.send(number, Packet::SubAck(SubAck::new(subscribe.pkid, codes)));
         if let Some(bytes) = self.broker.plan(number).after(Stage::Suback) {
             self.broker.send(number, bytes);
         }
-        if wants_config {
-            self.send_config(number, true);
+        match Side::of(number) {
+            Side::IotCore => {
+                let filters = subscribe.filters.iter().zip(granted).filter(|(_, granted)| *granted);
+                let filters = filters.map(|(filter, _)| filter.path.as_str()).collect::<Vec<_>>();
+                self.google_subscribed(number, &filters);
+            }
+            Side::IotHub => self.hub_deliver(number),
+            Side::Provisioning => {}
         }
         Ok(())
     }
 
-    /// Sends the newest configuration to a device that is subscribed to it.
-    ///
-    /// With kept sessions it is what such brokers make of it: a retained message, which cannot be empty.
-    fn send_config(&mut self, number: ClientNumber, subscribing: bool) {
-        let Some(name) = self.google.name_of(number) else { return };
-        let topic = config_topic(name);
-        let Some(qos) = self.broker.session(number).and_then(|session| session.granted(&topic)) else { return };
-        let Some((version, payload)) = self.google.config_to_send(number, wall()) else { return };
-        let sessions = self.google.settings().sessions;
-        if sessions && payload.is_empty() && subscribing {
-            return;
+    /// The number of a client of either cloud.
+    pub(crate) fn number_of(&self, name: &ClientName) -> Result<ClientNumber, ApiError> {
+        match name {
+            ClientName::IotCore(name) => self.google.number_of(name),
+            ClientName::IotHub(name) => self.azure.number_of(name).map_err(|error: HubError| {
+                tracing::debug!("a fault for nobody: {error}");
+                ApiError::not_found("Device", &name.to_string())
+            }),
         }
-        let mut message = Publish::from_bytes(topic, qos, payload);
-        message.retain = sessions && subscribing;
-        // No room: the device gets this version when it subscribes again.
-        let sent = self.broker.publish(number, message, Receipt::Version(version)).ok().flatten();
-        if let (Some(packet @ 1..), Some(id), false) = (sent, self.broker.connection_of(number), sessions) {
-            let retry = Timer::RetryConfig { id, packet, version };
-            self.timers.add(Instant::now() + self.google.settings().config_retry, retry);
-        }
-    }
-
-    /// Makes a new version of the configuration and sends it.
-    pub(crate) fn set_config(
-        &mut self,
-        number: ClientNumber,
-        expected: u64,
-        data: Payload,
-    ) -> Result<serde_json::Value, ApiError> {
-        let answer = self.google.set_config(number, expected, data, wall())?;
-        self.send_config(number, false);
-        Ok(answer)
-    }
-
-    /// Sends a command. The receiver is told at the device's PUBACK; it fails when that cannot come any more.
-    pub(crate) fn send_command(
-        &mut self,
-        number: ClientNumber,
-        subfolder: &str,
-        payload: Bytes,
-    ) -> Result<oneshot::Receiver<()>, ApiError> {
-        let name = self.google.name_of(number).ok_or_else(|| ApiError::not_found("Device", &number.to_string()))?;
-        let filter = Feed::Commands.filter(name);
-        let granted = self.broker.session(number).and_then(|session| session.granted(&filter));
-        let Some(qos) = granted else {
-            return Err(ApiError::new(
-                Canonical::FailedPrecondition,
-                format!("Device '{}' is not subscribed to the commands topic.", name.device),
-            ));
-        };
-        let message = Publish::from_bytes(command_topic(name, subfolder), qos, payload);
-        let full = |_| ApiError::new(Canonical::ResourceExhausted, "Too many commands wait for this device.");
-        let (settled, receipt) = oneshot::channel();
-        if self.broker.connection_of(number).is_some() {
-            self.broker.publish(number, message, Receipt::Caller(settled)).map_err(full)?;
-        } else {
-            // Queued for a device that is away: no more can be promised.
-            self.broker.publish(number, message, Receipt::Nobody).map_err(full)?;
-            // The receiver is still here.
-            let _ = settled.send(());
-        }
-        Ok(receipt)
-    }
-
-    /// Whether a command for this device would be taken.
-    pub(crate) fn takes_commands(&mut self, number: ClientNumber) -> bool {
-        let Some(filter) = self.google.name_of(number).map(|name| Feed::Commands.filter(name)) else { return false };
-        self.broker.session(number).is_some_and(|session| session.granted(&filter).is_some())
     }
 
     /// Logins of this device that were taken.
@@ -351,30 +384,44 @@ impl World {
         self.logins.get(&number).copied().unwrap_or(0)
     }
 
-    /// Deletes a device, and its connection with it.
-    pub(crate) fn delete_device(&mut self, number: ClientNumber) -> serde_json::Value {
-        self.broker.remove(number);
-        self.logins.remove(&number);
-        self.google.delete_device(number)
-    }
-
-    /// Logs what a device did, if its log level or that of its registry asks for it.
+    /// Logs what a client did. A device of Cloud IoT Core, if its log level or that of its registry asks for it.
     fn log(&self, number: ClientNumber, level: LogLevel, event: impl fmt::Display) {
-        if self.google.logs(number, level) {
-            let device = self.google.name_of(number).map(ToString::to_string);
-            if level == LogLevel::Error {
-                tracing::warn!(device, "{event}");
-            } else {
-                tracing::info!(device, "{event}");
-            }
+        let device = match Side::of(number) {
+            Side::IotCore if !self.google.logs(number, level) => return,
+            Side::IotCore => self.google.name_of(number).map(ToString::to_string),
+            Side::IotHub => self.azure.name_of(number).map(ToString::to_string),
+            Side::Provisioning => self.provisioning.name_of(number).map(ToOwned::to_owned),
+        };
+        match level {
+            LogLevel::Error => tracing::warn!(device, "{event}"),
+            LogLevel::Debug if Side::of(number) != Side::IotCore => tracing::debug!(device, "{event}"),
+            _ => tracing::info!(device, "{event}"),
         }
     }
 
-    /// Ends the connection of a device for a reason that it can be asked for later.
+    /// Ends the connection of a client for a reason that can be asked for later.
     pub(crate) fn violated(&mut self, number: ClientNumber, violation: Violation) {
         self.log(number, LogLevel::Error, format_args!("connection closed: {}", violation.message));
-        self.google.violated(number, violation, wall());
+        if Side::of(number) == Side::IotCore {
+            self.google.violated(number, violation, wall());
+        } else {
+            self.hub.complain(number, violation.message);
+        }
         self.broker.close(number);
+    }
+
+    /// Whether the client is subscribed to this, in an open connection or a kept session.
+    fn is_granted(&mut self, number: ClientNumber, filter: &str) -> Option<QoS> {
+        self.broker.session(number).and_then(|session| session.granted(filter))
+    }
+
+    /// Sends with QoS 0 to a client that is connected: nothing waits for it, nothing is kept.
+    fn tell(&mut self, number: ClientNumber, topic: String, payload: impl Into<Bytes>) {
+        let message = Publish::from_bytes(topic, QoS::AtMostOnce, payload.into());
+        if self.broker.connection_of(number).is_some() && self.broker.publish(number, message, Receipt::Nobody).is_err()
+        {
+            tracing::warn!("a client that acknowledges nothing is not told any more");
+        }
     }
 }
 

@@ -7,8 +7,7 @@ use std::path::Path;
 
 use super::setting::Setting;
 use super::{
-    Answers, Cloud, Config, Hub, HubProof, IotHub, Mode, Provisioning, Proxy, Session, duration, rules,
-    specifier,
+    Answers, Cloud, Config, Hub, HubProof, IotHub, Mode, Provisioning, Proxy, Session, duration, rules, specifier,
 };
 
 impl Config {

@@ -17,6 +17,11 @@ macro_rules! on_both_clouds {
             async fn iotcore() {
                 super::$story(crate::cloud::Kind::IotCore).await;
             }
+
+            #[tokio::test]
+            async fn iothub() {
+                super::$story(crate::cloud::Kind::IotHub).await;
+            }
         }
     )+};
 }
@@ -33,6 +38,8 @@ const ALONE: &[(&str, Kind, &str)] = &[
         Kind::IotCore,
         "only registries can lack a topic for answers",
     ),
+    ("direct", Kind::IotHub, "no other cloud has callers who wait on the device's own connection"),
+    ("hub", Kind::IotHub, "it is about what only this cloud has"),
     ("key", Kind::IotCore, PAIR),
     (
         "order::a_recorded_command_is_on_disk_before_it_is_acknowledged_and_its_end_before_it_is_told",
@@ -58,6 +65,7 @@ const ALONE: &[(&str, Kind, &str)] = &[
     ("rotation", Kind::IotCore, PAIR),
     ("start::a_key_that_is_missing_is_waited_for", Kind::IotCore, PAIR),
     ("start::a_key_that_is_spoiled_is_told_before_the_next_login_needs_it", Kind::IotCore, PAIR),
+    ("twin", Kind::IotHub, "no other cloud's documents can be read, have versions, or are changed by patches"),
 ];
 
 /// A reason.

@@ -81,6 +81,14 @@ fn refusals(device: &Device) -> usize {
     log(device).matches("login refused by the broker").count()
 }
 
+/// How the cloud says that the time of a login is over.
+fn expired(kind: Kind) -> &'static str {
+    match kind {
+        Kind::IotCore => "the token expired",
+        Kind::IotHub => "expired",
+    }
+}
+
 /// Waits for one more login that is refused.
 async fn refused(device: &Device, before: usize) {
     let wait = async {
@@ -142,7 +150,7 @@ async fn when_the_wait_is_over_a_login_is_tried_without_a_storm(kind: Kind) {
     // The first wait is up to 8 s, the next up to 16 s.
     let tries = refusals(&device);
     assert!((1..=5).contains(&tries), "{tries} tries: {}", log(&device));
-    assert!(cloud.text().contains("the token expired"), "the time that it named was no better than a floor");
+    assert!(cloud.text().contains(expired(kind)), "the time that it named was no better than a floor");
     clock.set(0);
     device.wait_until_ready().await;
     device.send("count/c-1", "").await;
@@ -156,7 +164,7 @@ async fn a_clock_that_is_used_as_it_is_is_refused(kind: Kind) {
     let device = Device::new(Setup { config: QUICK, ..Setup::on(kind) }).await;
     let process = Clock::unset(&device).start(&device);
     refused(&device, 0).await;
-    assert!(cloud.text().contains("the token expired"), "{}", cloud.text());
+    assert!(cloud.text().contains(expired(kind)), "{}", cloud.text());
     assert_eq!(status(&device).await["problems"][0]["code"], "clock");
     process.stop().await;
 }
@@ -211,7 +219,12 @@ async fn steps_both_ways_in_mid_session_lose_no_command_and_double_none(kind: Ki
     let now = clock::wall();
     assert!(is_near(&status(&device).await["session"]["since"], now));
     // Beyond that it is refused until the clock is right, and then back at once.
-    for (step, off) in [YEAR, -YEAR].into_iter().enumerate() {
+    // A SAS does not say when it was made, so one of next year is as good as any.
+    let wrong: &[i64] = match kind {
+        Kind::IotCore => &[YEAR, -YEAR],
+        Kind::IotHub => &[-YEAR],
+    };
+    for (step, off) in wrong.iter().copied().enumerate() {
         let before = refusals(&device);
         clock.set(off);
         stepped(&device, 4 + 2 * step).await;

@@ -227,6 +227,12 @@ impl Device {
         tokio::time::timeout(PATIENCE, ended).await.expect("the last write ends");
     }
 
+    /// As [`Self::wait_until_ready`], for a device of the same name of which the cloud has forgotten all logins.
+    pub(crate) async fn wait_until_ready_anew(&mut self) {
+        self.logins = 0;
+        self.wait_until_ready().await;
+    }
+
     /// Waits for a login that was not waited for before, and until a command would arrive.
     pub(crate) async fn wait_until_ready(&mut self) {
         let again = async {
@@ -273,6 +279,20 @@ impl Device {
     /// Sends a command; returns when the device has acknowledged it.
     pub(crate) async fn send(&self, subfolder: &str, payload: &str) {
         self.cloud.send(subfolder, payload).await.expect("an acknowledged command");
+    }
+
+    /// Has a method done, on the shortest road that this cloud has for commands and their answers.
+    pub(crate) async fn ask(&mut self, method: &str, id: &str) {
+        match &self.cloud {
+            Cloud::IotCore(_) => {
+                self.send(&format!("{method}/{id}"), "").await;
+                self.answer(id, 200).await;
+            }
+            Cloud::IotHub(cloud) => {
+                let answer = cloud.invoke(method, Value::Null).await;
+                assert_eq!(answer.map(|(status, _)| status), Ok(200), "{method} {id}");
+            }
+        }
     }
 
     /// The next answer with this status to the command with this id, on the road that the setup chose or the cloud has.

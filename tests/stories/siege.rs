@@ -111,8 +111,7 @@ async fn measure(device: &mut Device, name: &str) -> (f64, f64) {
         let id = format!("{name}-{n}");
         let method = if n.is_multiple_of(2) { "echo" } else { "count" };
         let begun = Instant::now();
-        device.send(&format!("{method}/{id}"), "").await;
-        device.answer(&id, 200).await;
+        device.ask(method, &id).await;
         times.push(begun.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);

@@ -5,6 +5,7 @@
 //! a device that is away is what some stories are about.
 
 pub(crate) mod iotcore;
+pub(crate) mod iothub;
 
 use std::path::Path;
 
@@ -57,6 +58,7 @@ impl Kind {
 #[derive(Clone)]
 pub(crate) enum Cloud {
     IotCore(iotcore::Cloud),
+    IotHub(iothub::Cloud),
 }
 
 /// Why a command was not sent, or may not have been.
@@ -97,6 +99,7 @@ impl Heard {
 /// Hears all that the cloud is told from a moment on.
 pub(crate) enum Ear {
     IotCore(iotcore::Ear),
+    IotHub(iothub::Ear),
 }
 
 /// The same to each kind of cloud.
@@ -104,6 +107,7 @@ macro_rules! each {
     ($one:expr, $cloud:ident => $does:expr) => {
         match $one {
             Self::IotCore($cloud) => $does,
+            Self::IotHub($cloud) => $does,
         }
     };
 }
@@ -137,7 +141,14 @@ impl Cloud {
     pub(crate) async fn register(bridge: &Bridge, setup: &Setup, etc: &Path) -> Registered {
         match setup.cloud {
             Kind::IotCore => iotcore::register(bridge, setup, etc).await,
-            Kind::IotHub => unreachable!("there is no such cloud yet"),
+            Kind::IotHub => iothub::register(bridge, setup, etc).await,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::IotCore(_) => Kind::IotCore,
+            Self::IotHub(_) => Kind::IotHub,
         }
     }
 
@@ -145,6 +156,15 @@ impl Cloud {
     pub(crate) fn iotcore(&self) -> &iotcore::Cloud {
         match self {
             Self::IotCore(cloud) => cloud,
+            Self::IotHub(_) => panic!("the story is on another cloud"),
+        }
+    }
+
+    /// Where a story is told on this cloud alone.
+    pub(crate) fn iothub(&self) -> &iothub::Cloud {
+        match self {
+            Self::IotHub(cloud) => cloud,
+            Self::IotCore(_) => panic!("the story is on another cloud"),
         }
     }
 
@@ -152,6 +172,7 @@ impl Cloud {
     pub(crate) fn again(&self, bridge: &Bridge) -> Self {
         match self {
             Self::IotCore(cloud) => Self::IotCore(cloud.again(bridge)),
+            Self::IotHub(cloud) => Self::IotHub(cloud.again(bridge)),
         }
     }
 
@@ -159,6 +180,7 @@ impl Cloud {
     pub(crate) async fn another(&self, id: &str) -> Self {
         match self {
             Self::IotCore(cloud) => Self::IotCore(cloud.another(id).await),
+            Self::IotHub(cloud) => Self::IotHub(cloud.another(id).await),
         }
     }
 
@@ -166,6 +188,7 @@ impl Cloud {
     pub(crate) async fn ear(&self) -> Ear {
         match self {
             Self::IotCore(cloud) => Ear::IotCore(cloud.ear().await),
+            Self::IotHub(cloud) => Ear::IotHub(cloud.ear().await),
         }
     }
 
@@ -184,6 +207,19 @@ impl Cloud {
     /// The message by which this cloud delivers a command, for those who send it in a way of their own.
     pub(crate) fn command(&self, subfolder: &str, payload: impl Into<Bytes>, packet_id: u16) -> RawPublish {
         each!(self, cloud => cloud.command(subfolder, payload.into(), packet_id))
+    }
+
+    /// The message by which this cloud says what it wants the device to be, for those who send it in a way of their own:
+    /// the `n`th of them, from 0.
+    pub(crate) fn wish(&self, n: u16, body: impl Into<Bytes>) -> RawPublish {
+        match self {
+            Self::IotCore(cloud) => RawPublish::new(format!("/devices/{}/config", cloud.name.device), body, 50_000 + n),
+            // The first version is that of a new device.
+            Self::IotHub(_) => RawPublish {
+                qos: 0,
+                ..RawPublish::new(format!("$iothub/twin/PATCH/properties/desired/?$version={}", n + 2), body, 0)
+            },
+        }
     }
 
     /// Has the device want to be something else, as a whole.

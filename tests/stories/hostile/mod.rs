@@ -49,7 +49,7 @@ fn live(scenario: &Scenario, kind: Kind) -> Figures {
 
 #[test]
 fn the_agent_outlives_whatever_the_cloud_does_and_is_no_hot_loop() {
-    let scenarios: Vec<(Kind, Scenario)> = [Kind::IotCore]
+    let scenarios: Vec<(Kind, Scenario)> = [Kind::IotCore, Kind::IotHub]
         .into_iter()
         .flat_map(|kind| table::scenarios(kind).into_iter().map(move |scenario| (kind, scenario)))
         .collect();

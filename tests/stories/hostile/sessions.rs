@@ -17,6 +17,9 @@ use super::table::{LONG, SHORT, alert, kept, never, packet, plain, publish};
 use crate::cloud::Kind;
 use crate::device::Device;
 
+/// A twin is settled by the cloud's own answers.
+const ON_PUBACKS: Where = Where::Alone(Kind::IotCore, "answers travel in the twin there, which no PUBACK settles");
+
 /// Those of this cloud.
 pub(super) fn sessions(kind: Kind) -> Vec<Scenario> {
     let stands = |name, faults, bytes, lasts, reasons| Scenario {
@@ -66,9 +69,9 @@ pub(super) fn sessions(kind: Kind) -> Vec<Scenario> {
         stands("10 000 PINGRESPs", vec![], vec![pongs], SHORT, &[]),
         stands("1 000 PUBACKs for nothing", vec![], vec![acks], SHORT, &["protocol"]),
         other("one command, fifty times", repeat, SHORT, &[]),
-        other("a payload 100 000 levels deep", deep, SHORT, &[]),
-        other("PUBACKs withheld", withhold, SHORT, &[]),
-        other("PUBACKs withheld until nothing more may be sent", fill, LONG, &[]),
+        other("payloads tens of thousands of levels deep", deep, SHORT, &[]),
+        Scenario { told: ON_PUBACKS, ..other("PUBACKs withheld", withhold, SHORT, &[]) },
+        Scenario { told: ON_PUBACKS, ..other("PUBACKs withheld until nothing more may be sent", fill, LONG, &[]) },
         other("configurations huge, deep and broken", odd_configurations, SHORT, &[]),
         other("500 configurations, one after another", configurations, SHORT, &[]),
         other("half a packet, then the end", cut, SHORT, &["lost"]),
@@ -100,8 +103,13 @@ fn repeat(device: &mut Device) -> Doing<'_> {
 
 fn deep(device: &mut Device) -> Doing<'_> {
     Box::pin(async {
-        let deep = |open: &str, close: &str| open.repeat(50_000) + &close.repeat(50_000);
-        for (n, body) in (0..).zip([deep("[", "]"), deep("{\"a\":", "}"), "[".repeat(100_000)]) {
+        // As deep as the largest message of this cloud can be.
+        let levels = match device.cloud.kind() {
+            Kind::IotCore => 50_000,
+            Kind::IotHub => 10_000,
+        };
+        let deep = |open: &str, close: &str| open.repeat(levels) + &close.repeat(levels);
+        for (n, body) in (0..).zip([deep("[", "]"), deep("{\"a\":", "}"), "[".repeat(2 * levels)]) {
             let in_place = device.cloud.command("count/never", body.clone(), 50_000 + n);
             let in_envelope = device.cloud.command("", format!(r#"{{"method":"count","payload":{body}}}"#), 50_100 + n);
             device.cloud.publish(&[in_place, in_envelope]).await;
@@ -147,8 +155,7 @@ fn odd_configurations(device: &mut Device) -> Doing<'_> {
             Bytes::from_static(b"\xff\xfe\0{"),
             Bytes::new(),
         ];
-        let messages: Vec<_> =
-            (0..).zip(bodies).map(|(n, body)| RawPublish::new("/devices/gw-1/config", body, 50_000 + n)).collect();
+        let messages: Vec<_> = (0..).zip(bodies).map(|(n, body)| device.cloud.wish(n, body)).collect();
         device.cloud.publish(&messages).await;
         device.cloud.set_desired("{}").await;
         device.twin(|twin| twin["desired"]["status"] == 200).await;
@@ -157,7 +164,7 @@ fn odd_configurations(device: &mut Device) -> Doing<'_> {
 
 fn configurations(device: &mut Device) -> Doing<'_> {
     Box::pin(async {
-        let numbered = |n: u16| RawPublish::new("/devices/gw-1/config", json!({ "n": n }).to_string(), 50_000 + n);
+        let numbered = |n: u16| device.cloud.wish(n, json!({ "n": n }).to_string());
         device.cloud.publish(&(0..500).map(numbered).collect::<Vec<_>>()).await;
         device.cloud.set_desired(r#"{"n":"last"}"#).await;
         device.twin(|twin| twin["desired"]["status"] == 200).await;

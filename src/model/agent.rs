@@ -242,6 +242,11 @@ impl Agent {
             }
             Input::Cloud(inbound, delivery) => self.hear(inbound, delivery, now, out),
             Input::Settled(id) => self.settled(id, now, out),
+            Input::Unsent(id, why) => {
+                let connection = &mut self.connection;
+                let settled = self.outbox.impossible(id, why, now, &mut |most| connection.chance(most));
+                self.note_settled(settled, now, out);
+            }
             Input::Finished(run, outcome) => self.run_ended(run, outcome, now, out),
             Input::Probed(facts) => self.machine_answered(facts, now),
             Input::JournalFailed { why, held } => self.journal_failed(&why, held, now, out),

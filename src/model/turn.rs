@@ -43,6 +43,8 @@ pub enum Input {
     Cloud(Inbound, Delivery),
     /// The cloud has acknowledged a message.
     Settled(MessageId),
+    /// A message was not sent, and never will be: the cloud would not take it. Why, for people.
+    Unsent(MessageId, String),
     /// A handler has ended.
     Finished(RunId, Outcome),
     /// What the machine says to [`Effect::Probe`].

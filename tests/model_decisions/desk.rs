@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use twinagent::model::agent::{Agent, Attempt, Effect, Input, Settings};
 use twinagent::model::cloud::{Answer, Inbound, Outbound, Road};
 use twinagent::model::command::{Command, Method, Outcome, Request, Status};
 use twinagent::model::durable::Durable;
 use twinagent::model::now::{Clock, Now};
+use twinagent::model::patch::merge;
 use twinagent::model::reboot::Mode;
 use twinagent::model::reboot::facts::{Facts, Way};
 use twinagent::model::record::Record;
@@ -28,6 +29,8 @@ pub(crate) struct Desk {
     pub twin: Value,
     /// Whether the cloud acknowledges what it is sent, at once.
     pub acknowledges: bool,
+    /// What a cloud has that is read and sent patches.
+    pub hub: Hub,
     /// What becomes of the stream of the next connection; without it, nothing.
     pub stream: Option<Result<(), Reason>>,
     /// What the machine says when it is asked; without it, it says nothing.
@@ -60,6 +63,7 @@ impl Desk {
             records: Vec::new(),
             twin: Value::Null,
             acknowledges: true,
+            hub: Hub::default(),
             stream: Some(Ok(())),
             facts: Some(Facts::clear(Way::Logind)),
             clock: Clock::Trusted,
@@ -90,21 +94,27 @@ impl Desk {
         let mut all = self.take_one(inputs);
         let mut seen = 0;
         loop {
-            let answers: Vec<Input> = all[seen..]
-                .iter()
-                .filter_map(|effect| match effect {
-                    Effect::Send(id, _) if self.acknowledges => Some(Input::Settled(*id)),
-                    Effect::Prepare => self.stream.clone().map(Input::Prepared),
-                    Effect::Probe => self.facts.clone().map(Input::Probed),
-                    _ => None,
-                })
-                .collect();
+            let news = all[seen..].to_vec();
+            let answers: Vec<Input> = news.iter().filter_map(|effect| self.answer_to(effect)).collect();
             if answers.is_empty() {
                 return all;
             }
             seen = all.len();
             let more = self.take_one(answers);
             all.extend(more);
+        }
+    }
+
+    fn answer_to(&mut self, effect: &Effect) -> Option<Input> {
+        match effect {
+            Effect::Send(id, message @ (Outbound::FetchTwin | Outbound::ReportedPatch(_))) if self.acknowledges => {
+                let answer = self.hub.answer(*id, message)?;
+                Some(self.delivery(answer))
+            }
+            Effect::Send(id, _) if self.acknowledges => Some(Input::Settled(*id)),
+            Effect::Prepare => self.stream.clone().map(Input::Prepared),
+            Effect::Probe => self.facts.clone().map(Input::Probed),
+            _ => None,
         }
     }
 
@@ -115,6 +125,9 @@ impl Desk {
             match effect {
                 Effect::Record(record) => self.records.push(record.clone()),
                 Effect::Send(_, Outbound::Reported(document)) => self.twin = document.clone(),
+                Effect::Send(_, Outbound::ReportedPatch(patch)) => {
+                    self.hub.patches.push(patch.clone());
+                }
                 _ => {}
             }
         }
@@ -207,6 +220,33 @@ impl Desk {
     }
 }
 
+/// A cloud that has a twin.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hub {
+    pub desired: Map<String, Value>,
+    pub version: u64,
+    pub reported: Map<String, Value>,
+    /// The next requests are answered with these; 0: not at all.
+    pub statuses: Vec<u16>,
+    /// All that it was sent.
+    pub patches: Vec<Value>,
+}
+
+impl Hub {
+    fn answer(&mut self, id: MessageId, message: &Outbound) -> Option<Inbound> {
+        if !self.statuses.is_empty() {
+            let status = self.statuses.remove(0);
+            return (status > 0).then_some(Inbound::Answered { id, status });
+        }
+        if let Outbound::ReportedPatch(patch) = message {
+            merge(&mut self.reported, patch.as_object().expect("a patch is an object"));
+            return Some(Inbound::Answered { id, status: 204 });
+        }
+        let (desired, reported) = (self.desired.clone(), self.reported.clone());
+        Some(Inbound::Twin { id, desired, version: self.version, reported })
+    }
+}
+
 // === What is to be seen in effects
 
 pub(crate) fn starts(effects: &[Effect]) -> Vec<RunId> {
@@ -233,6 +273,15 @@ pub(crate) fn answers(effects: &[Effect]) -> Vec<Answer> {
     effects.iter().filter_map(answer).collect()
 }
 
+/// Which messages are answers.
+pub(crate) fn answer_ids(effects: &[Effect]) -> Vec<MessageId> {
+    let id = |effect: &Effect| match effect {
+        Effect::Send(id, Outbound::Answer(_)) => Some(*id),
+        _ => None,
+    };
+    effects.iter().filter_map(id).collect()
+}
+
 /// Ids and statuses of the answers.
 pub(crate) fn told(effects: &[Effect]) -> Vec<(String, u16)> {
     answers(effects).into_iter().map(|answer| (answer.id.to_string(), answer.status.0)).collect()
@@ -254,6 +303,19 @@ pub(crate) fn documents(effects: &[Effect]) -> Vec<Value> {
         _ => None,
     };
     effects.iter().filter_map(document).collect()
+}
+
+pub(crate) fn patches(effects: &[Effect]) -> Vec<Value> {
+    let patch = |effect: &Effect| match effect {
+        Effect::Send(_, Outbound::ReportedPatch(patch)) => Some(patch.clone()),
+        _ => None,
+    };
+    effects.iter().filter_map(patch).collect()
+}
+
+/// How often the twin is asked for.
+pub(crate) fn fetches(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, Effect::Send(_, Outbound::FetchTwin))).count()
 }
 
 pub(crate) fn sends(effects: &[Effect]) -> Vec<MessageId> {

@@ -23,6 +23,27 @@ pub(crate) fn moment(wall: Duration, kernel_start: Duration, boot: u128) -> Now 
     }
 }
 
+/// What an Azure IoT Hub allows.
+pub(crate) fn hub() -> CloudLimits {
+    CloudLimits {
+        reported_interval: Duration::from_secs(1),
+        answers: Road::Direct,
+        reporting: Reporting::Patches,
+        document: DocumentRules { bytes: 32 * 1_024, depth: 10, string: 4 * 1_024, key: 1_024, strict: true },
+    }
+}
+
+/// What a Cloud IoT Core allows, with answers on this road.
+fn iot_core(road: Road) -> CloudLimits {
+    CloudLimits {
+        reported_interval: Duration::from_secs(1),
+        answers: road,
+        reporting: Reporting::Whole,
+        document: DocumentRules::of_size(64 * 1_024),
+    }
+}
+
+/// For the cloud that has this road for answers.
 pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
     let method = |name: &str, harmless, class| MethodSpec {
         name: Method::parse(name).expect("a method name"),
@@ -32,12 +53,7 @@ pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
         output_limit: 65_536,
     };
     Settings {
-        cloud: Ok(CloudLimits {
-            reported_interval: Duration::from_secs(1),
-            answers: road,
-            reporting: Reporting::Whole,
-            document: DocumentRules::of_size(64 * 1_024),
-        }),
+        cloud: Ok(if road == Road::Direct { hub() } else { iot_core(road) }),
         terms: Terms {
             lease: None,
             backoff_max: Duration::from_secs(5),

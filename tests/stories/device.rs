@@ -3,7 +3,7 @@
 //! The daemon runs in the test's own runtime; killing it is for the tests that start it as a process. How a cloud is spoken
 //! to is in `cloud`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub(crate) struct Setup {
     /// How long the bridge tolerates an expired token.
     pub(crate) skew: Duration,
     pub(crate) rest: bool,
+    /// Where WebSockets are taken, too.
+    pub(crate) https: bool,
     /// Where the bridge listens for MQTT.
     pub(crate) listen: &'static str,
     /// The name under which the device looks for it.
@@ -64,6 +66,7 @@ impl Setup {
             event_topic: true,
             skew: Duration::from_secs(600),
             rest: false,
+            https: false,
             listen: "127.0.0.1:0",
             host: "localhost",
             helper: true,
@@ -88,6 +91,8 @@ pub(crate) struct Device {
     ear: Ear,
     /// The final answers so far: by id, in the order in which they came.
     heard: HashMap<String, Vec<Value>>,
+    /// Commands of which nothing more is to be heard, though the reported document may list them for long.
+    forgotten: HashSet<String>,
     /// Other telemetry so far, each with its subfolder.
     telemetry: Vec<(String, Bytes)>,
 }
@@ -114,6 +119,7 @@ impl Device {
             mqtt: listen().filter(|_| !setup.tls),
             mqtts: listen().filter(|_| setup.tls),
             http: setup.rest.then(|| "127.0.0.1:0".to_owned()),
+            https: setup.https.then(|| "127.0.0.1:0".to_owned()),
             sessions: setup.sessions,
             skew: setup.skew,
             names: vec![setup.host.to_owned()],
@@ -144,6 +150,7 @@ impl Device {
             logins: 0,
             ear,
             heard: HashMap::new(),
+            forgotten: HashSet::new(),
             telemetry: Vec::new(),
         }
     }
@@ -341,6 +348,9 @@ impl Device {
     async fn hear(&mut self) {
         let heard = self.ear.hear().await;
         for (id, answer) in heard.answers() {
+            if self.forgotten.contains(&id) {
+                continue;
+            }
             let answers = self.heard.entry(id).or_default();
             if answers.last() != Some(&answer) {
                 answers.push(answer);
@@ -370,9 +380,9 @@ impl Device {
         statuses
     }
 
-    /// Forgets all answers so far, but not what was other telemetry.
+    /// Forgets all commands that were answered so far, but not what was other telemetry.
     pub(crate) fn forget_answers(&mut self) {
-        self.heard.clear();
+        self.forgotten.extend(self.heard.drain().map(|(id, _)| id));
     }
 
     /// How often each command ran.

@@ -112,7 +112,10 @@ async fn a_daemon_with_nothing_to_record_writes_nothing(kind: Kind) {
     device.send("echo/e-1", "").await;
     device.answer("e-1", 200).await;
     let calls = strace.end().await;
-    published(&calls, &["\"e-1\""]);
+    if kind == Kind::IotCore {
+        // Where there is TLS, nobody sees it from outside.
+        published(&calls, &["\"e-1\""]);
+    }
     let state = device.path("state").display().to_string();
     let on_state: Vec<&Call> =
         calls.iter().filter(|call| call.file.starts_with(&state) || call.contains(&state)).collect();

@@ -37,9 +37,6 @@ pub use super::turn::{Attempt, Effect, Input, Settings};
 /// Handlers that still run when the daemon is told to stop get this long.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a cloud would have said of a message that does not fit (RFC 9110 15.5.14).
-const TOO_LARGE: u16 = 413;
-
 /// What an outbox is made with when there is no cloud to send to.
 const NO_CLOUD: CloudLimits = CloudLimits {
     reported_interval: Duration::ZERO,
@@ -245,10 +242,10 @@ impl Agent {
             }
             Input::Cloud(inbound, delivery) => self.hear(inbound, delivery, now, out),
             Input::Settled(id) => self.settled(id, now, out),
-            Input::Unsent(id, _) => {
-                // What can never be sent is over, else it would be tried for ever; a document may fit after a change.
-                self.answered(id, TOO_LARGE, now, out);
-                self.settled(id, now, out);
+            Input::Unsent(id, why) => {
+                let connection = &mut self.connection;
+                let settled = self.outbox.impossible(id, why, now, &mut |most| connection.chance(most));
+                self.note_settled(settled, now, out);
             }
             Input::Finished(run, outcome) => self.run_ended(run, outcome, now, out),
             Input::Probed(facts) => self.machine_answered(facts, now),

@@ -318,7 +318,9 @@ impl Life {
             }
             Some(Sent::Patch(patch)) if status < 300 => {
                 self.patched(&patch);
-                self.settled = Some((self.up, Value::Null));
+                // One that was given up was done long ago; its answer is late.
+                let is_late = self.asked_at.is_none_or(|at| self.up >= at + Duration::from_secs(30));
+                self.settled = (!is_late).then_some((self.up, Value::Null));
                 inputs.extend(self.heard(Inbound::Answered { id, status }));
             }
             Some(Sent::FetchTwin | Sent::Patch(_)) => inputs.extend(self.heard(Inbound::Answered { id, status })),

@@ -32,7 +32,7 @@ impl Own {
 
     fn thumbprint(&self, algorithm: &'static ring::digest::Algorithm) -> String {
         let digest = ring::digest::digest(algorithm, &self.certificate);
-        digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+        digest.as_ref().iter().fold(String::new(), |text, byte| format!("{text}{byte:02X}"))
     }
 
     pub(crate) fn sha256(&self) -> String {

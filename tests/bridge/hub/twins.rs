@@ -60,7 +60,7 @@ async fn a_device_reads_its_twin_reports_and_hears_of_desired_changes() {
 async fn what_a_twin_cannot_hold_is_refused_and_changes_nothing() {
     let world = HubWorld::new().await;
     let mut raw = world.online(&[TWIN_ANSWERS]).await;
-    let deep = format!("{}1{}", r#"{"a":"#.repeat(11), "}".repeat(11));
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(12), "}".repeat(12));
     let large = json!({"a": {"b": "x".repeat(4000)}, "c": {"b": "x".repeat(4000)}});
     let large: serde_json::Map<_, _> = (0..5).map(|at| (format!("m{at}"), large.clone())).collect();
     for wrong in [
@@ -78,7 +78,7 @@ async fn what_a_twin_cannot_hold_is_refused_and_changes_nothing() {
     ] {
         raw.send(quiet(&format!("{PATCH}1"), wrong)).await;
         let (topic, body) = answer(&mut raw).await;
-        assert!(topic.starts_with("4") && topic.ends_with("/?$rid=1"), "{topic} for {} bytes", wrong.len());
+        assert!(topic.starts_with('4') && topic.ends_with("/?$rid=1"), "{topic} for {} bytes", wrong.len());
         assert!(body["errorCode"].is_number(), "{body}");
     }
     let twin = world.hub.twin(&world.device).await.expect("the device is there");

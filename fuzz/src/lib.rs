@@ -16,6 +16,7 @@ pub mod local;
 pub mod model;
 pub mod mqtt;
 pub mod note;
+pub mod sas;
 pub mod veto;
 
 /// One decoder.
@@ -41,5 +42,6 @@ pub const ALL: &[Decoder] = &[
     Decoder { name: "local", read: local::read, verdicts: local::VERDICTS },
     Decoder { name: "mqtt", read: mqtt::read, verdicts: mqtt::VERDICTS },
     Decoder { name: "note", read: note::read, verdicts: note::VERDICTS },
+    Decoder { name: "sas", read: sas::read, verdicts: sas::VERDICTS },
     Decoder { name: "veto", read: veto::read, verdicts: veto::VERDICTS },
 ];

@@ -54,6 +54,7 @@ decoders! {
     frames_of_local_callers_are_read: "local",
     packets_of_a_broker_are_read: "mqtt",
     notes_read_back: "note",
+    signatures_hold_for_what_was_signed: "sas",
     vetoes_read_back: "veto",
 }
 

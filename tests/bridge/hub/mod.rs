@@ -7,6 +7,7 @@ mod messages;
 mod methods;
 mod provisioning;
 mod rules;
+mod service;
 mod tls;
 mod twins;
 mod websocket;

@@ -16,7 +16,8 @@ use twinagent::model::reboot::Mode;
 use twinagent::model::reboot::window::Window;
 use world::{Change, Deed, Fault, Sabotage, World};
 
-const ROADS: [Road; 2] = [Road::Own, Road::Reported];
+/// The kinds of clouds, each by its road for answers; that with direct methods has a twin, which is sent patches.
+const ROADS: [Road; 3] = [Road::Own, Road::Reported, Road::Direct];
 
 /// The stories, each with a name.
 fn stories() -> Vec<(&'static str, Vec<Deed>)> {
@@ -241,11 +242,21 @@ fn and_where_answers_travel_in_the_reported_document() {
 }
 
 #[test]
+fn and_where_senders_wait_on_a_connection_and_the_twin_is_patched() {
+    every_promise_holds(Road::Direct);
+}
+
+#[test]
 fn what_holds_a_reboot_back_does_so_over_every_crash() {
     let mut tried = 0;
     for (name, change, story) in held_back() {
         let simulated = Mode::Simulated(Duration::from_secs(20));
-        for (road, mode) in [(Road::Own, Mode::Machine), (Road::Reported, Mode::Machine), (Road::Own, simulated)] {
+        for (road, mode) in [
+            (Road::Own, Mode::Machine),
+            (Road::Reported, Mode::Machine),
+            (Road::Direct, Mode::Machine),
+            (Road::Own, simulated),
+        ] {
             let (worlds, wrongs) = wrongs(&story, change, road, &mode, Sabotage::None);
             tried += worlds;
             let first = wrongs[..wrongs.len().min(10)].join("\n");
@@ -319,6 +330,11 @@ fn a_forgotten_ledger_is_noticed() {
 #[test]
 fn effects_after_a_failed_sync_are_noticed() {
     is_noticed(Sabotage::IgnoresFailedSync);
+}
+
+#[test]
+fn a_twin_that_was_not_read_is_noticed() {
+    is_noticed(Sabotage::TellsNoTwin);
 }
 
 #[test]

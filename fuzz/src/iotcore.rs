@@ -13,12 +13,17 @@ use twinagent::model::wire::{Packet, Qos};
 pub const VERDICTS: &[&str] = &["command", "refused", "desired", "dropped", "notopic"];
 
 pub fn read(bytes: &[u8]) -> String {
+    let Some((topic, payload)) = parted(bytes) else { return "notopic".to_owned() };
+    judge(&dialect().decode(&packet(topic, payload))).to_owned()
+}
+
+/// The first line, which is text, and the rest.
+pub fn parted(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (topic, payload) = match bytes.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&bytes[..end], &bytes[end + 1..]),
         None => (bytes, &[][..]),
     };
-    let Ok(topic) = std::str::from_utf8(topic) else { return "notopic".to_owned() };
-    judge(&dialect().decode(&packet(topic, payload))).to_owned()
+    Some((std::str::from_utf8(topic).ok()?, payload))
 }
 
 pub fn packet(topic: &str, payload: &[u8]) -> Packet {

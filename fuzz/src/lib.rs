@@ -6,9 +6,11 @@
 
 pub mod command;
 pub mod config;
+pub mod connection_string;
 pub mod desired;
 pub mod farewell;
 pub mod iotcore;
+pub mod iothub;
 pub mod journal;
 pub mod key;
 pub mod last_good;
@@ -16,6 +18,7 @@ pub mod local;
 pub mod model;
 pub mod mqtt;
 pub mod note;
+pub mod provisioning;
 pub mod veto;
 
 /// One decoder.
@@ -32,14 +35,17 @@ pub struct Decoder {
 pub const ALL: &[Decoder] = &[
     Decoder { name: "command", read: command::read, verdicts: command::VERDICTS },
     Decoder { name: "config", read: config::read, verdicts: config::VERDICTS },
+    Decoder { name: "connection-string", read: connection_string::read, verdicts: connection_string::VERDICTS },
     Decoder { name: "desired", read: desired::read, verdicts: desired::VERDICTS },
     Decoder { name: "farewell", read: farewell::read, verdicts: farewell::VERDICTS },
     Decoder { name: "iotcore", read: iotcore::read, verdicts: iotcore::VERDICTS },
+    Decoder { name: "iothub", read: iothub::read, verdicts: iothub::VERDICTS },
     Decoder { name: "journal", read: journal::read, verdicts: journal::VERDICTS },
     Decoder { name: "key", read: key::read, verdicts: key::VERDICTS },
     Decoder { name: "last-good", read: last_good::read, verdicts: last_good::VERDICTS },
     Decoder { name: "local", read: local::read, verdicts: local::VERDICTS },
     Decoder { name: "mqtt", read: mqtt::read, verdicts: mqtt::VERDICTS },
     Decoder { name: "note", read: note::read, verdicts: note::VERDICTS },
+    Decoder { name: "provisioning", read: provisioning::read, verdicts: provisioning::VERDICTS },
     Decoder { name: "veto", read: veto::read, verdicts: veto::VERDICTS },
 ];

@@ -106,20 +106,20 @@ impl Config {
 fn hub(cloud: &IotHub) -> Vec<(&'static str, Setting)> {
     let text = |text: &str| Setting::Text(text.to_owned());
     let path = |path: &Path| Setting::Text(path.to_string_lossy().into_owned());
-    let mut all = match &cloud.proof {
-        HubProof::ConnectionString(file) => vec![("cloud.iothub.connection_string_file", path(file))],
-        HubProof::Key(file) => vec![("cloud.iothub.key_file", path(file))],
-        HubProof::Certificate { chain, key } => {
-            vec![("cloud.iothub.cert_file", path(chain)), ("cloud.iothub.cert_key_file", path(key))]
-        }
+    let string = match &cloud.proof {
+        HubProof::ConnectionString(file) => Some(("cloud.iothub.connection_string_file", path(file))),
+        HubProof::Key(_) | HubProof::Certificate { .. } => None,
     };
-    match &cloud.hub {
-        Hub::Named(host) => all.push(("cloud.iothub.host", text(host))),
-        Hub::Assigned(Provisioning { host, id_scope, registration_id }) => all.extend([
-            ("cloud.iothub.provisioning.id_scope", text(id_scope)),
-            ("cloud.iothub.provisioning.registration_id", text(registration_id)),
-            ("cloud.iothub.provisioning.host", text(host)),
-        ]),
+    let mut all = Vec::from_iter(string);
+    if let Hub::Named(host) = &cloud.hub {
+        all.push(("cloud.iothub.host", text(host)));
+    }
+    match &cloud.proof {
+        HubProof::ConnectionString(_) => {}
+        HubProof::Key(file) => all.push(("cloud.iothub.key_file", path(file))),
+        HubProof::Certificate { chain, key } => {
+            all.extend([("cloud.iothub.cert_file", path(chain)), ("cloud.iothub.cert_key_file", path(key))]);
+        }
     }
     all.extend(cloud.gateway_host.as_ref().map(|host| ("cloud.iothub.gateway_host", text(host))));
     all.extend([
@@ -129,6 +129,13 @@ fn hub(cloud: &IotHub) -> Vec<(&'static str, Setting)> {
     all.extend(cloud.ca_file.as_ref().map(|file| ("cloud.iothub.ca_file", path(file))));
     all.extend(cloud.module_id.as_ref().map(|module| ("cloud.iothub.module_id", text(module))));
     all.extend(cloud.model_id.as_ref().map(|model| ("cloud.iothub.model_id", text(model))));
+    if let Hub::Assigned(Provisioning { host, id_scope, registration_id }) = &cloud.hub {
+        all.extend([
+            ("cloud.iothub.provisioning.id_scope", text(id_scope)),
+            ("cloud.iothub.provisioning.registration_id", text(registration_id)),
+            ("cloud.iothub.provisioning.host", text(host)),
+        ]);
+    }
     all
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Value, ValueKind};
@@ -75,6 +75,12 @@ impl Reader {
     /// Where the value of a key that was asked for stood.
     pub(super) fn place(&self, key: &str) -> Option<&Place> {
         self.asked.get(key)?.as_ref()
+    }
+
+    /// This key is not set, and a file that another key names says it in its place.
+    pub(super) fn is_said_by(&mut self, key: &'static str, file: &Path) {
+        let place = Place::File { path: file.display().to_string(), line: Some(1) };
+        self.asked.insert(key, Some(place));
     }
 
     /// Something is wrong with the value of this key.

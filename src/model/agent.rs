@@ -241,8 +241,12 @@ impl Agent {
                 self.clock_stepped(by, now);
             }
             Input::Cloud(inbound, delivery) => self.hear(inbound, delivery, now, out),
-            // What can never be sent is over, like what has arrived; else it would be tried for ever.
-            Input::Settled(id) | Input::Unsent(id, _) => self.settled(id, now, out),
+            Input::Settled(id) => self.settled(id, now, out),
+            Input::Unsent(id, why) => {
+                let connection = &mut self.connection;
+                let settled = self.outbox.impossible(id, why, now, &mut |most| connection.chance(most));
+                self.note_settled(settled, now, out);
+            }
             Input::Finished(run, outcome) => self.run_ended(run, outcome, now, out),
             Input::Probed(facts) => self.machine_answered(facts, now),
             Input::JournalFailed { why, held } => self.journal_failed(&why, held, now, out),

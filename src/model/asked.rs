@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::agent::{Agent, Effect};
 use super::ask::{CallerId, Question, Refusal, Reply};
 use super::command::{CommandId, DeviceId, Identity, Key, Method, Outcome, Request, Status};
+use super::desired::desired_document;
 use super::fit::Unfit;
 use super::intake::Source;
 use super::ledger::{Entry, Number, Run};
@@ -41,7 +42,7 @@ pub struct Callers {
     status: BTreeMap<CallerId, Value>,
     /// When those may be told again.
     not_before: BootInstant,
-    desired: Vec<CallerId>,
+    pub(super) desired: Vec<CallerId>,
     /// The desired document, as it last arrived in this run of the daemon.
     pub(super) document: Option<(Bytes, Option<u64>)>,
 }
@@ -215,21 +216,6 @@ impl Agent {
         twin
     }
 
-    /// The cloud sent the desired document; who follows it hears of it if it is another one.
-    pub(super) fn desired_arrived(&mut self, body: Bytes, version: Option<u64>, out: &mut Vec<Effect>) {
-        let document = Some((body, version));
-        if document == self.callers.document {
-            return;
-        }
-        self.callers.document = document;
-        let answer = desired_document(self.callers.document.as_ref());
-        for caller in &self.callers.desired {
-            if let Value::Object(answer) = &answer {
-                out.push(Effect::Reply(*caller, Reply::Is { answer: answer.clone(), last: false }));
-            }
-        }
-    }
-
     // === Status
 
     /// Tells those who follow the status what is new.
@@ -345,19 +331,4 @@ pub(super) fn outcome_document(
     }
     document.insert("final".to_owned(), json!(last));
     document
-}
-
-/// The desired document as a caller gets it: JSON, or text that is none.
-fn desired_document(document: Option<&(Bytes, Option<u64>)>) -> Value {
-    let Some((body, version)) = document else { return json!({ "document": null }) };
-    let content = match serde_json::from_slice::<Value>(body) {
-        Ok(content) => content,
-        Err(_) if body.is_empty() => Value::Null,
-        Err(_) => json!({ "text": String::from_utf8_lossy(body) }),
-    };
-    let mut answer = json!({ "document": content });
-    if let Some(version) = version {
-        answer["version"] = json!(version);
-    }
-    answer
 }

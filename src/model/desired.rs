@@ -4,9 +4,10 @@
 //! What it says by itself only leads on from there, one version at a time.
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::agent::{Agent, Effect};
+use super::ask::Reply;
 use super::digest::Digest;
 use super::patch::{merge, without_nulls};
 use super::record::Record;
@@ -82,6 +83,21 @@ impl Agent {
         self.outbox.read_again();
     }
 
+    /// The cloud sent the desired document; who follows it hears of it if it is another one.
+    fn desired_arrived(&mut self, body: Bytes, version: Option<u64>, out: &mut Vec<Effect>) {
+        let document = Some((body, version));
+        if document == self.callers.document {
+            return;
+        }
+        self.callers.document = document;
+        let answer = desired_document(self.callers.document.as_ref());
+        for caller in &self.callers.desired {
+            if let Value::Object(answer) = &answer {
+                out.push(Effect::Reply(*caller, Reply::Is { answer: answer.clone(), last: false }));
+            }
+        }
+    }
+
     fn follow(&mut self, document: Map<String, Value>, version: u64, out: &mut Vec<Effect>) {
         // Members are in one order, so what is equal has an equal digest.
         let body = Value::Object(document.clone()).to_string();
@@ -92,4 +108,19 @@ impl Agent {
 
 fn is_within_bounds(document: &Map<String, Value>) -> bool {
     serde_json::to_string(document).is_ok_and(|text| text.len() <= LARGEST)
+}
+
+/// The desired document as a caller gets it: JSON, or text that is none.
+pub(super) fn desired_document(document: Option<&(Bytes, Option<u64>)>) -> Value {
+    let Some((body, version)) = document else { return json!({ "document": null }) };
+    let content = match serde_json::from_slice::<Value>(body) {
+        Ok(content) => content,
+        Err(_) if body.is_empty() => Value::Null,
+        Err(_) => json!({ "text": String::from_utf8_lossy(body) }),
+    };
+    let mut answer = json!({ "document": content });
+    if let Some(version) = version {
+        answer["version"] = json!(version);
+    }
+    answer
 }

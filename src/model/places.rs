@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use serde_json::json;
+
 use super::cloud::{Answer, Road};
 use super::command::{CommandId, Outcome};
 use super::now::Timestamp;
@@ -141,6 +143,21 @@ impl Places {
     pub fn amend(&mut self, which: impl Fn(&Answer) -> bool, outcome: &Outcome) {
         for place in self.list.iter_mut().filter(|place| !place.is_told() && which(&place.answer)) {
             (place.answer.status, place.answer.payload) = (outcome.status, outcome.payload.clone());
+        }
+    }
+
+    /// The cloud would not take it: it goes without its payload, or, where that has been tried, not at all.
+    pub fn shorten(&mut self, id: PlaceId) {
+        let short = json!({ "payloadDropped": true });
+        match self.list.iter_mut().find(|place| place.id == id) {
+            Some(place) if place.answer.payload != short => {
+                place.answer.payload = short;
+                place.state = State::Waiting;
+            }
+            _ => {
+                self.dropped += 1;
+                self.list.retain(|place| place.id != id);
+            }
         }
     }
 

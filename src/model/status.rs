@@ -74,8 +74,7 @@ impl Agent {
 
     /// Takes note of what the cloud does not take of the reported document.
     pub(super) fn note_refusal(&mut self, now: &Now) {
-        let refused =
-            self.outbox.refused().map(|status| format!("the cloud refused the reported document: status {status}"));
+        let refused = self.outbox.refused().map(str::to_owned);
         let parts: Vec<String> = [refused, self.left_out.clone()].into_iter().flatten().collect();
         self.note(Code::Reported, (!parts.is_empty()).then(|| parts.join("; ")).as_deref(), now);
     }

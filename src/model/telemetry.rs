@@ -92,6 +92,11 @@ impl Telemetry {
         }
     }
 
+    /// One will never be sent.
+    pub fn gave_up(&mut self) {
+        self.dropped += 1;
+    }
+
     /// The cloud has acknowledged one.
     pub fn arrived(&mut self) {
         self.closed_on = 0;

@@ -43,7 +43,7 @@ pub enum Input {
     Cloud(Inbound, Delivery),
     /// The cloud has acknowledged a message.
     Settled(MessageId),
-    /// A message was not sent, and would not be if it were tried again: its cloud does not take such a one. Why, for people.
+    /// A message was not sent, and never will be: the cloud would not take it. Why, for people.
     Unsent(MessageId, String),
     /// A handler has ended.
     Finished(RunId, Outcome),

@@ -45,15 +45,18 @@ macro_rules! decoders {
 decoders! {
     commands_are_answered_once: "command",
     configurations_come_back: "config",
+    connection_strings_are_read_or_refused: "connection-string",
     desired_documents_are_noted: "desired",
     farewells_name_a_boot_or_nothing: "farewell",
     topics_and_payloads_are_read: "iotcore",
+    what_hubs_send_is_read: "iothub",
     journals_are_judged: "journal",
     keys_sign_or_are_refused: "key",
     kept_configurations_come_back: "last-good",
     frames_of_local_callers_are_read: "local",
     packets_of_a_broker_are_read: "mqtt",
     notes_read_back: "note",
+    what_a_provisioning_service_says_is_read: "provisioning",
     vetoes_read_back: "veto",
 }
 

@@ -11,7 +11,7 @@ use twinagent::model::reboot::facts::{Facts, Way};
 use twinagent::model::record::{Record, Told};
 use twinagent::model::wire::Reason;
 
-use crate::desk::{Desk, SIMULATED, acks, answer, answers, done, method, sends, started, starts, told};
+use crate::desk::{Desk, SIMULATED, acks, answer, answer_ids, answers, done, method, sends, started, starts, told};
 use crate::given::{request, settings};
 
 fn desk() -> Desk {
@@ -28,6 +28,21 @@ fn queue(id: &str) -> Request {
 
 fn ok() -> twinagent::model::command::Outcome {
     done(json!("ok"))
+}
+
+#[test]
+fn an_answer_that_cannot_be_sent_goes_without_its_payload_and_then_not_at_all() {
+    let mut desk = Desk::new(Road::Own, SIMULATED);
+    desk.acknowledges = false;
+    let why = || "too large".to_owned();
+    let run = starts(&desk.hear(request("count", Some("a"), json!(null))))[0];
+    let effects = desk.ends(run, done(json!("x".repeat(60_000))));
+    let [id] = answer_ids(&effects)[..] else { panic!("one answer") };
+    let effects = desk.take([Input::Unsent(id, why())]);
+    assert_eq!(answer(&effects).payload, json!({ "payloadDropped": true }));
+    let [id] = answer_ids(&effects)[..] else { panic!("one answer") };
+    assert!(answers(&desk.take([Input::Unsent(id, why())])).is_empty());
+    assert_eq!(desk.agent.durable().ledger.untold_len(), 0);
 }
 
 #[test]

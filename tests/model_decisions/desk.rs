@@ -273,6 +273,15 @@ pub(crate) fn answers(effects: &[Effect]) -> Vec<Answer> {
     effects.iter().filter_map(answer).collect()
 }
 
+/// Which messages are answers.
+pub(crate) fn answer_ids(effects: &[Effect]) -> Vec<MessageId> {
+    let id = |effect: &Effect| match effect {
+        Effect::Send(id, Outbound::Answer(_)) => Some(*id),
+        _ => None,
+    };
+    effects.iter().filter_map(id).collect()
+}
+
 /// Ids and statuses of the answers.
 pub(crate) fn told(effects: &[Effect]) -> Vec<(String, u16)> {
     answers(effects).into_iter().map(|answer| (answer.id.to_string(), answer.status.0)).collect()

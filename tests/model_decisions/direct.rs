@@ -221,6 +221,31 @@ fn seventy_at_once_are_all_answered() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_sent_is_told_by_the_twin_or_goes_without_its_payload() {
+    let mut desk = desk();
+    desk.acknowledges = false;
+    let why = || "129 KiB are more than this cloud takes".to_owned();
+    let run = starts(&desk.hear(method("count", "1", json!(null))))[0];
+    let effects = desk.ends(run, done(json!("x".repeat(60_000))));
+    let id = answer(&effects).id;
+    desk.acknowledges = true;
+    let mut effects = desk.take([Input::Unsent(sends(&effects)[0], why())]);
+    effects.extend(desk.wait(2));
+    assert!(answers(&effects).is_empty());
+    assert_eq!(shown(&desk, id.as_str())["payloadCut"], true);
+    assert_eq!(told(&desk), [Told::Outcome]);
+
+    desk.acknowledges = false;
+    let run = starts(&desk.hear(method("echo", "2", json!("hello"))))[0];
+    let effects = desk.ends(run, done(json!("hello")));
+    let effects = desk.take([Input::Unsent(sends(&effects)[0], why())]);
+    let short = answer(&effects);
+    assert_eq!((short.status, &short.payload), (Status::DONE, &json!({ "payloadDropped": true })));
+    let effects = desk.take([Input::Unsent(sends(&effects)[0], why())]);
+    assert!(answers(&effects).is_empty(), "and that is the end of it");
+}
+
+#[test]
 fn a_renewal_waits_for_those_who_wait() {
     let mut settings = crate::given::settings(Road::Direct, SIMULATED);
     settings.terms.lease = Some(std::time::Duration::from_secs(100));

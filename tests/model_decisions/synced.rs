@@ -131,7 +131,7 @@ fn a_throttled_patch_is_tried_again_with_doubling_waits() {
     let mut effects = report(&mut desk, json!({ "a": 1 }));
     for _ in 0..3_000 {
         if !patches(&effects).is_empty() {
-            times.push((desk.wall - begin).as_secs());
+            times.push(desk.wall.saturating_sub(begin).as_secs());
         }
         assert_eq!(fetches(&effects), 0, "what the cloud has is known");
         effects = desk.wait(1);
@@ -172,6 +172,23 @@ fn a_document_that_is_refused_is_a_problem_and_not_a_loop() {
     desk.wait(10);
     assert_eq!(problem(&mut desk), None);
     assert_eq!(desk.hub.reported["agent"]["health"], "ok");
+}
+
+#[test]
+fn a_document_that_cannot_be_sent_is_a_problem_and_not_a_loop() {
+    for road in [Road::Direct, Road::Reported] {
+        let mut desk = Desk::new(road, SIMULATED);
+        desk.acknowledges = false;
+        let [id] = sends(&report(&mut desk, json!({ "a": 1 })))[..] else { panic!("one document") };
+        desk.acknowledges = true;
+        let mut effects = desk.take([Input::Unsent(id, "too large".to_owned())]);
+        effects.extend(desk.wait(400));
+        assert!(sends(&effects).is_empty(), "{road:?}");
+        assert!(problem(&mut desk).is_some_and(|text| text.contains("too large")), "{road:?}");
+        desk.wait(600);
+        let held = if road == Road::Direct { Value::Object(desk.hub.reported.clone()) } else { desk.twin.clone() };
+        assert_eq!(held["a"], 1);
+    }
 }
 
 #[test]

@@ -3,26 +3,47 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use twinagent::model::agent::{Agent, Effect, Input, Settings};
+use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::cloud::{Answer, Inbound, Outbound, Road};
-use twinagent::model::command::{Class, Command, CommandId, Identity, Key, Method, MethodSpec, Outcome, Status};
+use twinagent::model::command::{
+    Class, Command, CommandId, Identity, Key, Method, MethodSpec, Outcome, ReplyTo, Status,
+};
 use twinagent::model::device_key::{DeviceKey, Found, KeySlot};
 use twinagent::model::durable::Durable;
 use twinagent::model::intake::UNTOLD;
 use twinagent::model::now::Now;
 use twinagent::model::outbox::WINDOW;
+use twinagent::model::patch::merge;
 use twinagent::model::reboot::Mode;
 use twinagent::model::reboot::facts::{Facts, Way};
 use twinagent::model::record::Record;
 use twinagent::model::runs::RunId;
 use twinagent::model::wire::{Delivery, MessageId, Reason};
 
-use crate::given::{moment, request, settings};
+use crate::given::{hub, moment, request, settings};
 use crate::{Batch, Deed, Fate, METHODS};
 
 /// The members of `commands`, and what surrounds them.
 const COMMANDS: usize = 16 * 1_024 + 512;
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+enum Sent {
+    /// An answer, telemetry.
+    Other,
+    Document(Value),
+    FetchTwin,
+    Patch(Value),
+}
+
+impl Sent {
+    /// Whether it is about the reported document; there is one of those at a time.
+    fn is_reported(&self) -> bool {
+        !matches!(self, Self::Other)
+    }
+}
 
 pub(crate) struct Life {
     agent: Agent,
@@ -46,7 +67,17 @@ pub(crate) struct Life {
     /// Its end was ordered.
     closing: bool,
     connected: bool,
-    in_flight: BTreeMap<MessageId, Option<Value>>,
+    in_flight: BTreeMap<MessageId, Sent>,
+    road: Road,
+    /// Which connection this is, for those who wait on it.
+    connection: u64,
+    /// Senders of direct methods that wait on it.
+    waiting: BTreeSet<String>,
+    /// When the last request about the twin was sent.
+    asked_at: Option<Duration>,
+    /// What a cloud has that is sent patches.
+    twin: Map<String, Value>,
+    desired: (Map<String, Value>, u64),
     running: Vec<(RunId, Command)>,
     /// The machine was asked whether it may reboot.
     asked: bool,
@@ -87,6 +118,12 @@ impl Life {
             closing: false,
             connected: false,
             in_flight: BTreeMap::new(),
+            road,
+            connection: 0,
+            waiting: BTreeSet::new(),
+            asked_at: None,
+            twin: Map::from_iter([("stale".to_owned(), json!({ "x": [1] }))]),
+            desired: (Map::new(), 1),
             running: Vec::new(),
             asked: false,
             deliveries: 0,
@@ -148,6 +185,7 @@ impl Life {
         match deed {
             Deed::Hear { method, id, payload, expires } => {
                 let payload = if *payload == 0 { Value::Null } else { json!({ "reason": "x" }) };
+                let somebody_waits = id.is_some_and(|id| id % 2 == 1);
                 let id = id.map(|id| format!("id{id}"));
                 let mut heard = request(METHODS[*method], id.as_deref(), payload);
                 heard.expires = expires.map(|seconds| {
@@ -155,11 +193,13 @@ impl Life {
                     let wall = self.now().wall;
                     if seconds < 0 { wall.saturating_sub(time) } else { wall.saturating_add(time) }
                 });
+                heard.reply_to = if somebody_waits { self.sender() } else { None };
                 self.heard(Inbound::Command(heard))
             }
             Deed::Unique(method) => {
                 let mut heard = request(METHODS[*method], None, Value::Null);
                 heard.identity = Identity::Unique;
+                heard.reply_to = self.sender();
                 self.heard(Inbound::Command(heard))
             }
             Deed::Burst(number) => (0..70)
@@ -174,6 +214,15 @@ impl Life {
                 status: Status::NOT_A_COMMAND,
                 why: "no JSON".to_owned(),
             }),
+            Deed::Desired(number) if self.road == Road::Direct => {
+                let (document, version) = &mut self.desired;
+                let patch = Map::from_iter([("a".to_owned(), json!(number))]);
+                // Some are repeats, some are missed.
+                *version += 2 - u64::from(*number).min(2);
+                merge(document, &patch);
+                let version = *version;
+                self.heard(Inbound::DesiredPatch { patch, version })
+            }
             Deed::Desired(number) => {
                 let body = [&b"{\"a\":1}"[..], b"{\"a\":2}", b""][usize::from(*number)];
                 self.heard(Inbound::Desired { body: body.into(), version: None })
@@ -181,15 +230,16 @@ impl Life {
             Deed::Settle(n) => {
                 let unknown = MessageId(u64::MAX);
                 let id = self.in_flight.keys().nth(*n).copied().unwrap_or(unknown);
-                self.settle(id);
-                vec![Input::Settled(id)]
+                self.settle(id, 204)
             }
             Deed::SettleAll => {
                 let ids: Vec<MessageId> = self.in_flight.keys().copied().collect();
-                for id in &ids {
-                    self.settle(*id);
-                }
-                ids.into_iter().map(Input::Settled).collect()
+                ids.into_iter().flat_map(|id| self.settle(id, 204)).collect()
+            }
+            Deed::Throttle(status) => {
+                let request = |sent: &Sent| matches!(sent, Sent::FetchTwin | Sent::Patch(_));
+                let id = self.in_flight.iter().find(|(_, sent)| request(sent)).map(|(id, _)| *id);
+                id.map(|id| self.settle(id, *status)).unwrap_or_default()
             }
             Deed::Finish(n, size) => {
                 if *n >= self.running.len() {
@@ -256,19 +306,60 @@ impl Life {
         vec![Input::Cloud(inbound, delivery)]
     }
 
-    fn settle(&mut self, id: MessageId) {
-        if let Some(Some(document)) = self.in_flight.remove(&id) {
-            self.settled = Some((self.up, document));
+    /// What the cloud says of a message, with this status if it says one.
+    fn settle(&mut self, id: MessageId, status: u16) -> Vec<Input> {
+        // Whatever it is, it was written; where the cloud answers by itself, that must not count.
+        let mut inputs = vec![Input::Settled(id)];
+        match self.in_flight.remove(&id) {
+            Some(Sent::Document(document)) => self.settled = Some((self.up, document)),
+            Some(Sent::FetchTwin) if status < 300 => {
+                let ((desired, version), reported) = (self.desired.clone(), self.twin.clone());
+                inputs.extend(self.heard(Inbound::Twin { id, desired, version, reported }));
+            }
+            Some(Sent::Patch(patch)) if status < 300 => {
+                self.patched(&patch);
+                // One that was given up was done long ago; its answer is late.
+                let is_late = self.asked_at.is_none_or(|at| self.up >= at + Duration::from_secs(30));
+                self.settled = (!is_late).then_some((self.up, Value::Null));
+                inputs.extend(self.heard(Inbound::Answered { id, status }));
+            }
+            Some(Sent::FetchTwin | Sent::Patch(_)) => inputs.extend(self.heard(Inbound::Answered { id, status })),
+            Some(Sent::Other) | None => {}
         }
+        inputs
+    }
+
+    /// The cloud merges a patch, whether we hear of that or not.
+    fn patched(&mut self, patch: &Value) {
+        merge(&mut self.twin, patch.as_object().expect("a patch is an object"));
+        let bytes = Value::Object(self.twin.clone()).to_string().len();
+        assert!(bytes <= hub().document.bytes, "a twin of {bytes} bytes");
+    }
+
+    /// Somebody who waits on this connection, where the cloud has such.
+    fn sender(&mut self) -> Option<ReplyTo> {
+        if self.road != Road::Direct || !self.connected {
+            return None;
+        }
+        let rid = format!("{}-{}", self.connection, self.deliveries);
+        self.waiting.insert(rid.clone());
+        Some(ReplyTo(rid))
     }
 
     fn went_offline(&mut self) {
         (self.ordered, self.closing, self.connected) = (false, false, false);
-        if self.in_flight.values().any(Option::is_some) {
+        let last = std::mem::take(&mut self.in_flight).into_values().find(Sent::is_reported);
+        if let Some(Sent::Document(_) | Sent::Patch(_)) = last {
             // Whether the cloud has it is not known; the rate counts from here.
             self.settled = Some((self.up, Value::Null));
         }
-        self.in_flight.clear();
+        // It has it, now and then.
+        if let Some(Sent::Patch(patch)) = last.filter(|_| self.deliveries.is_multiple_of(2)) {
+            self.patched(&patch);
+        }
+        self.waiting.clear();
+        self.asked_at = None;
+        self.connection += 1;
     }
 
     fn heal(&mut self) {
@@ -284,8 +375,8 @@ impl Life {
         self.stopped = false;
         (self.going_down, self.let_go) = (None, false);
         self.broken = false;
+        self.went_offline();
         self.settled = Some((self.up, Value::Null));
-        self.in_flight.clear();
         self.running.clear();
         self.asked = false;
         self.open.clear();
@@ -391,27 +482,52 @@ impl Life {
 
     fn sent(&mut self, id: MessageId, message: Outbound) {
         assert!(self.connected, "sent while there is no connection");
-        let document = match message {
+        let is_patched = matches!(message, Outbound::ReportedPatch(_) | Outbound::FetchTwin);
+        let is_reported = is_patched || matches!(message, Outbound::Reported(_));
+        assert!(!is_reported || is_patched == (self.road == Road::Direct), "this cloud has no such message");
+        if is_patched && self.asked_at.is_none_or(|at| self.up >= at + Duration::from_secs(30)) {
+            // The last one was given up; it may have arrived even so.
+            let last = self.in_flight.iter().find(|(_, sent)| sent.is_reported()).map(|(id, _)| *id);
+            if let Some(Sent::Patch(patch)) = last.and_then(|id| self.in_flight.remove(&id)) {
+                self.patched(&patch);
+                self.settled = None;
+            }
+        }
+        if is_patched {
+            self.asked_at = Some(self.up);
+        }
+        assert!(!is_reported || !self.in_flight.values().any(Sent::is_reported), "one of them at a time");
+        let sent = match message {
             Outbound::Answer(answer) => {
+                let rid = answer.reply_to.as_ref().map(|reply_to| reply_to.0.as_str());
+                let is_awaited = rid.is_some_and(|rid| self.waiting.remove(rid));
+                assert!(self.road != Road::Direct || is_awaited, "{} is answered to nobody who waits", answer.id);
                 if answer.last {
                     self.told(&answer);
                 }
-                None
+                Sent::Other
             }
-            Outbound::Telemetry(_) => None,
-            Outbound::ReportedPatch(_) | Outbound::FetchTwin => panic!("this cloud takes whole documents alone"),
+            Outbound::Telemetry(_) => Sent::Other,
+            Outbound::FetchTwin => Sent::FetchTwin,
+            Outbound::ReportedPatch(patch) => {
+                let bytes = patch.to_string().len();
+                assert!(bytes <= hub().document.bytes, "a patch of {bytes} bytes");
+                if let Some((at, _)) = &self.settled {
+                    assert!(self.up >= *at + Duration::from_secs(1), "faster than the cloud allows");
+                }
+                Sent::Patch(patch)
+            }
             Outbound::Reported(document) => {
                 let commands = document["commands"].to_string().len();
                 assert!(commands <= COMMANDS, "{commands} bytes of commands");
-                assert!(self.in_flight.values().all(Option::is_none), "one document at a time");
                 if let Some((at, last)) = &self.settled {
                     assert!(self.up >= *at + Duration::from_secs(1), "faster than the cloud allows");
                     assert_ne!(*last, document, "sent though the cloud has it");
                 }
-                Some(document)
+                Sent::Document(document)
             }
         };
-        assert!(self.in_flight.insert(id, document).is_none(), "{id:?} is used twice");
+        assert!(self.in_flight.insert(id, sent).is_none(), "{id:?} is used twice");
         assert!(self.in_flight.len() <= WINDOW, "{} are on their way", self.in_flight.len());
     }
 
@@ -478,6 +594,19 @@ impl Life {
         // Nor is a session to be renewed.
         self.settings.terms.lease = None;
         self.handle(vec![Input::Reloaded { settings: Box::new(self.settings.clone()), anew: true }], false);
+        self.come_to_rest();
+        if self.road == Road::Direct {
+            // What was told since is kept shorter, and that alone is no reason to patch the twin.
+            let inputs = self.inputs_of(&Deed::Offline);
+            self.handle(inputs, false);
+            self.come_to_rest();
+            let ours = self.ours();
+            assert_eq!(Value::Object(self.twin.clone()), ours, "the cloud has another document");
+            assert_eq!(ours["desired"]["version"], self.desired.1);
+        }
+    }
+
+    fn come_to_rest(&mut self) {
         for _ in 0..400 {
             if self.is_calm() && self.in_flight.is_empty() && self.running.is_empty() && self.connected {
                 break;
@@ -493,6 +622,17 @@ impl Life {
         assert!(self.is_calm(), "due: {:?}", self.agent.deadline(&self.now()));
         assert_eq!(self.agent.durable().ledger.untold_len(), 0, "nothing is untold");
         assert!(self.running.is_empty() && self.in_flight.is_empty());
+    }
+
+    /// The reported document as the agent would have it.
+    fn ours(&self) -> Value {
+        let mut copy = self.agent.clone();
+        let effects = copy.handle(&self.now(), [Input::Asked(Question::Twin, CallerId(1))]);
+        let answer = effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply(_, Reply::Is { answer, .. }) => Some(answer["reported"].clone()),
+            _ => None,
+        });
+        answer.expect("the twin")
     }
 
     /// Nothing is due but the document that is sent once a day, and the note of the time four times a day.

@@ -33,6 +33,8 @@ pub(crate) enum Deed {
     /// The n-th of those on their way, or one that is not.
     Settle(usize),
     SettleAll,
+    /// The request about the twin that is on its way is answered with this status.
+    Throttle(u16),
     /// The n-th of those that run, or one that does not.
     Finish(usize, u16),
     Online,
@@ -84,6 +86,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => (0..3_u8).prop_map(Deed::Desired),
         4 => (0..6_usize).prop_map(Deed::Settle),
         3 => Just(Deed::SettleAll),
+        1 => prop::sample::select(vec![429, 500, 503, 400]).prop_map(Deed::Throttle),
         6 => (0..6_usize, 0..3_u16).prop_map(|(run, size)| Deed::Finish(run, size * 3_000)),
         3 => Just(Deed::Online),
         1 => Just(Deed::Offline),
@@ -118,7 +121,7 @@ fn batch() -> impl Strategy<Value = Batch> {
 }
 
 fn roads() -> impl Strategy<Value = Road> {
-    prop_oneof![Just(Road::Own), Just(Road::Reported)]
+    prop_oneof![Just(Road::Own), Just(Road::Reported), Just(Road::Direct)]
 }
 
 fn modes() -> impl Strategy<Value = Mode> {

@@ -1,8 +1,9 @@
-//! One device and its cloud, as a story needs them: folders, key, configuration, the stand-in cloud, the daemon.
+//! One device and its cloud, as a story needs them: folders, configuration, the stand-in cloud, the daemon.
 //!
-//! The daemon runs in the test's own runtime; killing it is for the tests that start it as a process.
+//! The daemon runs in the test's own runtime; killing it is for the tests that start it as a process. How a cloud is spoken
+//! to is in `cloud`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,17 +12,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use twinagent::bridge::{Bridge, Cloud, DeviceName, Options, StateChange, Telemetry};
+use twinagent::bridge::{Bridge, Options};
 use twinagent::config::{Folders, load};
 use twinagent::daemon::{self, Parts};
-use twinagent::dialect::token;
 use twinagent::handler::built_in;
 use twinagent::host::power::Places;
 use twinagent::model::fingerprint::Fingerprint;
 use twinagent::store::StateDir;
 
+use crate::cloud::{Cloud, Ear, Heard, Kind, Registered};
 use crate::count::Count;
 
 /// How long a story waits for what must come; far more than it takes.
@@ -29,15 +30,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a story wants to be different.
 pub(crate) struct Setup {
-    /// `events` or `state`.
+    pub(crate) cloud: Kind,
+    /// `events` or `state`, where the cloud has both roads.
     pub(crate) answers: &'static str,
-    /// Kept sessions, as EMQX has them.
+    /// Kept sessions, as EMQX has them, and as Azure IoT Hub always has.
     pub(crate) sessions: bool,
+    /// Azure IoT Hub has nothing else.
     pub(crate) tls: bool,
+    /// Cloud IoT Core's registry has a topic for telemetry.
     pub(crate) event_topic: bool,
     /// How long the bridge tolerates an expired token.
     pub(crate) skew: Duration,
     pub(crate) rest: bool,
+    /// Where WebSockets are taken, too.
+    pub(crate) https: bool,
     /// Where the bridge listens for MQTT.
     pub(crate) listen: &'static str,
     /// The name under which the device looks for it.
@@ -50,15 +56,17 @@ pub(crate) struct Setup {
     pub(crate) config: &'static str,
 }
 
-impl Default for Setup {
-    fn default() -> Self {
+impl Setup {
+    pub(crate) fn on(cloud: Kind) -> Self {
         Self {
+            cloud,
             answers: "state",
-            sessions: false,
-            tls: false,
+            sessions: cloud == Kind::IotHub,
+            tls: cloud == Kind::IotHub,
             event_topic: true,
             skew: Duration::from_secs(600),
             rest: false,
+            https: false,
             listen: "127.0.0.1:0",
             host: "localhost",
             helper: true,
@@ -71,7 +79,6 @@ impl Default for Setup {
 pub(crate) struct Device {
     pub(crate) bridge: Bridge,
     pub(crate) cloud: Cloud,
-    pub(crate) name: DeviceName,
     /// With which the bridge can be started again, at the same address.
     options: Options,
     folder: TempDir,
@@ -81,10 +88,11 @@ pub(crate) struct Device {
     daemon: Option<Daemon>,
     /// Logins that were waited for.
     logins: u64,
-    answers: mpsc::Receiver<Telemetry>,
-    states: mpsc::Receiver<StateChange>,
+    ear: Ear,
     /// The final answers so far: by id, in the order in which they came.
     heard: HashMap<String, Vec<Value>>,
+    /// Commands of which nothing more is to be heard, though the reported document may list them for long.
+    forgotten: HashSet<String>,
     /// Other telemetry so far, each with its subfolder.
     telemetry: Vec<(String, Bytes)>,
 }
@@ -111,6 +119,7 @@ impl Device {
             mqtt: listen().filter(|_| !setup.tls),
             mqtts: listen().filter(|_| setup.tls),
             http: setup.rest.then(|| "127.0.0.1:0".to_owned()),
+            https: setup.https.then(|| "127.0.0.1:0".to_owned()),
             sessions: setup.sessions,
             skew: setup.skew,
             names: vec![setup.host.to_owned()],
@@ -120,51 +129,29 @@ impl Device {
         let addresses = bridge.addresses();
         options.mqtt = addresses.mqtt.map(|address| address.to_string());
         options.mqtts = addresses.mqtts.map(|address| address.to_string());
-        let cloud = bridge.cloud();
-        let registry = cloud
-            .create_registry("my-project", "us-central1", "my-registry", setup.event_topic)
-            .await
-            .expect("a registry");
-        let (key, public) = token::generate().expect("a key");
-        let name = cloud.create_device(&registry, "gw-1", &public.public_pem()).await.expect("a device");
-
         for part in ["etc/keys", "state", "run"] {
             std::fs::create_dir_all(folder.path().join(part)).expect("a folder for this test");
         }
         if setup.helper {
             make_helper(&folder.path().join("run"));
         }
-        write(&folder.path().join("etc/keys/device.key"), key.reveal());
-        let port = addresses.mqtt.or(addresses.mqtts).expect("a listener").port();
-        let tls =
-            if setup.tls { format!("ca_file = \"{}\"", bridge.ca_file().display()) } else { "tls = false".into() };
-        let config = format!(
-            "device.id = \"gw-1\"\n\
-             [cloud]\nkind = \"iotcore\"\n\
-             [cloud.iotcore]\nhost = \"{}\"\nport = {port}\n{tls}\n\
-             project_id = \"my-project\"\nregion = \"us-central1\"\nregistry_id = \"my-registry\"\n\
-             answers = \"{}\"\nclean_session = {}\n\
-             {}",
-            setup.host, setup.answers, !setup.sessions, setup.config,
-        );
-        write(&folder.path().join("etc/twinagent.toml"), &config);
-        let answers = cloud.telemetry().await.expect("a tap");
-        let states = cloud.state_changes().await.expect("a tap");
-        let (heard, telemetry) = (HashMap::new(), Vec::new());
+        let etc = folder.path().join("etc");
+        let Registered { cloud, config } = Cloud::register(&bridge, &setup, &etc).await;
+        write(&etc.join("twinagent.toml"), &format!("device.id = \"gw-1\"\n{config}{}", setup.config));
+        let ear = cloud.ear().await;
         Self {
             bridge,
             cloud,
-            name,
             options,
             folder,
             machine: Fingerprint::default(),
             clock_wait: setup.clock_wait,
             daemon: None,
             logins: 0,
-            answers,
-            states,
-            heard,
-            telemetry,
+            ear,
+            heard: HashMap::new(),
+            forgotten: HashSet::new(),
+            telemetry: Vec::new(),
         }
     }
 
@@ -247,6 +234,12 @@ impl Device {
         tokio::time::timeout(PATIENCE, ended).await.expect("the last write ends");
     }
 
+    /// As [`Self::wait_until_ready`], for a device of the same name of which the cloud has forgotten all logins.
+    pub(crate) async fn wait_until_ready_anew(&mut self) {
+        self.logins = 0;
+        self.wait_until_ready().await;
+    }
+
     /// Waits for a login that was not waited for before, and until a command would arrive.
     pub(crate) async fn wait_until_ready(&mut self) {
         let again = async {
@@ -258,7 +251,7 @@ impl Device {
         };
         tokio::time::timeout(PATIENCE, again).await.expect("the device logs in");
         self.logins = self.logins().await;
-        self.cloud.wait_until_ready(&self.name, PATIENCE).await.expect("the device subscribes");
+        self.cloud.wait_until_ready().await;
     }
 
     // === The cloud as a machine
@@ -273,31 +266,43 @@ impl Device {
     /// Brings the cloud back, at the same address.
     pub(crate) async fn restore_cloud(&mut self) {
         self.bridge = Bridge::start(self.options.clone()).await.expect("the stand-in cloud starts again");
-        self.cloud = self.bridge.cloud();
-        self.answers = self.cloud.telemetry().await.expect("a tap");
-        self.states = self.cloud.state_changes().await.expect("a tap");
+        self.cloud = self.cloud.again(&self.bridge);
+        self.listen().await;
         self.logins = 0;
     }
 
     /// How often the device has logged in since the cloud was started.
     pub(crate) async fn logins(&self) -> u64 {
-        self.cloud.logins(&self.name).await.expect("the device")
+        self.cloud.logins().await
     }
 
     /// What the cloud holds against the device, if anything.
     pub(crate) async fn complaint(&self) -> Option<String> {
-        let device = self.cloud.device(&self.name).await.expect("the device");
-        device["lastErrorStatus"]["message"].as_str().map(str::to_owned)
+        self.cloud.complaint().await
     }
 
     // === The caller in the cloud
 
     /// Sends a command; returns when the device has acknowledged it.
     pub(crate) async fn send(&self, subfolder: &str, payload: &str) {
-        self.cloud.send_command(&self.name, subfolder, payload.to_owned()).await.expect("an acknowledged command");
+        self.cloud.send(subfolder, payload).await.expect("an acknowledged command");
     }
 
-    /// The next answer with this status to the command with this id, on the road that the setup chose.
+    /// Has a method done, on the shortest road that this cloud has for commands and their answers.
+    pub(crate) async fn ask(&mut self, method: &str, id: &str) {
+        match &self.cloud {
+            Cloud::IotCore(_) => {
+                self.send(&format!("{method}/{id}"), "").await;
+                self.answer(id, 200).await;
+            }
+            Cloud::IotHub(cloud) => {
+                let answer = cloud.invoke(method, Value::Null).await;
+                assert_eq!(answer.map(|(status, _)| status), Ok(200), "{method} {id}");
+            }
+        }
+    }
+
+    /// The next answer with this status to the command with this id, on the road that the setup chose or the cloud has.
     pub(crate) async fn answer(&mut self, id: &str, status: u16) -> Value {
         let fits = |answer: &Value| answer["status"] == status;
         loop {
@@ -327,12 +332,8 @@ impl Device {
     pub(crate) async fn twin(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
         let wait = async {
             loop {
-                let states = self.cloud.states(&self.name).await.expect("states");
-                if let Some((_, newest)) = states.first() {
-                    let document: Value = serde_json::from_slice(newest).expect("a JSON document");
-                    if fits(&document) {
-                        return document;
-                    }
+                if let Some(document) = self.cloud.reported().await.filter(&fits) {
+                    return document;
                 }
                 self.hear().await;
             }
@@ -340,36 +341,29 @@ impl Device {
         if let Ok(document) = tokio::time::timeout(PATIENCE, wait).await {
             return document;
         }
-        let newest = self.cloud.states(&self.name).await.expect("states").into_iter().next();
-        panic!("the reported document is not as it should be: {newest:?}")
+        panic!("the reported document is not as it should be: {:#?}", self.cloud.reported().await)
     }
 
-    /// Takes the next answer or document that arrives.
+    /// Takes the next answer, document or message that arrives.
     async fn hear(&mut self) {
-        let mut note = |id: String, answer: Value| {
+        let heard = self.ear.hear().await;
+        for (id, answer) in heard.answers() {
+            if self.forgotten.contains(&id) {
+                continue;
+            }
             let answers = self.heard.entry(id).or_default();
             if answers.last() != Some(&answer) {
                 answers.push(answer);
             }
-        };
-        tokio::select! {
-            event = self.answers.recv() => {
-                let event = event.expect("no event is missed");
-                if event.subfolder != "responses" {
-                    self.telemetry.push((event.subfolder, event.payload));
-                    return;
-                }
-                let answer: Value = serde_json::from_slice(&event.payload).expect("a JSON answer");
-                note(answer["id"].as_str().expect("an id").to_owned(), answer.clone());
-            }
-            state = self.states.recv() => {
-                let state = state.expect("no state is missed");
-                let document: Value = serde_json::from_slice(&state.payload).expect("a JSON document");
-                for (id, answer) in document["commands"].as_object().into_iter().flatten() {
-                    note(id.clone(), answer.clone());
-                }
-            }
         }
+        if let Heard::Telemetry(subfolder, payload) = heard {
+            self.telemetry.push((subfolder, payload));
+        }
+    }
+
+    /// Listens to the cloud that the device is in now.
+    pub(crate) async fn listen(&mut self) {
+        self.ear = self.cloud.ear().await;
     }
 
     /// Takes all that arrives, until nothing has come for so long.
@@ -386,9 +380,9 @@ impl Device {
         statuses
     }
 
-    /// Forgets all answers so far, but not what was other telemetry.
+    /// Forgets all commands that were answered so far, but not what was other telemetry.
     pub(crate) fn forget_answers(&mut self) {
-        self.heard.clear();
+        self.forgotten.extend(self.heard.drain().map(|(id, _)| id));
     }
 
     /// How often each command ran.
@@ -406,7 +400,8 @@ pub(crate) fn counted(file: &Path) -> HashMap<String, usize> {
     counted
 }
 
-fn write(path: &Path, text: &str) {
+/// Writes a new file that is for its owner alone.
+pub(crate) fn write(path: &Path, text: &str) {
     use std::io::Write as _;
     let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path).expect("a new file");
     file.write_all(text.as_bytes()).expect("a written file");

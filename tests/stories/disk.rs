@@ -8,9 +8,18 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::process::{Process, log, logged};
 use crate::strace::Strace;
+
+on_both_clouds! {
+    a_full_disk_refuses_what_needs_it_and_heals_when_space_returns,
+    a_disk_that_is_full_at_the_start_is_one_that_may_have_space_later,
+    a_disk_that_is_read_only_at_the_start_is_used_once_it_is_not,
+    a_failing_sync_refuses_what_needs_it_and_heals_when_it_works_again,
+}
 
 /// Longer than it takes to break the disk behind the back of a run.
 const RUN: Duration = Duration::from_secs(4);
@@ -38,7 +47,7 @@ impl Outage {
         let process = Process::online(&mut device).await;
         device.send("count/before", "").await;
         device.answer("before", 200).await;
-        let logins = device.cloud.logins(&device.name).await.expect("the device");
+        let logins = device.logins().await;
         device.send("count/slow", &slow()).await;
         Self { device, process, logins }
     }
@@ -71,7 +80,7 @@ impl Outage {
         let told = device.answer("slow", 200).await;
         device.send("count/refused", &large()).await;
         device.answer("refused", 200).await;
-        let logins = device.cloud.logins(&device.name).await.expect("the device");
+        let logins = device.logins().await;
         assert_eq!(logins, self.logins, "it stayed connected");
         assert!(log(device).contains("the journal can be written again"), "{}", log(device));
 
@@ -89,9 +98,8 @@ impl Outage {
     }
 }
 
-#[tokio::test]
-async fn a_full_disk_refuses_what_needs_it_and_heals_when_space_returns() {
-    let device = Device::new(Setup { answers: "events", ..Setup::default() }).await;
+async fn a_full_disk_refuses_what_needs_it_and_heals_when_space_returns(kind: Kind) {
+    let device = Device::new(Setup { answers: "events", ..Setup::on(kind) }).await;
     let disk = SmallDisk::mount(device.path("state"));
     let mut outage = Outage::coming(device).await;
     disk.fill();
@@ -100,9 +108,8 @@ async fn a_full_disk_refuses_what_needs_it_and_heals_when_space_returns() {
     outage.afterwards().await;
 }
 
-#[tokio::test]
-async fn a_disk_that_is_full_at_the_start_is_one_that_may_have_space_later() {
-    let mut device = Device::new(Setup { answers: "events", ..Setup::default() }).await;
+async fn a_disk_that_is_full_at_the_start_is_one_that_may_have_space_later(kind: Kind) {
+    let mut device = Device::new(Setup { answers: "events", ..Setup::on(kind) }).await;
     let disk = SmallDisk::mount(device.path("state"));
     disk.fill();
     let process = Process::online(&mut device).await;
@@ -116,7 +123,7 @@ async fn a_disk_that_is_full_at_the_start_is_one_that_may_have_space_later() {
     logged(&device, "the journal can be written again").await;
     device.send("count/c-1", "").await;
     device.answer("c-1", 200).await;
-    assert_eq!(device.cloud.logins(&device.name).await.expect("the device"), 1, "it stayed connected");
+    assert_eq!(device.logins().await, 1, "it stayed connected");
     process.kill().await;
     let process = Process::online(&mut device).await;
     device.send("count/c-1", "").await;
@@ -126,9 +133,8 @@ async fn a_disk_that_is_full_at_the_start_is_one_that_may_have_space_later() {
     process.stop().await;
 }
 
-#[tokio::test]
-async fn a_disk_that_is_read_only_at_the_start_is_used_once_it_is_not() {
-    let mut device = Device::new(Setup { answers: "events", ..Setup::default() }).await;
+async fn a_disk_that_is_read_only_at_the_start_is_used_once_it_is_not(kind: Kind) {
+    let mut device = Device::new(Setup { answers: "events", ..Setup::on(kind) }).await;
     let disk = SmallDisk::mount(device.path("state"));
     // First without a journal, then with one.
     for id in ["c-1", "c-2"] {
@@ -147,9 +153,8 @@ async fn a_disk_that_is_read_only_at_the_start_is_used_once_it_is_not() {
     }
 }
 
-#[tokio::test]
-async fn a_failing_sync_refuses_what_needs_it_and_heals_when_it_works_again() {
-    let device = Device::new(Setup { answers: "events", ..Setup::default() }).await;
+async fn a_failing_sync_refuses_what_needs_it_and_heals_when_it_works_again(kind: Kind) {
+    let device = Device::new(Setup { answers: "events", ..Setup::on(kind) }).await;
     let mut outage = Outage::coming(device).await;
     let fault = Strace::fail(&outage.device, &outage.process, "fsync,fdatasync", "EIO").await;
     outage.while_on("Input/output error").await;

@@ -2,13 +2,14 @@
 
 use std::fs;
 
+use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::process::Process;
 use crate::program::{done, run, status};
 
 /// A device whose key is a credential of its service, and the daemon that has it.
 async fn with_credential() -> (Device, Process) {
-    let mut device = Device::new(Setup::default()).await;
+    let mut device = Device::new(Setup::on(Kind::IotCore)).await;
     let credentials = device.path("credentials");
     fs::create_dir(&credentials).expect("a folder");
     fs::rename(device.path("etc/keys/device.key"), credentials.join("twinagent.device.key")).expect("moved");
@@ -23,7 +24,7 @@ async fn a_credential_is_told_by_the_daemon_and_no_second_key_is_made() {
     let public = run(&device, &["pubkey"]).await;
     assert_eq!(public.code, 0, "{public:?}");
     assert!(public.err.starts_with("the key of the running daemon, its credential /"), "{}", public.err);
-    let registered = device.cloud.device(&device.name).await.expect("the device");
+    let registered = device.cloud.iotcore().resource().await;
     let registered = registered["credentials"][0]["publicKey"]["key"].as_str().expect("a key");
     assert_eq!(public.out.trim(), registered.trim());
     assert!(done(&device, &["pubkey", "--json"]).await.contains("\"ES256_PEM\""));
@@ -57,7 +58,7 @@ async fn a_credential_is_told_by_the_daemon_and_no_second_key_is_made() {
 
 #[tokio::test]
 async fn a_key_in_a_file_is_told_as_it_lies_there() {
-    let mut device = Device::new(Setup::default()).await;
+    let mut device = Device::new(Setup::on(Kind::IotCore)).await;
     let process = Process::online(&mut device).await;
     let before = run(&device, &["pubkey"]).await;
     assert!(before.err.starts_with("the key of the running daemon, /"), "{}", before.err);
@@ -82,7 +83,7 @@ async fn a_daemon_of_other_folders_is_not_asked_for_its_key() {
 
 #[tokio::test]
 async fn a_key_that_the_daemon_cannot_read_is_told_with_the_reason_and_a_remedy() {
-    let mut device = Device::new(Setup::default()).await;
+    let mut device = Device::new(Setup::on(Kind::IotCore)).await;
     let key = device.path("etc/keys/device.key");
     fs::remove_file(&key).expect("removed");
     // Two links that lead to each other: even root cannot read them.

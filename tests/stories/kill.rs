@@ -9,17 +9,19 @@ use std::fs::File;
 use std::io::Read as _;
 use std::time::Duration;
 
+use crate::both::on_both_clouds;
+use crate::cloud::{Cloud, Kind};
+use crate::device::{Device, PATIENCE, Setup};
+use crate::process::{Process, log};
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use twinagent::bridge::{Cloud, DeviceName};
 
-use crate::device::{Device, PATIENCE, Setup};
-use crate::process::{Process, log};
-
-/// Commands that are on their way at a time: some for every stage, far fewer than may wait to be told.
-const CALLERS: u64 = 4;
+on_both_clouds! {
+    killed_at_random_moments_no_command_runs_twice_and_each_is_answered,
+    the_judge_sees_what_a_device_without_its_journal_does,
+}
 
 /// Outcomes that a caller may be behind: it reads each at once, but not while it sends.
 const OUTCOMES: usize = 16_384;
@@ -33,28 +35,47 @@ const PAUSE: u64 = 20_000;
 /// A device that is killed all the time must not take its broker for a lost one.
 const CONFIG: &str = "[session]\nbackoff_max = \"1s\"\n";
 
-#[tokio::test]
-async fn killed_at_random_moments_no_command_runs_twice_and_each_is_answered() {
-    let verdict = story(Story { kills: 100, sessions: false, loses_its_journal: false }).await;
+async fn killed_at_random_moments_no_command_runs_twice_and_each_is_answered(kind: Kind) {
+    let verdict = story(Story { kind, sessions: false, loses_its_journal: false }).await;
     verdict.must_be_good();
 }
 
 #[tokio::test]
 async fn killed_at_random_moments_with_a_kept_session_no_command_runs_twice_and_each_is_answered() {
-    let verdict = story(Story { kills: 100, sessions: true, loses_its_journal: false }).await;
+    let verdict = story(Story { kind: Kind::IotCore, sessions: true, loses_its_journal: false }).await;
     verdict.must_be_good();
 }
 
-#[tokio::test]
-async fn the_judge_sees_what_a_device_without_its_journal_does() {
-    let verdict = story(Story { kills: 30, sessions: false, loses_its_journal: true }).await;
+async fn the_judge_sees_what_a_device_without_its_journal_does(kind: Kind) {
+    let verdict = story(Story { kind, sessions: false, loses_its_journal: true }).await;
     assert!(!verdict.ran_twice.is_empty(), "{verdict:#?}");
 }
 
 struct Story {
-    kills: usize,
+    kind: Kind,
     sessions: bool,
     loses_its_journal: bool,
+}
+
+/// How many lives there are, and the longest that they last, in microseconds.
+struct Lives {
+    count: usize,
+    /// From the start of the process.
+    start: u64,
+    /// From when commands arrive.
+    work: u64,
+    /// Commands that are on their way at a time: some for every stage, far fewer than may wait to be told.
+    callers: u64,
+}
+
+impl Lives {
+    /// On one cloud an answer goes by itself; on the other with the twin, which is told once a second.
+    fn on(kind: Kind) -> Self {
+        match kind {
+            Kind::IotCore => Self { count: 100, start: 40_000, work: 100_000, callers: 4 },
+            Kind::IotHub => Self { count: 40, start: 60_000, work: 1_500_000, callers: 16 },
+        }
+    }
 }
 
 /// What was found. Lists of ids, empty if all is well.
@@ -85,11 +106,13 @@ impl Verdict {
     }
 }
 
-async fn story(Story { kills, sessions, loses_its_journal }: Story) -> Verdict {
+async fn story(Story { kind, sessions, loses_its_journal }: Story) -> Verdict {
+    let life = Lives::on(kind);
+    let kills = if loses_its_journal { life.count / 3 } else { life.count };
     let mut dice = Dice(seed());
     let patience = if loses_its_journal { AGAIN } else { PATIENCE };
-    let mut device = Device::new(Setup { answers: "events", sessions, config: CONFIG, ..Setup::default() }).await;
-    let mut tap = device.cloud.telemetry().await.expect("a tap");
+    let mut device = Device::new(Setup { answers: "events", sessions, config: CONFIG, ..Setup::on(kind) }).await;
+    let mut ear = device.cloud.ear().await;
     let (end, mut ended) = oneshot::channel();
     let outcomes = broadcast::Sender::new(OUTCOMES);
     let told = outcomes.clone();
@@ -97,28 +120,31 @@ async fn story(Story { kills, sessions, loses_its_journal }: Story) -> Verdict {
     let listener = tokio::spawn(async move {
         let mut answers: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         loop {
-            let event = tokio::select! {
+            let heard = tokio::select! {
                 biased;
-                event = tap.recv() => event.expect("no event is missed"),
+                heard = ear.hear() => heard,
                 _ = &mut ended => return answers,
             };
-            let answer: Value = serde_json::from_slice(&event.payload).expect("a JSON answer");
-            let id = answer["id"].as_str().expect("an id").to_owned();
-            if answer["status"] != 202 {
-                // Callers come and go.
-                let _ = told.send(id.clone());
+            for (id, answer) in heard.answers() {
+                let known = answers.entry(id.clone()).or_default();
+                if known.last() == Some(&answer) {
+                    continue;
+                }
+                if answer["status"] != 202 {
+                    // Callers come and go.
+                    let _ = told.send(id);
+                }
+                known.push(answer);
             }
-            answers.entry(id).or_default().push(answer);
         }
     });
     let mut process = Process::start(&device);
     let (stop, stopped) = watch::channel(false);
     let mut callers = JoinSet::new();
-    for number in 0..CALLERS {
+    for number in 0..life.callers {
         let caller = Caller {
             number,
             cloud: device.cloud.clone(),
-            device: device.name.clone(),
             outcomes: outcomes.subscribe(),
             dice: Dice(dice.throw()),
             patience,
@@ -128,10 +154,10 @@ async fn story(Story { kills, sessions, loses_its_journal }: Story) -> Verdict {
     for _ in 0..kills {
         // One in four somewhere in its start, the others while commands flow.
         let up_to = if dice.one_in(4) {
-            40_000
+            life.start
         } else {
             device.wait_until_ready().await;
-            100_000
+            life.work
         };
         tokio::time::sleep(Duration::from_micros(dice.below(up_to))).await;
         process.kill().await;
@@ -146,7 +172,7 @@ async fn story(Story { kills, sessions, loses_its_journal }: Story) -> Verdict {
     let acknowledged: BTreeSet<String> = callers.join_all().await.into_iter().flatten().collect();
     // The last of them may be connecting still.
     let last = async {
-        while device.cloud.send_command(&device.name, "count/last", "").await.is_err() {
+        while device.cloud.send("count/last", "").await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -162,7 +188,6 @@ async fn story(Story { kills, sessions, loses_its_journal }: Story) -> Verdict {
 struct Caller {
     number: u64,
     cloud: Cloud,
-    device: DeviceName,
     outcomes: broadcast::Receiver<String>,
     dice: Dice,
     /// How long it waits for the answer to what was acknowledged.
@@ -207,7 +232,7 @@ impl Caller {
 
     /// Whether the device, or a broker that keeps its session, has taken the command.
     async fn send(&self, id: &str, payload: &str) -> bool {
-        self.cloud.send_command(&self.device, &format!("count/{id}"), payload.to_owned()).await.is_ok()
+        self.cloud.send(&format!("count/{id}"), payload).await.is_ok()
     }
 
     /// Waits for the outcome of this command.

@@ -6,12 +6,30 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
-use twinagent::bridge::RegistryName;
 use twinagent::local::client::{Client, Wait};
 
-use crate::device::{Device, PATIENCE, Setup};
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
+use crate::device::{Device, Setup};
 use crate::process::{Process, log, logged};
 use crate::program::{done, problem, run, status};
+
+on_both_clouds! {
+    wrong_settings_in_the_main_file_are_told_and_mended,
+    wrong_settings_in_a_drop_in_are_told_and_mended,
+    wrong_settings_in_a_volatile_drop_in_are_told_and_mended,
+    an_unreadable_main_file_is_told_and_mended,
+    an_unreadable_drop_in_is_told_and_mended,
+    an_unreadable_volatile_drop_in_is_told_and_mended,
+    a_configuration_that_is_removed_takes_no_device_off_its_cloud,
+    an_unknown_key_is_a_warning_and_nothing_else,
+    a_good_change_counts_at_once_in_the_same_session,
+    a_reboot_that_waits_is_not_done_once_it_is_forbidden,
+    a_device_that_is_given_another_id_says_nothing_wrong_under_the_old_one,
+    a_change_of_what_a_login_says_makes_one_more_connection,
+    what_came_into_force_within_a_session_is_kept_for_bad_times_too,
+    a_hangup_and_a_local_caller_have_the_configuration_read_again,
+}
 
 pub(crate) const MAIN: &str = "etc/twinagent.toml";
 pub(crate) const DROP_IN: &str = "etc/conf.d/60-story.toml";
@@ -74,8 +92,8 @@ pub(crate) fn appended(device: &Device, file: &str, rest: &str) -> (String, usiz
 }
 
 /// Each of these settings is wrong, is told with file and line, and is mended, in one session.
-async fn wrong_settings_are_told_and_mended(file: &str) {
-    let mut device = Device::online(Setup::default()).await;
+async fn wrong_settings_are_told_and_mended(kind: Kind, file: &str) {
+    let mut device = Device::online(Setup::on(kind)).await;
     let good = fs::read(device.path(file)).ok();
     for (rest, line, words) in [
         ("[session]\nkeep_alive = true\n", 2, "session.keep_alive"),
@@ -101,24 +119,21 @@ async fn wrong_settings_are_told_and_mended(file: &str) {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn wrong_settings_in_the_main_file_are_told_and_mended() {
-    wrong_settings_are_told_and_mended(MAIN).await;
+async fn wrong_settings_in_the_main_file_are_told_and_mended(kind: Kind) {
+    wrong_settings_are_told_and_mended(kind, MAIN).await;
 }
 
-#[tokio::test]
-async fn wrong_settings_in_a_drop_in_are_told_and_mended() {
-    wrong_settings_are_told_and_mended(DROP_IN).await;
+async fn wrong_settings_in_a_drop_in_are_told_and_mended(kind: Kind) {
+    wrong_settings_are_told_and_mended(kind, DROP_IN).await;
 }
 
-#[tokio::test]
-async fn wrong_settings_in_a_volatile_drop_in_are_told_and_mended() {
-    wrong_settings_are_told_and_mended(VOLATILE).await;
+async fn wrong_settings_in_a_volatile_drop_in_are_told_and_mended(kind: Kind) {
+    wrong_settings_are_told_and_mended(kind, VOLATILE).await;
 }
 
 /// Files that cannot be read at all, in one session.
-async fn unreadable_files_are_told_and_mended(file: &str) {
-    let mut device = Device::online(Setup::default()).await;
+async fn unreadable_files_are_told_and_mended(kind: Kind, file: &str) {
+    let mut device = Device::online(Setup::on(kind)).await;
     let path = device.path(file);
     let good = fs::read(&path).ok();
     fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
@@ -157,24 +172,20 @@ async fn unreadable_files_are_told_and_mended(file: &str) {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn an_unreadable_main_file_is_told_and_mended() {
-    unreadable_files_are_told_and_mended(MAIN).await;
+async fn an_unreadable_main_file_is_told_and_mended(kind: Kind) {
+    unreadable_files_are_told_and_mended(kind, MAIN).await;
 }
 
-#[tokio::test]
-async fn an_unreadable_drop_in_is_told_and_mended() {
-    unreadable_files_are_told_and_mended(DROP_IN).await;
+async fn an_unreadable_drop_in_is_told_and_mended(kind: Kind) {
+    unreadable_files_are_told_and_mended(kind, DROP_IN).await;
 }
 
-#[tokio::test]
-async fn an_unreadable_volatile_drop_in_is_told_and_mended() {
-    unreadable_files_are_told_and_mended(VOLATILE).await;
+async fn an_unreadable_volatile_drop_in_is_told_and_mended(kind: Kind) {
+    unreadable_files_are_told_and_mended(kind, VOLATILE).await;
 }
 
-#[tokio::test]
-async fn a_configuration_that_is_removed_takes_no_device_off_its_cloud() {
-    let mut device = Device::online(Setup::default()).await;
+async fn a_configuration_that_is_removed_takes_no_device_off_its_cloud(kind: Kind) {
+    let mut device = Device::online(Setup::on(kind)).await;
     let good = read(&device, MAIN);
     for removed in [MAIN, "etc"] {
         let aside = device.path("aside");
@@ -188,9 +199,8 @@ async fn a_configuration_that_is_removed_takes_no_device_off_its_cloud() {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn an_unknown_key_is_a_warning_and_nothing_else() {
-    let mut device = Device::new(Setup::default()).await;
+async fn an_unknown_key_is_a_warning_and_nothing_else(kind: Kind) {
+    let mut device = Device::new(Setup::on(kind)).await;
     let process = Process::online(&mut device).await;
     let (text, lines) = appended(&device, MAIN, "[reprot]\nheartbeat = \"2h\"\n[report]\nheartbeat = \"3h\"\n");
     write(&device, MAIN, text);
@@ -205,10 +215,9 @@ async fn an_unknown_key_is_a_warning_and_nothing_else() {
     process.stop().await;
 }
 
-#[tokio::test]
-async fn a_good_change_counts_at_once_in_the_same_session() {
+async fn a_good_change_counts_at_once_in_the_same_session(kind: Kind) {
     let config = "[reboot]\nmode = \"simulate\"\ngrace = \"1h\"\n";
-    let mut device = Device::online(Setup { answers: "events", config, ..Setup::default() }).await;
+    let mut device = Device::online(Setup { answers: "events", config, ..Setup::on(kind) }).await;
     let first = device.twin(|twin| twin["agent"]["rebootMode"] == "simulate").await;
     let hash = first["agent"]["configHash"].clone();
     device.send("count/c-1", "").await;
@@ -241,10 +250,9 @@ async fn a_good_change_counts_at_once_in_the_same_session() {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn a_reboot_that_waits_is_not_done_once_it_is_forbidden() {
+async fn a_reboot_that_waits_is_not_done_once_it_is_forbidden(kind: Kind) {
     let config = "[reboot]\nmode = \"simulate\"\ngrace = \"1h\"\n";
-    let mut device = Device::online(Setup { answers: "events", config, ..Setup::default() }).await;
+    let mut device = Device::online(Setup { answers: "events", config, ..Setup::on(kind) }).await;
     device.send("rebootDevice/r-1", "").await;
     device.answer("r-1", 202).await;
     device.twin(|twin| twin["reboot"]["state"] == "scheduled").await;
@@ -257,32 +265,30 @@ async fn a_reboot_that_waits_is_not_done_once_it_is_forbidden() {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn a_device_that_is_given_another_id_says_nothing_wrong_under_the_old_one() {
-    let mut device = Device::online(Setup::default()).await;
-    let registry = RegistryName::new("my-project", "us-central1", "my-registry").expect("a name");
-    let key = done(&device, &["pubkey"]).await;
-    let other = device.cloud.create_device(&registry, "gw-2", &key).await.expect("a device");
+async fn a_device_that_is_given_another_id_says_nothing_wrong_under_the_old_one(kind: Kind) {
+    let mut device = Device::online(Setup::on(kind)).await;
+    let other = device.cloud.another("gw-2").await;
     // Another document may be sent by now, and would be, if nothing held it back.
     is_well(&mut device).await;
     tokio::time::sleep(NOTICED).await;
     write(&device, DROP_IN, "device.id = \"gw-2\"\n");
-    let old = std::mem::replace(&mut device.name, other);
-    device.cloud.wait_until_ready(&device.name, PATIENCE).await.expect("it is known by its new id");
+    let old = std::mem::replace(&mut device.cloud, other);
+    device.cloud.wait_until_ready().await;
+    device.listen().await;
     device.send("echo/new", "").await;
     device.answer("new", 200).await;
     is_well(&mut device).await;
     assert_eq!(device.complaint().await, None);
-    device.name = old;
+    device.cloud = old;
     assert_eq!((device.complaint().await, device.logins().await), (None, 1));
     device.stop().await;
 }
 
-#[tokio::test]
-async fn a_change_of_what_a_login_says_makes_one_more_connection() {
-    let mut device = Device::online(Setup::default()).await;
+async fn a_change_of_what_a_login_says_makes_one_more_connection(kind: Kind) {
+    let mut device = Device::online(Setup::on(kind)).await;
     let mut expected = 1;
-    for text in ["cloud.iotcore.host = \"127.0.0.1\"\n", "session.keep_alive = \"70s\"\n", "auth.lifetime = \"2h\"\n"] {
+    let other_way = format!("{} = \"127.0.0.1\"\n", kind.way());
+    for text in [&other_way, "session.keep_alive = \"70s\"\n", "auth.lifetime = \"2h\"\n"] {
         write(&device, DROP_IN, text);
         device.wait_until_ready().await;
         expected += 1;
@@ -297,9 +303,8 @@ async fn a_change_of_what_a_login_says_makes_one_more_connection() {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn what_came_into_force_within_a_session_is_kept_for_bad_times_too() {
-    let mut device = Device::online(Setup::default()).await;
+async fn what_came_into_force_within_a_session_is_kept_for_bad_times_too(kind: Kind) {
+    let mut device = Device::online(Setup::on(kind)).await;
     write(&device, DROP_IN, "methods.disable = [\"count\"]\n");
     let without = json!(["cancelReboot", "echo", "rebootDevice"]);
     device.twin(|twin| twin["methods"] == without).await;
@@ -317,9 +322,8 @@ async fn what_came_into_force_within_a_session_is_kept_for_bad_times_too() {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn a_hangup_and_a_local_caller_have_the_configuration_read_again() {
-    let mut device = Device::new(Setup::default()).await;
+async fn a_hangup_and_a_local_caller_have_the_configuration_read_again(kind: Kind) {
+    let mut device = Device::new(Setup::on(kind)).await;
     // Without inotify, nothing is noticed by itself.
     let deaf = ["strace", "--daemonize", "--follow-forks", "--quiet=all", "--output=/dev/null"];
     let inject = ["--trace=inotify_init1", "--inject=inotify_init1:error=EMFILE"];

@@ -9,9 +9,23 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use twinagent::host::{boot, clock};
 
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, PATIENCE, Setup, make_helper};
 use crate::fake_logind::{Bus, FREE, HELD, Logind, Says};
 use crate::program::{done, problem};
+
+on_both_clouds! {
+    logind_is_asked_once_and_the_shutdown_waits_for_the_goodbye,
+    a_shutdown_that_is_given_up_costs_a_reconnect,
+    a_shutdown_that_is_given_up_while_the_bus_is_away_is_given_up,
+    a_lock_holds_the_reboot_back_with_its_name_until_it_is_gone,
+    where_logind_does_not_let_us_the_helper_serves_and_where_nobody_can_it_is_told,
+    a_bus_that_comes_late_or_goes_is_seen,
+    a_veto_holds_the_reboot_back_and_its_end_is_seen_at_once,
+    a_simulation_asks_nothing_of_the_machine_but_heeds_vetoes,
+    the_guard_can_be_seen_and_cleared_from_the_command_line,
+}
 
 const AUTO: &str = "[reboot]\nmin_uptime = \"0s\"\nmin_interval = \"0s\"\ngrace = \"0s\"\n";
 const LOGIND: &str = "[reboot]\nmode = \"logind\"\nmin_uptime = \"0s\"\nmin_interval = \"0s\"\ngrace = \"0s\"\n";
@@ -24,8 +38,8 @@ struct Scene {
 }
 
 impl Scene {
-    async fn online(config: &'static str, says: Says) -> Self {
-        let mut device = Device::new(Setup { config, helper: false, ..Setup::default() }).await;
+    async fn online(kind: Kind, config: &'static str, says: Says) -> Self {
+        let mut device = Device::new(Setup { config, helper: false, ..Setup::on(kind) }).await;
         let bus = Bus::at(device.path("bus"));
         let logind = Logind::start(&bus.address(), says).await;
         device.start();
@@ -64,9 +78,8 @@ fn is_held(lock: &mut UnixStream) -> bool {
     is_held
 }
 
-#[tokio::test]
-async fn logind_is_asked_once_and_the_shutdown_waits_for_the_goodbye() {
-    let mut scene = Scene::online(AUTO, FREE).await;
+async fn logind_is_asked_once_and_the_shutdown_waits_for_the_goodbye(kind: Kind) {
+    let mut scene = Scene::online(kind, AUTO, FREE).await;
     make_helper(&scene.device.folders().runtime);
     scene.mode("logind").await;
     let mut lock = scene.lock().await;
@@ -83,16 +96,15 @@ async fn logind_is_asked_once_and_the_shutdown_waits_for_the_goodbye() {
     assert!(clock::boot().since(begun) < Duration::from_secs(4), "{:?}", clock::boot().since(begun));
     let twin = scene.device.twin(|twin| twin["agent"]["shuttingDown"] == true).await;
     assert_eq!(twin["reboot"]["state"], "rebooting");
-    assert!(!scene.device.cloud.connected(&scene.device.name).await.expect("the device"));
+    assert!(!scene.device.cloud.connected().await);
     let left = fs::read_to_string(scene.device.path("state/farewell")).expect("the mark");
     assert_eq!(left.trim_end(), boot::id().expect("this boot").to_string());
     scene.device.stop().await;
     assert!(scene.logind.reboots.try_recv().is_err(), "it is not asked twice");
 }
 
-#[tokio::test]
-async fn a_shutdown_that_is_given_up_costs_a_reconnect() {
-    let mut scene = Scene::online(AUTO, FREE).await;
+async fn a_shutdown_that_is_given_up_costs_a_reconnect(kind: Kind) {
+    let mut scene = Scene::online(kind, AUTO, FREE).await;
     let lock = scene.lock().await;
     scene.logind.prepare(true).await;
     dropped(lock).await;
@@ -113,9 +125,8 @@ async fn a_shutdown_that_is_given_up_costs_a_reconnect() {
     scene.device.stop().await;
 }
 
-#[tokio::test]
-async fn a_shutdown_that_is_given_up_while_the_bus_is_away_is_given_up() {
-    let mut scene = Scene::online(AUTO, FREE).await;
+async fn a_shutdown_that_is_given_up_while_the_bus_is_away_is_given_up(kind: Kind) {
+    let mut scene = Scene::online(kind, AUTO, FREE).await;
     let lock = scene.lock().await;
     scene.logind.prepare(true).await;
     dropped(lock).await;
@@ -130,9 +141,8 @@ async fn a_shutdown_that_is_given_up_while_the_bus_is_away_is_given_up() {
     scene.device.stop().await;
 }
 
-#[tokio::test]
-async fn a_lock_holds_the_reboot_back_with_its_name_until_it_is_gone() {
-    let mut scene = Scene::online(LOGIND, HELD).await;
+async fn a_lock_holds_the_reboot_back_with_its_name_until_it_is_gone(kind: Kind) {
+    let mut scene = Scene::online(kind, LOGIND, HELD).await;
     scene.mode("logind").await;
     scene.device.send("rebootDevice/r-1", "").await;
     let twin = scene.device.twin(|twin| twin["reboot"]["heldBy"] == json!(["inhibitor"])).await;
@@ -142,10 +152,9 @@ async fn a_lock_holds_the_reboot_back_with_its_name_until_it_is_gone() {
     scene.device.stop().await;
 }
 
-#[tokio::test]
-async fn where_logind_does_not_let_us_the_helper_serves_and_where_nobody_can_it_is_told() {
+async fn where_logind_does_not_let_us_the_helper_serves_and_where_nobody_can_it_is_told(kind: Kind) {
     for right in ["no", "challenge", "Not you"] {
-        let mut scene = Scene::online(AUTO, Says { right, ..FREE }).await;
+        let mut scene = Scene::online(kind, AUTO, Says { right, ..FREE }).await;
         scene.mode("unavailable").await;
         let twin = scene.device.twin(|twin| twin["agent"]["health"] == "degraded").await;
         let text = problem(&twin["agent"]["problems"], "reboot-not-permitted").expect("a problem").to_owned();
@@ -166,7 +175,7 @@ async fn where_logind_does_not_let_us_the_helper_serves_and_where_nobody_can_it_
         scene.device.stop().await;
     }
     // Who wants logind gets logind.
-    let mut scene = Scene::online(LOGIND, Says { right: "no", ..FREE }).await;
+    let mut scene = Scene::online(kind, LOGIND, Says { right: "no", ..FREE }).await;
     make_helper(&scene.device.folders().runtime);
     let twin = scene.device.twin(|twin| twin["agent"]["health"] == "degraded").await;
     let text = problem(&twin["agent"]["problems"], "reboot-not-permitted").expect("a problem");
@@ -175,9 +184,8 @@ async fn where_logind_does_not_let_us_the_helper_serves_and_where_nobody_can_it_
     scene.device.stop().await;
 }
 
-#[tokio::test]
-async fn a_bus_that_comes_late_or_goes_is_seen() {
-    let mut device = Device::online(Setup { config: AUTO, helper: false, ..Setup::default() }).await;
+async fn a_bus_that_comes_late_or_goes_is_seen(kind: Kind) {
+    let mut device = Device::online(Setup { config: AUTO, helper: false, ..Setup::on(kind) }).await;
     device.twin(|twin| twin["agent"]["rebootMode"] == "unavailable").await;
     let bus = Bus::at(device.path("bus"));
     let logind = Logind::start(&bus.address(), FREE).await;
@@ -196,9 +204,8 @@ async fn a_bus_that_comes_late_or_goes_is_seen() {
     scene.device.stop().await;
 }
 
-#[tokio::test]
-async fn a_veto_holds_the_reboot_back_and_its_end_is_seen_at_once() {
-    let mut scene = Scene::online(AUTO, FREE).await;
+async fn a_veto_holds_the_reboot_back_and_its_end_is_seen_at_once(kind: Kind) {
+    let mut scene = Scene::online(kind, AUTO, FREE).await;
     let folder = scene.device.path("veto");
     fs::create_dir(&folder).expect("a folder");
     fs::write(folder.join("harvest.toml"), "reason = \"not before noon\"\n").expect("a veto");
@@ -214,10 +221,9 @@ async fn a_veto_holds_the_reboot_back_and_its_end_is_seen_at_once() {
     scene.device.stop().await;
 }
 
-#[tokio::test]
-async fn a_simulation_asks_nothing_of_the_machine_but_heeds_vetoes() {
+async fn a_simulation_asks_nothing_of_the_machine_but_heeds_vetoes(kind: Kind) {
     let config = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"200ms\"\ngrace = \"0s\"\n";
-    let mut scene = Scene::online(config, HELD).await;
+    let mut scene = Scene::online(kind, config, HELD).await;
     let folder = scene.device.path("veto");
     fs::create_dir(&folder).expect("a folder");
     fs::write(folder.join("harvest.toml"), "reason = \"no\"\n").expect("a veto");
@@ -229,10 +235,9 @@ async fn a_simulation_asks_nothing_of_the_machine_but_heeds_vetoes() {
     scene.device.stop().await;
 }
 
-#[tokio::test]
-async fn the_guard_can_be_seen_and_cleared_from_the_command_line() {
+async fn the_guard_can_be_seen_and_cleared_from_the_command_line(kind: Kind) {
     let config = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"100ms\"\ngrace = \"0s\"\nmin_interval = \"0s\"\nmax_reboots = 1\n";
-    let mut device = Device::online(Setup { config, ..Setup::default() }).await;
+    let mut device = Device::online(Setup { config, ..Setup::on(kind) }).await;
     let guard = |text: String| serde_json::from_str::<Value>(&text).expect("JSON");
     assert_eq!(guard(done(&device, &["reboot-guard", "--json"]).await)["tripped"], false);
     device.send("rebootDevice/r-1", "").await;

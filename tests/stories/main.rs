@@ -1,5 +1,7 @@
 //! Stories: a whole daemon, a whole cloud, real sockets, real files. One module a theme, one test a story.
 
+mod both;
+mod cloud;
 #[path = "../support/count.rs"]
 mod count;
 mod device;
@@ -15,9 +17,11 @@ mod clone;
 mod commands;
 mod config;
 mod connection;
+mod direct;
 mod disk;
 mod ends;
 mod hostile;
+mod hub;
 mod key;
 mod kill;
 mod living;
@@ -36,4 +40,5 @@ mod secrets;
 mod siege;
 mod start;
 mod trust;
+mod twin;
 mod unusable;

@@ -7,10 +7,17 @@ use std::time::Duration;
 
 use tokio::net::UnixDatagram;
 
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, PATIENCE, Setup};
 use crate::log::Log;
 use crate::process::{Process, log, logged};
 use crate::program::{run, status};
+
+on_both_clouds! {
+    a_local_interface_that_could_not_be_opened_is_there_once_its_folder_is_mended,
+    a_configuration_that_could_not_be_kept_is_kept_once_there_is_a_place_for_it,
+}
 
 fn set_mode(folder: &Path, mode: u32) {
     fs::set_permissions(folder, Permissions::from_mode(mode)).expect("a mode");
@@ -31,9 +38,8 @@ async fn told(socket: &UnixDatagram, fits: impl Fn(&str) -> bool) -> String {
     tokio::time::timeout(PATIENCE, wait).await.expect("it is told")
 }
 
-#[tokio::test]
-async fn a_local_interface_that_could_not_be_opened_is_there_once_its_folder_is_mended() {
-    let mut device = Device::new(Setup::default()).await;
+async fn a_local_interface_that_could_not_be_opened_is_there_once_its_folder_is_mended(kind: Kind) {
+    let mut device = Device::new(Setup::on(kind)).await;
     let notify = UnixDatagram::bind(device.path("notify")).expect("a socket");
     let notify_path = device.path("notify");
     // Anybody could put a socket of his own into it.
@@ -55,9 +61,8 @@ async fn a_local_interface_that_could_not_be_opened_is_there_once_its_folder_is_
     process.stop().await;
 }
 
-#[tokio::test]
-async fn a_configuration_that_could_not_be_kept_is_kept_once_there_is_a_place_for_it() {
-    let mut device = Device::new(Setup::default()).await;
+async fn a_configuration_that_could_not_be_kept_is_kept_once_there_is_a_place_for_it(kind: Kind) {
+    let mut device = Device::new(Setup::on(kind)).await;
     let place = device.path("state/config.last-good.json");
     fs::create_dir(&place).expect("something in its place");
     let log = Log::listen();

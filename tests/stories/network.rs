@@ -2,13 +2,18 @@
 
 use std::fs;
 
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::process::{Process, log};
 
+on_both_clouds! {
+    where_the_kernel_tells_of_no_changes_the_agent_goes_on_without,
+}
+
 /// A container or a sandbox may forbid the family of sockets by which the kernel tells of changes.
-#[tokio::test]
-async fn where_the_kernel_tells_of_no_changes_the_agent_goes_on_without() {
-    let mut device = Device::new(Setup::default()).await;
+async fn where_the_kernel_tells_of_no_changes_the_agent_goes_on_without(kind: Kind) {
+    let mut device = Device::new(Setup::on(kind)).await;
     let calls = device.path("calls");
     let output = format!("--output={}", calls.display());
     // As a grandchild (`--daemonize`), so that the daemon is the child that is ended. The first socket

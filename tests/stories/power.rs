@@ -9,11 +9,21 @@ use serde_json::{Value, json};
 use twinagent::host::power::{Performer, Places, Tools, perform};
 use twinagent::host::{boot, clock};
 
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, PATIENCE, Setup, make_helper};
 use crate::fake_logind::{Bus, HELD, Logind};
 use crate::living::NOTICED;
 use crate::process::Process;
 use crate::program::status;
+
+on_both_clouds! {
+    the_helper_is_asked_once_in_words_that_hold_in_this_boot_only,
+    what_holds_the_machine_up_is_told_at_once_and_again_after_a_restart,
+    a_request_that_nobody_took_is_taken_back_at_the_next_start,
+    a_stop_while_a_reboot_is_under_way_is_quick_and_changes_nothing,
+    a_way_to_the_helper_that_opens_or_closes_is_seen,
+}
 
 const HELPER: &str = "[reboot]\nmode = \"helper\"\nmin_uptime = \"0s\"\nmin_interval = \"0s\"\ngrace = \"0s\"\n";
 
@@ -22,8 +32,8 @@ fn places(device: &Device) -> Places {
 }
 
 /// A device that could ask the helper for a reboot.
-async fn with_helper() -> Device {
-    let mut device = Device::new(Setup { config: HELPER, ..Setup::default() }).await;
+async fn with_helper(kind: Kind) -> Device {
+    let mut device = Device::new(Setup { config: HELPER, ..Setup::on(kind) }).await;
     device.start();
     device.wait_until_ready().await;
     device
@@ -51,9 +61,8 @@ async fn sentence(device: &Device, words: &str) {
     status(device, |status| status["sentence"].as_str().is_some_and(|text| text.contains(words))).await;
 }
 
-#[tokio::test]
-async fn the_helper_is_asked_once_in_words_that_hold_in_this_boot_only() {
-    let mut device = with_helper().await;
+async fn the_helper_is_asked_once_in_words_that_hold_in_this_boot_only(kind: Kind) {
+    let mut device = with_helper(kind).await;
     let before = clock::boot();
     device.send("rebootDevice/r-1", r#"{"reason":"new kernel"}"#).await;
     device.answer("r-1", 202).await;
@@ -83,9 +92,8 @@ async fn the_helper_is_asked_once_in_words_that_hold_in_this_boot_only() {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn what_holds_the_machine_up_is_told_at_once_and_again_after_a_restart() {
-    let mut device = with_helper().await;
+async fn what_holds_the_machine_up_is_told_at_once_and_again_after_a_restart(kind: Kind) {
+    let mut device = with_helper(kind).await;
     device.send("rebootDevice/r-1", "").await;
     request(&device).await;
     // Root's side as it is, where somebody holds a lock.
@@ -118,9 +126,8 @@ async fn what_holds_the_machine_up_is_told_at_once_and_again_after_a_restart() {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn a_request_that_nobody_took_is_taken_back_at_the_next_start() {
-    let mut device = with_helper().await;
+async fn a_request_that_nobody_took_is_taken_back_at_the_next_start(kind: Kind) {
+    let mut device = with_helper(kind).await;
     device.send("rebootDevice/r-1", "").await;
     request(&device).await;
     device.crash().await;
@@ -131,9 +138,8 @@ async fn a_request_that_nobody_took_is_taken_back_at_the_next_start() {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn a_stop_while_a_reboot_is_under_way_is_quick_and_changes_nothing() {
-    let mut device = Device::new(Setup { config: HELPER, ..Setup::default() }).await;
+async fn a_stop_while_a_reboot_is_under_way_is_quick_and_changes_nothing(kind: Kind) {
+    let mut device = Device::new(Setup { config: HELPER, ..Setup::on(kind) }).await;
     let process = Process::online(&mut device).await;
     device.send("rebootDevice/r-1", "").await;
     request(&device).await;
@@ -149,9 +155,8 @@ async fn a_stop_while_a_reboot_is_under_way_is_quick_and_changes_nothing() {
     process.stop().await;
 }
 
-#[tokio::test]
-async fn a_way_to_the_helper_that_opens_or_closes_is_seen() {
-    let mut device = Device::online(Setup { config: HELPER, helper: false, ..Setup::default() }).await;
+async fn a_way_to_the_helper_that_opens_or_closes_is_seen(kind: Kind) {
+    let mut device = Device::online(Setup { config: HELPER, helper: false, ..Setup::on(kind) }).await;
     device.twin(|twin| twin["agent"]["rebootMode"] == "unavailable").await;
     device.send("rebootDevice/r-1", "").await;
     let error = device.answer("r-1", 503).await["payload"]["error"].as_str().expect("a text").to_owned();

@@ -7,9 +7,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::log::Log;
 use crate::program::status;
+
+on_both_clouds! {
+    the_way_leads_through_a_proxy_that_wants_a_password_and_tls_is_resumed_behind_it,
+}
 
 /// A name that only the proxy knows. The certificate of the stand-in cloud has it.
 const BEHIND: &str = "mqtt.invalid";
@@ -49,8 +55,7 @@ async fn tunnel(mut near: TcpStream, asked: mpsc::Sender<String>) {
     let _ = copy_bidirectional(&mut near, &mut far).await;
 }
 
-#[tokio::test]
-async fn the_way_leads_through_a_proxy_that_wants_a_password_and_tls_is_resumed_behind_it() {
+async fn the_way_leads_through_a_proxy_that_wants_a_password_and_tls_is_resumed_behind_it(kind: Kind) {
     let log = Log::listen();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let port = listener.local_addr().expect("its address").port();
@@ -59,7 +64,7 @@ async fn the_way_leads_through_a_proxy_that_wants_a_password_and_tls_is_resumed_
     let proxy = tokio::spawn(serve(listener, ask, cuts));
 
     let config = "[session]\nbackoff_max = \"1s\"\nbackoff_max_refused = \"1s\"\n";
-    let mut device = Device::new(Setup { tls: true, host: BEHIND, config, ..Setup::default() }).await;
+    let mut device = Device::new(Setup { tls: true, host: BEHIND, config, ..Setup::on(kind) }).await;
     let password = device.path("etc/keys/proxy-password");
     let write = |text: &str| {
         use std::os::unix::fs::OpenOptionsExt as _;
@@ -70,8 +75,9 @@ async fn the_way_leads_through_a_proxy_that_wants_a_password_and_tls_is_resumed_
     write("wrong\n");
     std::fs::create_dir(device.path("etc/conf.d")).expect("a folder");
     let drop_in = format!(
-        "cloud.iotcore.host = \"{BEHIND}\"\nsession.proxy = \"http://gw-1@127.0.0.1:{port}\"\n\
+        "{} = \"{BEHIND}\"\nsession.proxy = \"http://gw-1@127.0.0.1:{port}\"\n\
          session.proxy_password_file = \"{}\"\n",
+        kind.way(),
         password.display()
     );
     std::fs::write(device.path("etc/conf.d/proxy.toml"), drop_in).expect("a file");

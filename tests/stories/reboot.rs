@@ -2,8 +2,16 @@
 
 use std::time::Duration;
 
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use serde_json::Value;
+
+on_both_clouds! {
+    a_reboot_is_told_before_it_happens_and_proved_after_it,
+    a_reboot_that_waits_is_alone_and_can_be_taken_back,
+    a_simulated_reboot_ends_though_the_daemon_ended_in_it,
+}
 
 const SIMULATED: &str = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"2s\"\ngrace = \"1s\"\ndrain = \"2s\"\n\
                          min_interval = \"1h\"\ntoo_soon = \"refuse\"\n";
@@ -12,10 +20,9 @@ fn time(value: &Value) -> twinagent::model::now::Timestamp {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{value} is no time"))
 }
 
-#[tokio::test]
-async fn a_reboot_is_told_before_it_happens_and_proved_after_it() {
-    for answers in ["state", "events"] {
-        let mut device = Device::online(Setup { answers, config: SIMULATED, ..Setup::default() }).await;
+async fn a_reboot_is_told_before_it_happens_and_proved_after_it(kind: Kind) {
+    for &answers in kind.roads() {
+        let mut device = Device::online(Setup { answers, config: SIMULATED, ..Setup::on(kind) }).await;
         device.send("rebootDevice/r-1", r#"{"reason":"new kernel"}"#).await;
         let accepted = device.answer("r-1", 202).await;
         assert_eq!(accepted["payload"]["state"], "scheduled");
@@ -38,15 +45,14 @@ async fn a_reboot_is_told_before_it_happens_and_proved_after_it() {
         device.send("rebootDevice/r-1", r#"{"reason":"new kernel"}"#).await;
         device.send("echo/last", "").await;
         device.answer("last", 200).await;
-        assert_eq!(device.cloud.logins(&device.name).await.expect("the device"), 2, "{answers}");
+        assert_eq!(device.logins().await, 2, "{answers}");
         device.stop().await;
     }
 }
 
-#[tokio::test]
-async fn a_reboot_that_waits_is_alone_and_can_be_taken_back() {
+async fn a_reboot_that_waits_is_alone_and_can_be_taken_back(kind: Kind) {
     let config = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"1s\"\ngrace = \"1h\"\n";
-    let mut device = Device::online(Setup { answers: "events", config, ..Setup::default() }).await;
+    let mut device = Device::online(Setup { answers: "events", config, ..Setup::on(kind) }).await;
     device.send("rebootDevice/r-1", "").await;
     device.answer("r-1", 202).await;
     device.send("rebootDevice/r-2", "").await;
@@ -66,14 +72,13 @@ async fn a_reboot_that_waits_is_alone_and_can_be_taken_back() {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn a_simulated_reboot_ends_though_the_daemon_ended_in_it() {
+async fn a_simulated_reboot_ends_though_the_daemon_ended_in_it(kind: Kind) {
     let config = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"3s\"\ngrace = \"0s\"\nmin_interval = \"0s\"\n";
     for is_crash in [false, true] {
-        let mut device = Device::online(Setup { config, ..Setup::default() }).await;
+        let mut device = Device::online(Setup { config, ..Setup::on(kind) }).await;
         device.send("rebootDevice/r-1", "").await;
         device.answer("r-1", 202).await;
-        while device.cloud.connected(&device.name).await.expect("the device") {
+        while device.cloud.connected().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         if is_crash {

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use twinagent::host::clock;
 use twinagent::model::now::Timestamp;
 
+use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::living::NOTICED;
 use crate::log::Log;
@@ -27,7 +28,7 @@ const REFUSED: &str = "login refused by the broker";
 type Credential<'a> = (&'a str, Option<Timestamp>);
 
 async fn device(config: &'static str) -> Device {
-    Device::new(Setup { answers: "events", rest: true, config, ..Setup::default() }).await
+    Device::new(Setup { answers: "events", rest: true, config, ..Setup::on(Kind::IotCore) }).await
 }
 
 async fn online() -> Device {
@@ -70,7 +71,7 @@ async fn make(device: &Device, slot: &str) -> String {
 
 /// The cloud ends the session; another one is had.
 async fn log_in_again(device: &mut Device) {
-    assert!(device.cloud.disconnect(&device.name).await.expect("the device"), "there was a session");
+    assert!(device.cloud.disconnect().await, "there was a session");
     device.wait_until_ready().await;
 }
 

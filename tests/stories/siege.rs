@@ -13,9 +13,15 @@ use std::time::{Duration, Instant};
 
 use twinagent::local::SOCKET;
 
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::process::Process;
 use crate::program::{done, run};
+
+on_both_clouds! {
+    commands_from_the_cloud_are_answered_whatever_local_peers_do,
+}
 
 /// Commands of each measurement, one at a time.
 const COMMANDS: usize = 200;
@@ -105,17 +111,15 @@ async fn measure(device: &mut Device, name: &str) -> (f64, f64) {
         let id = format!("{name}-{n}");
         let method = if n.is_multiple_of(2) { "echo" } else { "count" };
         let begun = Instant::now();
-        device.send(&format!("{method}/{id}"), "").await;
-        device.answer(&id, 200).await;
+        device.ask(method, &id).await;
         times.push(begun.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);
     (times[COMMANDS / 2], times[COMMANDS * 99 / 100])
 }
 
-#[tokio::test]
-async fn commands_from_the_cloud_are_answered_whatever_local_peers_do() {
-    let mut device = Device::new(Setup { answers: "events", ..Setup::default() }).await;
+async fn commands_from_the_cloud_are_answered_whatever_local_peers_do(kind: Kind) {
+    let mut device = Device::new(Setup { answers: "events", ..Setup::on(kind) }).await;
     let process = Process::online(&mut device).await;
     let peace = measure(&mut device, "peace").await;
     let siege = Siege::begin(&device.path("run").join(SOCKET));

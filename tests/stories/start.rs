@@ -5,16 +5,25 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::living::{MAIN, NOTICED, appended, is_told, is_well, read, write};
 use crate::log::Log;
 use crate::process::Process;
 use crate::program::{done, problem, status};
 
-#[tokio::test]
-async fn a_variable_that_is_wrong_is_told_by_its_name_and_wins_where_it_is_right() {
+on_both_clouds! {
+    a_variable_that_is_wrong_is_told_by_its_name_and_wins_where_it_is_right,
+    bad_files_at_the_start_cost_nothing_where_a_good_configuration_is_known,
+    bad_files_at_the_first_start_leave_a_device_that_waits_for_better_ones,
+    files_that_change_nothing_do_not_hurry_a_device_that_is_refused,
+    a_new_install_reaches_for_nobody_and_goes_on_when_it_is_set_up,
+}
+
+async fn a_variable_that_is_wrong_is_told_by_its_name_and_wins_where_it_is_right(kind: Kind) {
     const KEEP_ALIVE: &str = "TWINAGENT__SESSION__KEEP_ALIVE";
-    let mut device = Device::new(Setup::default()).await;
+    let mut device = Device::new(Setup::on(kind)).await;
     let process = Process::start_with(&device, &[(KEEP_ALIVE, "never")]);
     let told = status(&device, |status| status["state"] == "not configured").await;
     let text = problem(&told["problems"], "config").expect("a problem");
@@ -39,9 +48,8 @@ async fn a_variable_that_is_wrong_is_told_by_its_name_and_wins_where_it_is_right
     process.stop().await;
 }
 
-#[tokio::test]
-async fn bad_files_at_the_start_cost_nothing_where_a_good_configuration_is_known() {
-    let mut device = Device::online(Setup::default()).await;
+async fn bad_files_at_the_start_cost_nothing_where_a_good_configuration_is_known(kind: Kind) {
+    let mut device = Device::online(Setup::on(kind)).await;
     device.stop().await;
     let good = read(&device, MAIN);
     let (bad, lines) = appended(&device, MAIN, "[session]\nkeep_alive = true\n");
@@ -57,9 +65,8 @@ async fn bad_files_at_the_start_cost_nothing_where_a_good_configuration_is_known
     device.stop().await;
 }
 
-#[tokio::test]
-async fn bad_files_at_the_first_start_leave_a_device_that_waits_for_better_ones() {
-    let mut device = Device::new(Setup::default()).await;
+async fn bad_files_at_the_first_start_leave_a_device_that_waits_for_better_ones(kind: Kind) {
+    let mut device = Device::new(Setup::on(kind)).await;
     let good = read(&device, MAIN);
     let (bad, lines) = appended(&device, MAIN, "[session]\nkeep_alive = true\n");
     write(&device, MAIN, bad);
@@ -76,7 +83,7 @@ async fn bad_files_at_the_first_start_leave_a_device_that_waits_for_better_ones(
 
 #[tokio::test]
 async fn a_key_that_is_missing_is_waited_for() {
-    let mut device = Device::new(Setup::default()).await;
+    let mut device = Device::new(Setup::on(Kind::IotCore)).await;
     let (key, aside) = (device.path("etc/keys/device.key"), device.path("aside"));
     fs::rename(&key, &aside).expect("moved away");
     let log = Log::listen();
@@ -103,7 +110,7 @@ async fn a_key_that_is_missing_is_waited_for() {
 
 #[tokio::test]
 async fn a_key_that_is_spoiled_is_told_before_the_next_login_needs_it() {
-    let mut device = Device::online(Setup::default()).await;
+    let mut device = Device::online(Setup::on(Kind::IotCore)).await;
     let (key, aside) = (device.path("etc/keys/device.key"), device.path("aside"));
     fs::rename(&key, &aside).expect("moved away");
     status(&device, |status| problem(&status["problems"], "key").is_some()).await;
@@ -115,11 +122,10 @@ async fn a_key_that_is_spoiled_is_told_before_the_next_login_needs_it() {
 }
 
 /// A broker that refuses a device bans it if it asks too often.
-#[tokio::test]
-async fn files_that_change_nothing_do_not_hurry_a_device_that_is_refused() {
-    let mut device = Device::new(Setup::default()).await;
+async fn files_that_change_nothing_do_not_hurry_a_device_that_is_refused(kind: Kind) {
+    let mut device = Device::new(Setup::on(kind)).await;
     let refused = twinagent::bridge::Fault::RefuseLogin(5);
-    device.bridge.faults().add(&device.name, refused, twinagent::bridge::Times::Always).await.expect("a fault");
+    device.cloud.add_fault(refused, twinagent::bridge::Times::Always).await;
     let log = Log::listen();
     device.start();
     log.wait_for("login refused").await;
@@ -133,9 +139,8 @@ async fn files_that_change_nothing_do_not_hurry_a_device_that_is_refused() {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn a_new_install_reaches_for_nobody_and_goes_on_when_it_is_set_up() {
-    let mut device = Device::new(Setup { tls: true, ..Setup::default() }).await;
+async fn a_new_install_reaches_for_nobody_and_goes_on_when_it_is_set_up(kind: Kind) {
+    let mut device = Device::new(Setup { tls: true, ..Setup::on(kind) }).await;
     let port = device.bridge.addresses().mqtts.expect("a listener").port().to_string();
     fs::remove_file(device.path(MAIN)).expect("nothing is configured");
     let (keys, aside) = (device.path("etc/keys"), device.path("aside"));
@@ -162,25 +167,13 @@ async fn a_new_install_reaches_for_nobody_and_goes_on_when_it_is_set_up() {
 
     fs::rename(&aside, &keys).expect("the key that the cloud knows");
     let ca_file = device.bridge.ca_file().display().to_string();
-    let setup = [
-        "setup",
-        "--kind",
-        "iotcore",
-        "--device",
-        "gw-1",
-        "--host",
-        "localhost",
-        "--port",
-        &port,
-        "--project",
-        "my-project",
-        "--region",
-        "us-central1",
-        "--registry",
-        "my-registry",
-        "--ca-file",
-        &ca_file,
-    ];
+    let key_file = keys.join("hub.key").display().to_string();
+    let mut setup = vec!["setup", "--kind", kind.name(), "--device", "gw-1", "--host", "localhost", "--port", &port];
+    setup.extend(["--ca-file", &ca_file]);
+    setup.extend(match kind {
+        Kind::IotCore => vec!["--project", "my-project", "--region", "us-central1", "--registry", "my-registry"],
+        Kind::IotHub => vec!["--key-file", &key_file],
+    });
     done(&device, &setup).await;
     device.wait_until_ready().await;
     is_well(&mut device).await;

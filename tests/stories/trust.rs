@@ -5,8 +5,16 @@ use std::time::Duration;
 
 use twinagent::bridge::{Bridge, Options};
 
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::log::Log;
+
+on_both_clouds! {
+    a_cloud_of_an_unknown_authority_gets_no_login_until_the_file_is_mended,
+    a_cloud_changes_its_authority_while_both_are_trusted_and_no_longer,
+    a_cloud_under_another_name_gets_no_login,
+}
 
 const QUICK: &str = "[session]\nbackoff_max = \"1s\"\n";
 
@@ -17,15 +25,14 @@ fn override_by(device: &Device, line: &str) {
     std::fs::write(drop_ins.join("override.toml"), line).expect("a file");
 }
 
-#[tokio::test]
-async fn a_cloud_of_an_unknown_authority_gets_no_login_until_the_file_is_mended() {
+async fn a_cloud_of_an_unknown_authority_gets_no_login_until_the_file_is_mended(kind: Kind) {
     let log = Log::listen();
     let folder = tempfile::tempdir().expect("a folder");
     let other = Bridge::start(Options::new(folder.path())).await.expect("another cloud");
     let ca_file = folder.path().join("trusted.pem");
     std::fs::copy(other.ca_file(), &ca_file).expect("a copy");
-    let mut device = Device::new(Setup { tls: true, config: QUICK, ..Setup::default() }).await;
-    override_by(&device, &format!("cloud.iotcore.ca_file = \"{}\"", ca_file.display()));
+    let mut device = Device::new(Setup { tls: true, config: QUICK, ..Setup::on(kind) }).await;
+    override_by(&device, &format!("{} = \"{}\"", kind.key("ca_file"), ca_file.display()));
     device.start();
     log.wait_for("not connected: TLS failed: ").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -50,10 +57,9 @@ fn copy_identity(from: &Path, to: &Path) {
     }
 }
 
-#[tokio::test]
-async fn a_cloud_changes_its_authority_while_both_are_trusted_and_no_longer() {
+async fn a_cloud_changes_its_authority_while_both_are_trusted_and_no_longer(kind: Kind) {
     let log = Log::listen();
-    let mut device = Device::new(Setup { tls: true, config: QUICK, ..Setup::default() }).await;
+    let mut device = Device::new(Setup { tls: true, config: QUICK, ..Setup::on(kind) }).await;
     let (cloud, old, new) = (device.path("cloud"), device.path("old"), device.path("new"));
     copy_identity(&cloud, &old);
     Bridge::start(Options::new(&new)).await.expect("another cloud").stop().await;
@@ -66,7 +72,7 @@ async fn a_cloud_changes_its_authority_while_both_are_trusted_and_no_longer() {
         std::fs::rename(&draft, &ca_file).expect("in its place");
     };
     trust(&anchor(&old));
-    override_by(&device, &format!("cloud.iotcore.ca_file = \"{}\"", ca_file.display()));
+    override_by(&device, &format!("{} = \"{}\"", kind.key("ca_file"), ca_file.display()));
     device.start();
     device.wait_until_ready().await;
 
@@ -93,13 +99,12 @@ async fn a_cloud_changes_its_authority_while_both_are_trusted_and_no_longer() {
     device.stop().await;
 }
 
-#[tokio::test]
-async fn a_cloud_under_another_name_gets_no_login() {
+async fn a_cloud_under_another_name_gets_no_login(kind: Kind) {
     let log = Log::listen();
     // An address that is not in the certificate. The other one is the control: the same but for the name.
     for (listen, host) in [("127.0.0.2:0", "127.0.0.2"), ("127.0.0.1:0", "127.0.0.1")] {
-        let mut device = Device::new(Setup { tls: true, listen, config: QUICK, ..Setup::default() }).await;
-        override_by(&device, &format!("cloud.iotcore.host = \"{host}\""));
+        let mut device = Device::new(Setup { tls: true, listen, config: QUICK, ..Setup::on(kind) }).await;
+        override_by(&device, &format!("{} = \"{host}\"", kind.way()));
         device.start();
         if host == "127.0.0.1" {
             device.wait_until_ready().await;

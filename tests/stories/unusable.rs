@@ -2,12 +2,20 @@
 
 use std::path::Path;
 
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::process::{Process, log};
 
+on_both_clouds! {
+    a_journal_damaged_in_the_middle_is_left_alone,
+    a_journal_of_a_newer_format_is_left_alone,
+    a_torn_end_of_the_journal_is_cut_off,
+}
+
 /// A device with a journal in which some commands stand, and whose daemon does not run.
-async fn with_a_past() -> Device {
-    let mut device = Device::new(Setup { answers: "events", ..Setup::default() }).await;
+async fn with_a_past(kind: Kind) -> Device {
+    let mut device = Device::new(Setup { answers: "events", ..Setup::on(kind) }).await;
     let process = Process::online(&mut device).await;
     for id in ["a", "b", "c"] {
         device.send(&format!("count/{id}"), "").await;
@@ -53,9 +61,8 @@ async fn is_refused_and_left_alone(mut device: Device, reason: &str) {
     assert_eq!(device.counted(), ["a", "b", "c", "anew"].map(|id| (id.to_owned(), 1)).into());
 }
 
-#[tokio::test]
-async fn a_journal_damaged_in_the_middle_is_left_alone() {
-    let device = with_a_past().await;
+async fn a_journal_damaged_in_the_middle_is_left_alone(kind: Kind) {
+    let device = with_a_past(kind).await;
     let file = device.path("state/journal");
     let mut bytes = read(&file);
     let middle = bytes.len() / 2;
@@ -64,9 +71,8 @@ async fn a_journal_damaged_in_the_middle_is_left_alone() {
     is_refused_and_left_alone(device, "damaged at byte ").await;
 }
 
-#[tokio::test]
-async fn a_journal_of_a_newer_format_is_left_alone() {
-    let device = with_a_past().await;
+async fn a_journal_of_a_newer_format_is_left_alone(kind: Kind) {
+    let device = with_a_past(kind).await;
     let file = device.path("state/journal");
     let text = String::from_utf8(read(&file)).expect("text");
     let newer = text.replacen("twinagent journal 1 ", "twinagent journal 2 ", 1);
@@ -75,9 +81,8 @@ async fn a_journal_of_a_newer_format_is_left_alone() {
     is_refused_and_left_alone(device, "format 2").await;
 }
 
-#[tokio::test]
-async fn a_torn_end_of_the_journal_is_cut_off() {
-    let mut device = with_a_past().await;
+async fn a_torn_end_of_the_journal_is_cut_off(kind: Kind) {
+    let mut device = with_a_past(kind).await;
     let file = device.path("state/journal");
     let whole = read(&file);
     let torn = [&whole[..], &[0; 700], b"\n8c2f1a3e 0 {\"record\":\"acc"].concat();

@@ -3,23 +3,27 @@
 //! It performs what the agent orders, one effect at a time, and keeps the books that a judge needs: what ran how often,
 //! what was acknowledged when, who was told what. It knows no socket, no file and no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use twinagent::model::agent::{Agent, Effect, Input, Settings};
 use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::cloud::{Inbound, Outbound, Road};
-use twinagent::model::command::{CommandId, Identity, Outcome, Request, Status};
+use twinagent::model::command::{CommandId, Identity, Outcome, ReplyTo, Request, Status};
 use twinagent::model::durable::Durable;
 use twinagent::model::now::{Now, Timestamp};
+use twinagent::model::patch::merge;
 use twinagent::model::reboot::Mode;
 use twinagent::model::reboot::facts::{Facts, Inhibitor, Veto, Way};
 use twinagent::model::reboot::window::Windows;
 use twinagent::model::record::Record;
-use twinagent::model::wire::{Delivery, Reason};
+use twinagent::model::wire::{Delivery, MessageId, Reason};
 
 use crate::given::{moment, request, settings};
+
+/// The largest twin that a cloud keeps, in bytes of JSON.
+const LARGEST_TWIN: usize = 32 * 1_024;
 
 /// What goes wrong, once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +58,8 @@ pub(crate) enum Sabotage {
     NoWindows,
     /// The machine does not tell who holds it back.
     TellsNoHolders,
+    /// The cloud says that nothing was ever reported.
+    TellsNoTwin,
 }
 
 /// What the caller in the cloud does.
@@ -118,6 +124,11 @@ pub(crate) struct World {
     /// Sent and not acknowledged.
     outstanding: Vec<Request>,
     on_the_wire: BTreeMap<Delivery, Request>,
+    /// Senders of direct methods who wait on this connection, where the cloud has such.
+    waiting: BTreeSet<String>,
+    rids: u64,
+    /// What a cloud has that is sent patches.
+    twin: Map<String, Value>,
 
     // The programs on this machine.
     callers: u64,
@@ -185,6 +196,9 @@ impl World {
             deliveries: 0,
             outstanding: Vec::new(),
             on_the_wire: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            rids: 0,
+            twin: Map::from_iter([("stale".to_owned(), json!({ "of": "a former life" }))]),
             callers: 0,
             invokers: BTreeMap::new(),
             invoked: BTreeMap::new(),
@@ -206,7 +220,7 @@ impl World {
             match deed {
                 Deed::Send(requests) => {
                     self.outstanding.extend(requests.iter().cloned());
-                    self.deliver(requests);
+                    self.deliver(requests, true);
                 }
                 Deed::Wait(time) => self.pass(*time),
                 Deed::Cut => self.cut(),
@@ -241,7 +255,7 @@ impl World {
             if self.connected {
                 let again = std::mem::take(&mut self.outstanding);
                 self.outstanding.clone_from(&again);
-                self.deliver(&again);
+                self.deliver(&again, false);
             }
             self.heal();
             self.ask_again();
@@ -278,6 +292,16 @@ impl World {
             if outcomes.windows(2).any(|pair| (pair[0].0, &pair[0].1) != (pair[1].0, &pair[1].1)) {
                 wrong.push(format!("{id} was answered differently: {outcomes:?}"));
             }
+        }
+        for record in self.synced.iter().filter(|record| matches!(record, Record::Accepted { local: false, .. })) {
+            let Record::Accepted { key, .. } = record else { continue };
+            let answers = self.told.get(key.id.as_str()).map_or(&[][..], Vec::as_slice);
+            if !answers.iter().any(|(.., last)| *last) {
+                wrong.push(format!("{} was taken on and its outcome never told", key.id));
+            }
+        }
+        if self.road == Road::Direct && self.ours() != Some(Value::Object(self.twin.clone())) {
+            wrong.push("the cloud has another document than the agent".to_owned());
         }
         for (id, outcome) in &self.invoked {
             if outcome.is_none() {
@@ -329,16 +353,37 @@ impl World {
         self.violations.push("the agent's deadline never moves on: a hot loop".to_owned());
     }
 
-    fn deliver(&mut self, requests: &[Request]) {
+    /// `first`: where the cloud has direct methods, somebody waits for the answer on this connection. What is sent again is a
+    /// message that the cloud has kept.
+    fn deliver(&mut self, requests: &[Request], first: bool) {
         if !self.connected {
             return;
         }
         for request in requests {
-            let delivery = Delivery(self.deliveries);
-            self.deliveries += 1;
+            let delivery = self.delivery();
             self.on_the_wire.insert(delivery, request.clone());
-            self.inputs.push(Input::Cloud(Inbound::Command(request.clone()), delivery));
+            let mut heard = request.clone();
+            if first && self.road == Road::Direct {
+                self.rids += 1;
+                let rid = format!("rid{}", self.rids);
+                self.waiting.insert(rid.clone());
+                heard.reply_to = Some(ReplyTo(rid));
+            }
+            self.inputs.push(Input::Cloud(Inbound::Command(heard), delivery));
         }
+    }
+
+    fn delivery(&mut self) -> Delivery {
+        self.deliveries += 1;
+        Delivery(self.deliveries)
+    }
+
+    /// The end of a connection, as the cloud sees it.
+    fn disconnected(&mut self) {
+        self.connected = false;
+        self.on_the_wire.clear();
+        // Who waited there has been told that nobody answered.
+        self.waiting.clear();
     }
 
     /// Each program that has no outcome yet and is not waiting for it asks once more, under the same id.
@@ -384,8 +429,7 @@ impl World {
 
     fn cut(&mut self) {
         if self.connected {
-            self.connected = false;
-            self.on_the_wire.clear();
+            self.disconnected();
             self.inputs.push(Input::Offline(Reason::Closed));
         }
     }
@@ -531,7 +575,9 @@ impl World {
             Effect::Send(id, message) => {
                 if self.connected {
                     self.hear(message);
+                    // A message with an answer of its own is written too, and that must not count.
                     self.inputs.push(Input::Settled(*id));
+                    self.answer(*id, message);
                 }
             }
             Effect::Connect(_) => {
@@ -539,14 +585,13 @@ impl World {
                 self.inputs.push(Input::Online { session_kept: !self.fault.no_sessions, tls: None });
                 if !self.fault.no_sessions {
                     let again = self.outstanding.clone();
-                    self.deliver(&again);
+                    self.deliver(&again, false);
                 }
             }
             Effect::Prepare => self.inputs.push(Input::Prepared(Ok(()))),
             Effect::Disconnect => {
                 if self.connected {
-                    self.connected = false;
-                    self.on_the_wire.clear();
+                    self.disconnected();
                 }
                 self.inputs.push(Input::Offline(Reason::Planned));
             }
@@ -625,22 +670,73 @@ impl World {
     fn hear(&mut self, message: &Outbound) {
         match message {
             Outbound::Answer(answer) => {
+                let rid = answer.reply_to.as_ref().map(|reply_to| reply_to.0.as_str());
+                if self.road == Road::Direct && !rid.is_some_and(|rid| self.waiting.remove(rid)) {
+                    self.violations.push(format!("{} was answered to nobody who waits: {rid:?}", answer.id));
+                }
                 let told = (answer.status.0, answer.payload.clone(), answer.last);
                 self.told.entry(answer.id.to_string()).or_default().push(told);
             }
             Outbound::Reported(document) => {
-                for (id, command) in document["commands"].as_object().into_iter().flatten() {
-                    let status = u16::try_from(command["status"].as_u64().unwrap_or(0)).unwrap_or(0);
-                    let told = (status, command["payload"].clone(), status != 202);
-                    self.told.entry(id.clone()).or_default().push(told);
-                }
+                self.is_expected(self.road != Road::Direct);
+                self.read_commands(document, document);
                 self.reported = Some(document.clone());
             }
-            Outbound::ReportedPatch(_) | Outbound::FetchTwin => {
-                self.violations.push("this cloud takes whole documents alone".to_owned());
+            Outbound::ReportedPatch(patch) => {
+                self.is_expected(self.road == Road::Direct);
+                merge(&mut self.twin, patch.as_object().expect("a patch is an object"));
+                let document = Value::Object(self.twin.clone());
+                let bytes = document.to_string().len();
+                if bytes > LARGEST_TWIN {
+                    self.violations.push(format!("a twin of {bytes} bytes"));
+                }
+                self.read_commands(patch, &document);
+                self.reported = Some(document);
             }
+            Outbound::FetchTwin => self.is_expected(self.road == Road::Direct),
             Outbound::Telemetry(_) => {}
         }
+    }
+
+    fn is_expected(&mut self, is: bool) {
+        if !is {
+            self.violations.push("this cloud has no such message".to_owned());
+        }
+    }
+
+    /// Takes note of the commands that `change` names, as they are in `document`.
+    fn read_commands(&mut self, change: &Value, document: &Value) {
+        for id in change["commands"].as_object().into_iter().flat_map(Map::keys) {
+            let Some(command) = document["commands"].get(id) else { continue };
+            let status = u16::try_from(command["status"].as_u64().unwrap_or(0)).unwrap_or(0);
+            let told = (status, command["payload"].clone(), status != 202);
+            self.told.entry(id.clone()).or_default().push(told);
+        }
+    }
+
+    /// What the cloud says by itself to a message about the twin.
+    fn answer(&mut self, id: MessageId, message: &Outbound) {
+        let answer = match message {
+            Outbound::FetchTwin => {
+                let is_told = self.sabotage != Sabotage::TellsNoTwin;
+                let reported = if is_told { self.twin.clone() } else { Map::new() };
+                Inbound::Twin { id, desired: Map::new(), version: 1, reported }
+            }
+            Outbound::ReportedPatch(_) => Inbound::Answered { id, status: 204 },
+            Outbound::Answer(_) | Outbound::Reported(_) | Outbound::Telemetry(_) => return,
+        };
+        let delivery = self.delivery();
+        self.inputs.push(Input::Cloud(answer, delivery));
+    }
+
+    /// The reported document as the agent would have it.
+    fn ours(&self) -> Option<Value> {
+        let mut copy = self.agent.clone();
+        let effects = copy.handle(&self.now(), [Input::Asked(Question::Twin, CallerId(u64::MAX))]);
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply(_, Reply::Is { answer, .. }) => Some(answer["reported"].clone()),
+            _ => None,
+        })
     }
 
     /// Another process, perhaps after another boot.
@@ -659,9 +755,8 @@ impl World {
             self.kernel_start = self.wall;
             self.wall += Duration::from_secs(30);
         }
-        self.connected = false;
+        self.disconnected();
         self.shuts_down = false;
-        self.on_the_wire.clear();
         self.invokers.clear();
         if self.sabotage == Sabotage::Amnesia {
             self.synced.clear();

@@ -95,10 +95,8 @@ fn provisioning(from: &mut Reader, wanted: bool, device: Option<&DeviceId>) -> O
     let registration_id = from.parsed(REGISTRATION, rules::registration);
     let host = from.parsed(SERVICE, rules::host).unwrap_or_else(|| GLOBAL_SERVICE.to_owned());
     if from.place(SCOPE).is_none() {
-        for key in [REGISTRATION, SERVICE] {
-            if wanted && from.place(key).is_some() {
-                from.missing(SCOPE, key);
-            }
+        if wanted && from.place(REGISTRATION).is_some() {
+            from.missing(SCOPE, REGISTRATION);
         }
         return None;
     }
@@ -213,10 +211,11 @@ impl Parts {
         if self.gateway.is_some() && gateway.is_some() && self.gateway != gateway {
             disagree(from, GATEWAY, "GatewayHostName");
         }
-        device.get_or_insert(id);
-        self.host.get_or_insert(host);
-        self.module = self.module.take().or(module);
-        self.gateway = self.gateway.take().or(gateway);
+        let file = self.string_file.clone().unwrap_or_default();
+        fill(from, DEVICE, &file, device, Some(id));
+        fill(from, HOST, &file, &mut self.host, Some(host));
+        fill(from, MODULE, &file, &mut self.module, module);
+        fill(from, GATEWAY, &file, &mut self.gateway, gateway);
     }
 
     fn hub(&mut self, from: &mut Reader) -> Option<Hub> {
@@ -226,7 +225,7 @@ impl Parts {
             (Some(_), Some(_)) => None,
             (None, None) => {
                 let is_set = |key: &&str| from.place(key).is_some();
-                match ([HOST, SCOPE, REGISTRATION, SERVICE].iter().any(is_set), &self.string_file) {
+                match ([HOST, SCOPE, REGISTRATION].iter().any(is_set), &self.string_file) {
                     (false, None) if !is_set(&STRING) => from.none_of(&[STRING, HOST, SCOPE], "cloud.kind"),
                     // What is kept is written out in full.
                     (false, Some(_)) if from.is_kept => from.missing(HOST, "cloud.kind"),
@@ -235,6 +234,16 @@ impl Parts {
                 None
             }
         }
+    }
+}
+
+/// What is not set is as the connection string says.
+fn fill<T>(from: &mut Reader, key: &'static str, file: &Path, place: &mut Option<T>, said: Option<T>) {
+    if place.is_none()
+        && let Some(said) = said
+    {
+        *place = Some(said);
+        from.is_said_by(key, file);
     }
 }
 

@@ -44,6 +44,10 @@ fn a_connection_string_says_all_there_is_to_say() {
     assert_eq!((cloud.gateway_host.as_deref(), cloud.module_id.as_deref()), (Some("edge.local"), Some("agent")));
     assert_eq!(cloud.proof, HubProof::ConnectionString(path.clone()));
     assert!(loaded.files.contains(&path), "a change of the file is noticed");
+    for key in ["device.id", "cloud.iothub.host", "cloud.iothub.module_id", "cloud.iothub.gateway_host"] {
+        let origin = Place::File { path: path.display().to_string(), line: Some(1) };
+        assert_eq!(loaded.origins.get(key), Some(&origin), "{key}");
+    }
     assert_eq!(config.cloud.as_ref().map(Cloud::secrets), Some(vec![path.as_path()]));
     assert_eq!(key(&machine, &config).expect("a key").as_ref().map(Secret::reveal), Some("c2VjcmV0c2VjcmV0"));
     assert!(!format!("{config:?} {:?}", config.settings()).contains("c2Vj"));
@@ -101,6 +105,15 @@ fn a_connection_string_is_kept_as_well_as_a_key() {
     assert!(machine.faults()[0].contains("larger than"), "{:?}", machine.faults());
     fs::write(machine.path("etc/string"), b"\xff\xfe").expect("a file");
     assert!(machine.faults()[0].contains("not text"), "{:?}", machine.faults());
+}
+
+#[test]
+fn a_pipe_in_its_place_holds_nothing_up() {
+    let machine = machine("STRING", None);
+    let made = std::process::Command::new("mkfifo").arg(machine.path("etc/string")).status().expect("mkfifo");
+    assert!(made.success());
+    let faults = machine.faults();
+    assert!(faults.len() == 1 && faults[0].contains("is not a regular file"), "{faults:?}");
 }
 
 #[test]
@@ -220,8 +233,10 @@ fn what_contradicts_itself_names_both_keys_and_a_line() {
             ],
         ),
         (
-            "key_file = \"/k\"\nprovisioning.host = \"s\"",
-            &[":4: cloud.iothub.provisioning.id_scope is not set, and this cloud.iothub.provisioning.host needs it"],
+            "key_file = \"/k\"\nprovisioning.registration_id = \"s\"",
+            &[
+                ":4: cloud.iothub.provisioning.id_scope is not set, and this cloud.iothub.provisioning.registration_id needs it",
+            ],
         ),
         (
             "STRING\nhost = \"other\"",

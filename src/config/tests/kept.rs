@@ -113,6 +113,13 @@ fn every_key_is_shown_and_reads_back_from_toml_and_from_what_was_kept() {
     raw::read(&mut reader, &NONE);
     let known: Vec<&str> = reader.asked.keys().copied().collect();
     let clouds = all_clouds();
+    for config in &clouds {
+        let mut sections: Vec<&str> =
+            config.settings().iter().filter_map(|(key, _)| key.rsplit_once('.')).map(|(section, _)| section).collect();
+        sections.dedup();
+        let told_apart: BTreeSet<&str> = sections.iter().copied().collect();
+        assert_eq!(told_apart.len(), sections.len(), "what stands under one section stands together: {sections:?}");
+    }
     let shown: BTreeSet<&str> = clouds.iter().flat_map(Config::settings).map(|(key, _)| key).collect();
     assert_eq!(Vec::from_iter(shown), known);
     for (key, setting) in Config::default().settings() {

@@ -57,8 +57,8 @@ pub(super) struct Reported {
     failures: u32,
     /// After a failure, nothing is asked before this.
     retry_at: BootInstant,
-    /// The status with which the cloud refused the last document.
-    refused: Option<u16>,
+    /// Why the last document did not reach the cloud, where that was for what it is.
+    refused: Option<String>,
 }
 
 /// A message that brings the document to the cloud.
@@ -78,12 +78,14 @@ pub(super) enum Content {
 }
 
 /// How a request ended that the cloud answers by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// It did not.
     Silence,
     /// With this status.
     Status(u16),
+    /// It was not even sent, since the cloud would not take it.
+    Impossible(String),
 }
 
 impl Reported {
@@ -126,9 +128,9 @@ impl Reported {
         self.settled_at.map(|(_, at)| at)
     }
 
-    /// The status with which the cloud refused the last document, if it did.
-    pub(super) fn refused(&self) -> Option<u16> {
-        self.refused
+    /// Why the last document did not reach the cloud, if that was for what it is.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     // === What is due
@@ -243,7 +245,11 @@ impl Reported {
             Failure::Status(429) => doubled,
             Failure::Status(status @ 400..500) => {
                 self.base = None;
-                self.refused = Some(status);
+                self.refused = Some(format!("the cloud refused the reported document with status {status}"));
+                REFUSED_WAIT
+            }
+            Failure::Impossible(why) => {
+                self.refused = Some(format!("the reported document cannot be sent: {why}"));
                 REFUSED_WAIT
             }
             Failure::Silence | Failure::Status(_) => {

@@ -1,30 +1,31 @@
 //! What is on its way to the cloud, and what is due to be sent next: the only outbox there is.
 //!
 //! Nothing is queued here that the ledger knows: what is due is found by asking it. So a lost connection costs nothing
-//! but to ask again. This file keeps what is in flight; `answers` finds the answers that are due, and `document` knows
-//! where the reported document stands.
+//! but to ask again. This file keeps what is in flight; `answers` finds the answers that are due, `document` knows where
+//! the reported document stands, and `fate` what becomes of each message.
 
 mod answers;
 mod document;
+mod fate;
 mod senders;
 mod synced;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::cloud::{Answer, CloudLimits, DocumentRules, Outbound, Road};
 use super::command::{CommandId, Outcome, ReplyTo};
 use super::ledger::{Ledger, Number};
-use super::now::{BootInstant, Now, Timestamp};
+use super::now::{BootInstant, Timestamp};
 use super::places::{PlaceId, Places};
 use super::reboot::CANCEL;
 use super::record::Told;
 use super::telemetry::{Message, Telemetry};
 use super::twin::Report;
 use super::wire::MessageId;
-use document::{Chance, Content, Failure, Made, Reported};
+use document::{Content, Made, Reported};
 use senders::{Sender, Senders};
 
 /// Messages that may be on their way at a time. The connection has as many packet ids.
@@ -142,8 +143,8 @@ impl Outbox {
         self.reported.settled_at()
     }
 
-    /// The status with which the cloud refused the reported document, if it did.
-    pub fn refused(&self) -> Option<u16> {
+    /// Why the reported document does not reach the cloud, if that is for what it is.
+    pub fn refused(&self) -> Option<&str> {
         self.reported.refused()
     }
 
@@ -302,149 +303,5 @@ impl Outbox {
         self.next += 1;
         self.in_flight.insert(id, sent);
         id
-    }
-
-    // === What became of it
-
-    /// The cloud has acknowledged a message. One that is not on its way any more settles nothing, nor does this one that
-    /// the cloud answers by itself.
-    pub fn settled(&mut self, id: MessageId, now: &Now) -> Settled {
-        match self.in_flight.get(&id) {
-            Some(Sent::FetchTwin | Sent::Document { content: Content::Patched(_), .. }) | None => Settled::default(),
-            Some(_) => self.arrived(id, now),
-        }
-    }
-
-    /// The cloud has answered a message by itself, with this status.
-    pub fn answered(&mut self, id: MessageId, status: u16, now: &Now, chance: Chance<'_>) -> Settled {
-        match (self.in_flight.get(&id), status) {
-            (Some(Sent::Document { content: Content::Patched(_), .. }), 200..300) => self.arrived(id, now),
-            (Some(Sent::FetchTwin | Sent::Document { content: Content::Patched(_), .. }), status) => {
-                self.request_failed(id, Failure::Status(status), now.boot, chance);
-                Settled::default()
-            }
-            _ => Settled::default(),
-        }
-    }
-
-    /// The cloud has said what it has of the reported document. False: that was not asked.
-    pub fn fetched(&mut self, id: MessageId, reported: Map<String, Value>, now: BootInstant) -> bool {
-        let is_asked = matches!(self.in_flight.get(&id), Some(Sent::FetchTwin));
-        if is_asked {
-            self.in_flight.remove(&id);
-            self.reported.read(reported, now);
-        }
-        is_asked
-    }
-
-    /// Gives up a request whose answer is overdue.
-    pub fn give_up(&mut self, now: BootInstant, chance: Chance<'_>) {
-        let is_request =
-            |sent: &Sent| matches!(sent, Sent::FetchTwin | Sent::Document { content: Content::Patched(_), .. });
-        let request = self.in_flight.iter().find(|(_, sent)| is_request(sent)).map(|(id, _)| *id);
-        if let Some(id) = request.filter(|_| self.reported.is_overdue(now)) {
-            self.request_failed(id, Failure::Silence, now, chance);
-        }
-    }
-
-    fn request_failed(&mut self, id: MessageId, failure: Failure, now: BootInstant, chance: Chance<'_>) {
-        if let Some(Sent::Document { news, .. }) = self.in_flight.remove(&id) {
-            self.still_wanted(news.again);
-        }
-        self.reported.failed(failure, now, chance);
-    }
-
-    fn arrived(&mut self, id: MessageId, now: &Now) -> Settled {
-        match self.in_flight.remove(&id) {
-            None | Some(Sent::FetchTwin) => Settled::default(),
-            Some(Sent::Telemetry(_)) => {
-                self.telemetry.arrived();
-                Settled::default()
-            }
-            Some(Sent::Answer { number, what, .. }) => {
-                if self.limits.answers == Road::Direct {
-                    // A 202 is also shown, for as long as the outcome is not there.
-                    self.reported.changed = true;
-                }
-                Settled { told: vec![(number, what)], shows_reboot: None }
-            }
-            Some(Sent::Place(place)) => {
-                self.places.told(place);
-                Settled::default()
-            }
-            Some(Sent::Direct(place)) => {
-                self.direct.told(place);
-                Settled::default()
-            }
-            Some(Sent::Document { content, news: News { told, places, more, shows_reboot, .. } }) => {
-                self.reported.arrived(content, now);
-                self.reported.changed |= more;
-                for place in places {
-                    self.places.told(place);
-                }
-                Settled { told, shows_reboot }
-            }
-        }
-    }
-
-    /// A message was never sent.
-    pub fn unsent(&mut self, id: MessageId) {
-        match self.in_flight.remove(&id) {
-            Some(Sent::Document { news, .. }) => {
-                self.reported.unsent();
-                self.still_wanted(news.again);
-            }
-            Some(Sent::FetchTwin) => self.reported.unsent(),
-            Some(Sent::Place(place)) => self.places.unsent(place),
-            Some(Sent::Direct(place)) => self.direct.unsent(place),
-            Some(Sent::Telemetry(message)) => self.telemetry.put_back(std::iter::once(message)),
-            Some(Sent::Answer { wanted: Wanted::Sender(sender), .. }) => self.senders.put_back(sender),
-            Some(Sent::Answer { number, wanted: Wanted::Again(again), .. }) => {
-                self.still_wanted(again.map(|again| (number, again)));
-            }
-            None => {}
-        }
-    }
-
-    /// These were asked for again, and what was sent has not arrived.
-    fn still_wanted(&mut self, again: impl IntoIterator<Item = (Number, Again)>) {
-        for (number, reply_to) in again {
-            self.again.entry(number).or_insert(reply_to);
-        }
-    }
-
-    /// A connection stands.
-    pub fn begins(&mut self) {
-        self.is_online = true;
-    }
-
-    /// The connection has ended: nothing is on its way any more. `closed`: the cloud has ended it.
-    pub fn lost(&mut self, closed: bool, now: BootInstant) {
-        let mut telemetry = Vec::new();
-        for sent in std::mem::take(&mut self.in_flight).into_values() {
-            match sent {
-                Sent::Document { news, .. } => {
-                    self.reported.lost(now);
-                    self.still_wanted(news.again);
-                }
-                Sent::Answer { number, wanted: Wanted::Again(again), .. } => {
-                    self.still_wanted(again.map(|again| (number, again)));
-                }
-                Sent::Answer { wanted: Wanted::Sender(_), .. } => self.reported.changed = true,
-                Sent::Place(_) | Sent::Direct(_) | Sent::FetchTwin => {}
-                Sent::Telemetry(message) => telemetry.push(message),
-            }
-        }
-        if closed {
-            self.telemetry.closed_on(telemetry);
-        } else {
-            self.telemetry.put_back(telemetry.into_iter());
-        }
-        self.places.lost();
-        self.is_online = false;
-        self.reported.changed |= !self.senders.is_empty();
-        self.direct.clear();
-        self.senders.clear();
-        self.reported.ended();
     }
 }

@@ -12,9 +12,15 @@ use twinagent::bridge::RawPublish;
 use twinagent::local::client::{Client, Wait};
 
 use super::scenario::good_command;
+use crate::both::on_both_clouds;
+use crate::cloud::{Cloud, Kind};
 use crate::device::{Device, Setup};
 use crate::process::{Process, log};
 use crate::program::status;
+
+on_both_clouds! {
+    bursts_of_ten_thousand_messages_are_weathered,
+}
 
 /// Messages of one burst: each with a packet id of its own, above those of the bridge.
 const MESSAGES: u16 = 10_000;
@@ -92,14 +98,15 @@ async fn burst(
     device: &mut Device,
     process: &Process,
     (name, count): (&str, u16),
-    message: impl Fn(u16) -> RawPublish,
+    message: impl Fn(&Cloud, u16) -> RawPublish,
 ) -> u64 {
     let (memory_before, dropped_before) = (memory(process, "VmRSS"), dropped(device).await);
     device.forget_answers();
-    let messages: Vec<_> = (0..count).map(|n| RawPublish { packet_id: 50_000 + n, ..message(n) }).collect();
+    let messages: Vec<_> =
+        (0..count).map(|n| RawPublish { packet_id: 50_000 + n, ..message(&device.cloud, n) }).collect();
     let onlooker = Onlooker::watch(&device.path("run"));
     let began = Instant::now();
-    device.bridge.faults().publish(&device.name, &messages).await.expect("a session");
+    device.cloud.publish(&messages).await;
     let (told, uncounted) = loop {
         device.hear_until_quiet(Duration::from_millis(500)).await;
         let uncounted = dropped(device).await - dropped_before;
@@ -125,10 +132,9 @@ async fn burst(
     peak
 }
 
-#[tokio::test]
-async fn bursts_of_ten_thousand_messages_are_weathered() {
+async fn bursts_of_ten_thousand_messages_are_weathered(kind: Kind) {
     let config = "[session]\nbackoff_max = \"1s\"\n";
-    let mut device = Device::new(Setup { answers: "events", config, ..Setup::default() }).await;
+    let mut device = Device::new(Setup { answers: "events", config, ..Setup::on(kind) }).await;
     let process = Process::online(&mut device).await;
     device.send("count/first", "").await;
     device.answer("first", 200).await;
@@ -136,12 +142,12 @@ async fn bursts_of_ten_thousand_messages_are_weathered() {
     println!("memory in peace: {calm} KiB");
 
     let topic = |method: &'static str, round: u16| {
-        move |n| RawPublish::new(format!("/devices/gw-1/commands/{method}/{method}-{round}-{n}"), "", 1)
+        move |cloud: &Cloud, n| cloud.command(&format!("{method}/{method}-{round}-{n}"), "", 1)
     };
     let mut peaks = Vec::new();
     let lines = log(&device).lines().count();
     for round in 0..2 {
-        let bad = |n: u16| RawPublish::new("/devices/gw-1/commands", format!("{{ {round} {n} is no JSON"), 1);
+        let bad = |cloud: &Cloud, n: u16| cloud.command("", format!("{{ {round} {n} is no JSON"), 1);
         peaks.push(burst(&mut device, &process, ("no commands at all", MESSAGES), bad).await);
     }
     let lines = log(&device).lines().count() - lines;
@@ -150,7 +156,7 @@ async fn bursts_of_ten_thousand_messages_are_weathered() {
     for round in 0..2 {
         peaks.push(burst(&mut device, &process, ("harmless commands", MESSAGES), topic("echo", round)).await);
     }
-    let once = |n| RawPublish { qos: 0, ..topic("echo", 2)(n) };
+    let once = |cloud: &Cloud, n| RawPublish { qos: 0, ..topic("echo", 2)(cloud, n) };
     peaks.push(burst(&mut device, &process, ("harmless commands with QoS 0", MESSAGES), once).await);
     for round in 0..2 {
         peaks.push(burst(&mut device, &process, ("recorded commands", MESSAGES), topic("count", round)).await);
@@ -164,7 +170,7 @@ async fn bursts_of_ten_thousand_messages_are_weathered() {
         assert!(pair[1].saturating_sub(pair[0]) <= MORE_MEMORY, "memory grows with the number of messages: {peaks:?}");
     }
     let payload = format!("\"{}\"", "x".repeat(LARGE));
-    let large = |n: u16| RawPublish::new(format!("/devices/gw-1/commands/echo/large-{n}"), payload.clone(), 1);
+    let large = |cloud: &Cloud, n: u16| cloud.command(&format!("echo/large-{n}"), payload.clone(), 1);
     let peak = burst(&mut device, &process, ("commands of 128 KiB", 240), large).await;
     assert!(peak.saturating_sub(calm) <= MEMORY_OF_LARGE, "from {calm} KiB to {peak} KiB");
 

@@ -10,12 +10,15 @@
 pub(crate) mod flood;
 mod reasons;
 mod scenario;
+mod sessions;
 mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use scenario::{Figures, Scenario};
+
+use crate::cloud::Kind;
 
 /// Scenarios at a time. Each is a daemon and a cloud of its own.
 const BESIDE: usize = 12;
@@ -39,14 +42,18 @@ fn count_panics() {
 }
 
 /// Lives through one scenario, on this thread.
-fn live(scenario: &Scenario) -> Figures {
+fn live(scenario: &Scenario, kind: Kind) -> Figures {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(scenario.live())
+    runtime.block_on(scenario.live(kind))
 }
 
 #[test]
 fn the_agent_outlives_whatever_the_cloud_does_and_is_no_hot_loop() {
-    let scenarios = Arc::new(table::scenarios());
+    let scenarios: Vec<(Kind, Scenario)> = [Kind::IotCore, Kind::IotHub]
+        .into_iter()
+        .flat_map(|kind| table::scenarios(kind).into_iter().map(move |scenario| (kind, scenario)))
+        .collect();
+    let scenarios = Arc::new(scenarios);
     assert!(scenarios.len() >= 40, "{}", scenarios.len());
     count_panics();
     let next = Arc::new(AtomicUsize::new(0));
@@ -57,10 +64,11 @@ fn the_agent_outlives_whatever_the_cloud_does_and_is_no_hot_loop() {
                 let mut told = Vec::new();
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(name) = scenarios.get(at).map(|scenario| scenario.name) else { break };
+                    let Some((kind, scenario)) = scenarios.get(at) else { break };
+                    let name = format!("{}: {}", kind.name(), scenario.name);
                     let scenarios = scenarios.clone();
                     let thread = std::thread::Builder::new().name(THREAD.to_owned());
-                    let lived = thread.spawn(move || live(&scenarios[at])).expect("a thread").join();
+                    let lived = thread.spawn(move || live(&scenarios[at].1, scenarios[at].0)).expect("a thread").join();
                     told.push((at, name, lived));
                 }
                 told
@@ -69,15 +77,15 @@ fn the_agent_outlives_whatever_the_cloud_does_and_is_no_hot_loop() {
         .collect();
     let mut told: Vec<_> = workers.into_iter().flat_map(|worker| worker.join().expect("no panic")).collect();
     told.sort_by_key(|(at, ..)| *at);
-    println!("{:<58} {:>8} {:>9} {:>11}  reasons", "what the cloud does", "tries/min", "bound", "well after");
+    println!("{:<66} {:>8} {:>9} {:>11}  reasons", "what the cloud does", "tries/min", "bound", "well after");
     let mut wrong = Vec::new();
     for (_, name, lived) in told {
         match lived {
-            Ok(figures) => println!("{name:<58} {figures}"),
+            Ok(figures) => println!("{name:<66} {figures}"),
             Err(panic) => {
                 let words = panic.downcast_ref::<String>().map(String::as_str);
                 let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-                println!("{name:<58} FAILED");
+                println!("{name:<66} FAILED");
                 wrong.push(format!("{name}: {words}"));
             }
         }

@@ -11,8 +11,14 @@ use tokio::time::{sleep, timeout};
 use twinagent::bridge::{Door, Fault, Times};
 
 use super::reasons;
+use crate::both::on_both_clouds;
+use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::log::Log;
+
+on_both_clouds! {
+    a_client_without_patience_is_told_from_the_agent,
+}
 
 /// Tries to connect in the first second, and in each further one, that are no hot loop: each wait is any time up to a
 /// second (full jitter, both caps at their least), so that two tries a second are to be expected, and more than twice
@@ -37,13 +43,33 @@ pub(super) enum Does {
 
 pub(super) type Doing<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
+/// On which clouds a scenario is told.
+pub(super) enum Where {
+    Everywhere,
+    /// With the reason.
+    Alone(Kind, &'static str),
+}
+
+impl Where {
+    pub(super) fn is_on(&self, kind: Kind) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Alone(alone, why) => {
+                assert!(!why.is_empty(), "it has a reason");
+                *alone == kind
+            }
+        }
+    }
+}
+
 pub(super) struct Scenario {
     pub(super) name: &'static str,
+    pub(super) told: Where,
     pub(super) does: Does,
     pub(super) lasts: Duration,
     /// The codes of the reasons that the log must name, and no others. Without any, the session must last.
     pub(super) reasons: &'static [&'static str],
-    pub(super) setup: fn() -> Setup,
+    pub(super) setup: fn(Kind) -> Setup,
 }
 
 /// What was measured.
@@ -74,15 +100,14 @@ fn to_float(count: u64) -> f64 {
 }
 
 impl Scenario {
-    pub(super) async fn live(&self) -> Figures {
+    pub(super) async fn live(&self, kind: Kind) -> Figures {
         let log = Log::listen();
-        let mut device = Device::new((self.setup)()).await;
-        let faults = device.bridge.faults();
+        let mut device = Device::new((self.setup)(kind)).await;
         let mut began = Instant::now();
         let mut accepted = 0;
         match &self.does {
             Does::Door(door) => {
-                faults.set_door(door.clone());
+                device.cloud.set_door(door.clone());
                 device.start();
             }
             Does::Logins(each) => {
@@ -94,12 +119,12 @@ impl Scenario {
                 device.wait_until_ready().await;
                 device.send("count/before", "").await;
                 device.answer("before", 200).await;
-                (began, accepted) = (Instant::now(), faults.accepted());
+                (began, accepted) = (Instant::now(), device.cloud.accepted());
                 match &self.does {
                     Does::Session(each, bytes) => {
                         ask(&device, each).await;
                         for bytes in bytes {
-                            faults.send(&device.name, bytes.clone()).await.expect("a session");
+                            device.cloud.write(bytes.clone()).await;
                         }
                     }
                     Does::Other(other) => other(&mut device).await,
@@ -108,13 +133,13 @@ impl Scenario {
             }
         }
         sleep(self.lasts.saturating_sub(began.elapsed())).await;
-        let (tries, took) = (faults.accepted() - accepted, began.elapsed());
+        let (tries, took) = (device.cloud.accepted() - accepted, began.elapsed());
         assert!(to_float(tries) <= bound(took), "a hot loop: {tries} tries in {took:?}\n{}", log.text());
         // What is said from here on may be of what the cloud finds when it wakes up.
         let reasons = reasons::named(&log.text());
         let over = Instant::now();
-        faults.set_door(Door::Open);
-        faults.clear(&device.name).await.expect("the device");
+        device.cloud.set_door(Door::Open);
+        device.cloud.clear_faults().await;
         assert!(good_command(&mut device).await, "the next good command is not answered\n{}", log.text());
         let figures = Figures { tries, took, well_after: over.elapsed(), reasons };
         device.stop().await;
@@ -132,7 +157,7 @@ impl Scenario {
 
 async fn ask(device: &Device, each: &[Fault]) {
     for fault in each {
-        device.bridge.faults().add(&device.name, fault.clone(), Times::Always).await.expect("the device");
+        device.cloud.add_fault(fault.clone(), Times::Always).await;
     }
 }
 
@@ -141,7 +166,7 @@ async fn ask(device: &Device, each: &[Fault]) {
 pub(super) async fn good_command(device: &mut Device) -> bool {
     let well = async {
         loop {
-            if device.cloud.send_command(&device.name, "count/after", "").await.is_ok()
+            if device.cloud.send("count/after", "").await.is_ok()
                 && timeout(Duration::from_secs(3), device.answer("after", 200)).await.is_ok()
             {
                 return;
@@ -153,18 +178,17 @@ pub(super) async fn good_command(device: &mut Device) -> bool {
 }
 
 /// Without a back-off the bound is broken within a second.
-#[tokio::test]
-async fn a_client_without_patience_is_told_from_the_agent() {
-    let device = Device::new(Setup::default()).await;
-    let faults = device.bridge.faults();
-    faults.set_door(Door::Reset);
-    let address = device.bridge.addresses().mqtt.expect("a listener");
+async fn a_client_without_patience_is_told_from_the_agent(kind: Kind) {
+    let device = Device::new(Setup::on(kind)).await;
+    device.cloud.set_door(Door::Reset);
+    let addresses = device.bridge.addresses();
+    let address = addresses.mqtt.or(addresses.mqtts).expect("a listener");
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(1) {
         // A reset may come before the end of the handshake is seen.
         let _ = TcpStream::connect(address).await;
     }
-    let (tries, bound) = (to_float(faults.accepted()), bound(began.elapsed()));
+    let (tries, bound) = (to_float(device.cloud.accepted()), bound(began.elapsed()));
     println!("{tries} tries in a second without a back-off; {bound:.0} would be none too many");
     assert!(tries > bound);
 }

@@ -1,19 +1,16 @@
-//! The table of scenarios.
+//! The table of scenarios: what is wrong from the door to the first message after the subscription. What happens to sessions
+//! that stand is in `sessions`.
 
-use std::future::pending;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::mqttbytes::v4::{Connect, Packet, PubAck};
-use serde_json::json;
-use tokio::time::sleep;
-use twinagent::bridge::{Door, Fault, RawPublish, Stage, Times};
-use twinagent::config::Folders;
-use twinagent::daemon::{self, Parts};
-use twinagent::handler::built_in;
+use rumqttc::mqttbytes::v4::{Connect, Packet};
+use twinagent::bridge::{Door, Fault, RawPublish, Stage};
 
-use super::scenario::{Does, Doing, Scenario};
-use crate::device::{Device, Setup};
+use super::scenario::{Does, Scenario, Where};
+use super::sessions::sessions;
+use crate::cloud::Kind;
+use crate::device::Setup;
 
 const CALM: &str =
     "[session]\nbackoff_max = \"1s\"\nbackoff_max_refused = \"1s\"\nconnect_timeout = \"2s\"\nkeep_alive = \"20s\"\n";
@@ -21,49 +18,69 @@ const CALM: &str =
 const ALERT: &str =
     "[session]\nbackoff_max = \"1s\"\nbackoff_max_refused = \"1s\"\nconnect_timeout = \"2s\"\nkeep_alive = \"2s\"\n";
 
-fn plain() -> Setup {
-    Setup { answers: "events", config: CALM, ..Setup::default() }
+pub(super) fn plain(kind: Kind) -> Setup {
+    Setup { answers: "events", config: CALM, ..Setup::on(kind) }
 }
 
-fn alert() -> Setup {
-    Setup { config: ALERT, ..plain() }
+pub(super) fn alert(kind: Kind) -> Setup {
+    Setup { config: ALERT, ..plain(kind) }
 }
 
-fn with_tls() -> Setup {
-    Setup { tls: true, ..plain() }
+fn with_tls(kind: Kind) -> Setup {
+    Setup { tls: true, ..plain(kind) }
 }
 
-fn kept() -> Setup {
-    Setup { sessions: true, ..plain() }
+pub(super) fn kept(kind: Kind) -> Setup {
+    Setup { sessions: true, ..plain(kind) }
 }
 
 /// Long enough for some tries.
-const SHORT: Duration = Duration::from_secs(3);
+pub(super) const SHORT: Duration = Duration::from_secs(3);
 /// Long enough for some tries that each end by the time-out of 2 s.
-const LONG: Duration = Duration::from_secs(6);
+pub(super) const LONG: Duration = Duration::from_secs(6);
 
-pub(super) fn scenarios() -> Vec<Scenario> {
+/// Those of this cloud.
+pub(super) fn scenarios(kind: Kind) -> Vec<Scenario> {
     let mut all = doors();
     all.extend(answers_to_the_login());
-    all.extend(answers_to_the_subscription());
-    all.extend(poison());
-    all.extend(sessions());
+    all.extend(answers_to_the_subscription(kind));
+    all.extend(poison(kind));
+    all.extend(sessions(kind));
+    all.retain(|scenario| scenario.told.is_on(kind));
     all
 }
+
+/// Azure IoT Hub speaks nothing but TLS.
+const PLAIN: Where = Where::Alone(Kind::IotCore, "that cloud has no listener without TLS");
 
 // === Before anybody knows the device
 
 fn doors() -> Vec<Scenario> {
-    let door = |name, door, lasts, reasons| Scenario { name, does: Does::Door(door), lasts, reasons, setup: plain };
+    let plainly = |name, door, lasts, reasons| Scenario {
+        name,
+        told: PLAIN,
+        does: Does::Door(door),
+        lasts,
+        reasons,
+        setup: plain,
+    };
+    let behind_tls = |name, door, lasts, reasons| Scenario {
+        name,
+        told: Where::Everywhere,
+        does: Does::Door(door),
+        lasts,
+        reasons,
+        setup: with_tls,
+    };
     let http = || Door::Says(page());
     vec![
-        door("silence after TCP", Door::Frozen, LONG, &["time-out"]),
-        Scenario { setup: with_tls, ..door("silence instead of TLS", Door::Frozen, LONG, &["time-out"]) },
-        door("a reset at once", Door::Reset, SHORT, &["closed-before-answer"]),
-        door("HTTP instead of MQTT", http(), SHORT, &["captive-portal"]),
-        Scenario { setup: with_tls, ..door("HTTP instead of TLS", http(), SHORT, &["captive-portal"]) },
-        door("TLS instead of MQTT", Door::WrongLayer, SHORT, &["undecodable"]),
-        Scenario { setup: with_tls, ..door("MQTT instead of TLS", Door::WrongLayer, SHORT, &["tls"]) },
+        plainly("silence after TCP", Door::Frozen, LONG, &["time-out"]),
+        behind_tls("silence instead of TLS", Door::Frozen, LONG, &["time-out"]),
+        plainly("a reset at once", Door::Reset, SHORT, &["closed-before-answer"]),
+        plainly("HTTP instead of MQTT", http(), SHORT, &["captive-portal"]),
+        behind_tls("HTTP instead of TLS", http(), SHORT, &["captive-portal"]),
+        plainly("TLS instead of MQTT", Door::WrongLayer, SHORT, &["undecodable"]),
+        behind_tls("MQTT instead of TLS", Door::WrongLayer, SHORT, &["tls"]),
     ]
 }
 
@@ -76,8 +93,14 @@ fn page() -> Bytes {
 // === In the place of a CONNACK, or right behind it
 
 fn answers_to_the_login() -> Vec<Scenario> {
-    let login =
-        |name, fault, lasts, reasons| Scenario { name, does: Does::Logins(vec![fault]), lasts, reasons, setup: plain };
+    let login = |name, fault, lasts, reasons| Scenario {
+        name,
+        told: Where::Everywhere,
+        does: Does::Logins(vec![fault]),
+        lasts,
+        reasons,
+        setup: plain,
+    };
     let instead = |bytes: &'static [u8]| Fault::Instead(Stage::Connack, Bytes::from_static(bytes));
     let last = |bytes: &'static [u8]| Fault::Last(Stage::Connack, Bytes::from_static(bytes));
     let after = |bytes: &'static [u8]| Fault::After(Stage::Connack, Bytes::from_static(bytes));
@@ -107,58 +130,81 @@ fn answers_to_the_login() -> Vec<Scenario> {
 
 // === In the place of a SUBACK
 
-fn answers_to_the_subscription() -> Vec<Scenario> {
-    let suback =
-        |name, fault, lasts, reasons| Scenario { name, does: Does::Logins(vec![fault]), lasts, reasons, setup: plain };
-    // The agent subscribes to two filters at once, with the packet id 1.
-    let instead = |bytes: &'static [u8]| Fault::Instead(Stage::Suback, Bytes::from_static(bytes));
+fn answers_to_the_subscription(kind: Kind) -> Vec<Scenario> {
+    let suback = |name, fault, lasts, reasons| Scenario {
+        name,
+        told: Where::Everywhere,
+        does: Does::Logins(vec![fault]),
+        lasts,
+        reasons,
+        setup: plain,
+    };
+    // The agent subscribes to all of its filters at once, with the packet id 1.
+    let filters = match kind {
+        Kind::IotCore => 2,
+        Kind::IotHub => 4,
+    };
+    let instead = |id: u8, answers: &[u8]| {
+        let length = u8::try_from(2 + answers.len()).expect("a few");
+        Fault::Instead(Stage::Suback, [&[0x90, length, 0, id], answers].concat().into())
+    };
+    let last = |code: u8| instead(1, &[vec![1; filters - 1], vec![code]].concat());
     vec![
-        suback("both subscriptions refused", Fault::RefuseSubscriptions, SHORT, &["subscription-refused"]),
-        suback("one subscription refused", instead(&[0x90, 4, 0, 1, 1, 0x80]), SHORT, &["subscription-refused"]),
-        suback("a SUBACK of MQTT 5", instead(&[0x90, 4, 0, 1, 1, 0x87]), SHORT, &["subscription-refused"]),
-        suback("a SUBACK for another packet", instead(&[0x90, 4, 0, 9, 1, 1]), SHORT, &["protocol"]),
-        suback("a SUBACK with one answer of two", instead(&[0x90, 3, 0, 1, 1]), SHORT, &["protocol"]),
-        suback("a SUBACK with three answers", instead(&[0x90, 5, 0, 1, 1, 1, 1]), SHORT, &["protocol"]),
-        suback("a SUBACK without answers", instead(&[0x90, 2, 0, 1]), SHORT, &["undecodable"]),
+        suback("all subscriptions refused", Fault::RefuseSubscriptions, SHORT, &["subscription-refused"]),
+        suback("one subscription refused", last(0x80), SHORT, &["subscription-refused"]),
+        suback("a SUBACK of MQTT 5", last(0x87), SHORT, &["subscription-refused"]),
+        suback("a SUBACK for another packet", instead(9, &vec![1; filters]), SHORT, &["protocol"]),
+        suback("a SUBACK with one answer too few", instead(1, &vec![1; filters - 1]), SHORT, &["protocol"]),
+        suback("a SUBACK with one answer too many", instead(1, &vec![1; filters + 1]), SHORT, &["protocol"]),
+        suback("a SUBACK without answers", instead(1, &[]), SHORT, &["undecodable"]),
         suback("no SUBACK", Fault::WithholdSubacks, LONG, &["time-out"]),
     ]
 }
 
 // === At each login, once the subscriptions are granted
 
-fn publish(qos: u8, topic: &'static str, payload: impl Into<Bytes>) -> RawPublish {
+pub(super) fn publish(qos: u8, topic: &'static str, payload: impl Into<Bytes>) -> RawPublish {
     // Out of the way of the bridge's own.
     RawPublish { qos, ..RawPublish::new(topic, payload, 50_000) }
 }
 
 /// The topic of a command that would run, were it taken for one.
-const NEVER: &str = "/devices/gw-1/commands/count/never";
+pub(super) const fn never(kind: Kind) -> &'static str {
+    match kind {
+        Kind::IotCore => "/devices/gw-1/commands/count/never",
+        Kind::IotHub => "devices/gw-1/messages/devicebound/%24.mid=never&method=count",
+    }
+}
 
-fn poison() -> Vec<Scenario> {
+fn poison(kind: Kind) -> Vec<Scenario> {
     let poison = |name, bytes: Bytes, reasons| Scenario {
         name,
+        told: Where::Everywhere,
         does: Does::Logins(vec![Fault::After(Stage::Suback, bytes)]),
         lasts: SHORT,
         reasons,
         setup: plain,
     };
     let raw = |name, bytes: &'static [u8], reasons| poison(name, Bytes::from_static(bytes), reasons);
-    let topic =
-        |name, topic: &'static [u8], reasons| poison(name, RawPublish::new(topic, "", 50_000).to_bytes(), reasons);
-    let huge = RawPublish::new(NEVER, vec![b' '; 2 * 1024 * 1024], 50_000).to_bytes();
+    let never = never(kind);
+    let topic = |name, end: &[u8], reasons| {
+        let topic = [never.as_bytes(), end].concat();
+        poison(name, RawPublish::new(topic, "", 50_000).to_bytes(), reasons)
+    };
+    let huge = RawPublish::new(never, vec![b' '; 2 * 1024 * 1024], 50_000).to_bytes();
     let (bad, wrong): (&[&str], &[&str]) = (&["undecodable"], &["protocol"]);
     vec![
         raw("a length that does not end", b"\x30\xff\xff\xff\xff\x01", bad),
         raw("a length of 256 MiB, then nothing", b"\x30\xff\xff\xff\x7f", bad),
         raw("packet type 0", b"\0\0", bad),
         raw("packet type 15", b"\xf0\0", bad),
-        poison("QoS 3", publish(3, NEVER, "").to_bytes(), bad),
-        poison("QoS 2", publish(2, NEVER, "").to_bytes(), wrong),
-        poison("packet id 0", RawPublish::new(NEVER, "", 0).to_bytes(), bad),
-        topic("a topic that is no UTF-8", b"/devices/gw-1/commands/count/never\xff\xfe", bad),
-        topic("a topic with NUL", b"/devices/gw-1/commands/count/never\0", wrong),
-        topic("a topic with a wildcard", b"/devices/gw-1/commands/#", wrong),
-        topic("an empty topic", b"", wrong),
+        poison("QoS 3", publish(3, never, "").to_bytes(), bad),
+        poison("QoS 2", publish(2, never, "").to_bytes(), wrong),
+        poison("packet id 0", RawPublish::new(never, "", 0).to_bytes(), bad),
+        topic("a topic that is no UTF-8", b"\xff\xfe", bad),
+        topic("a topic with NUL", b"\0", wrong),
+        topic("a topic with a wildcard", b"/#", wrong),
+        poison("an empty topic", RawPublish::new("", "", 50_000).to_bytes(), wrong),
         raw("a topic longer than its packet", b"\x32\x05\0\x30a/b", bad),
         raw("a PUBACK for nothing", b"\x40\x02\x30\x39", wrong),
         raw("PUBREC", b"\x50\x02\0\x01", wrong),
@@ -172,194 +218,8 @@ fn poison() -> Vec<Scenario> {
     ]
 }
 
-fn packet(packet: &Packet) -> Bytes {
+pub(super) fn packet(packet: &Packet) -> Bytes {
     let mut bytes = bytes::BytesMut::new();
     packet.write(&mut bytes, usize::MAX).expect("it can be written");
     bytes.freeze()
-}
-
-// === In a session that stands
-
-fn sessions() -> Vec<Scenario> {
-    let stands = |name, faults, bytes, lasts, reasons| Scenario {
-        name,
-        does: Does::Session(faults, bytes),
-        lasts,
-        reasons,
-        setup: plain,
-    };
-    let other = |name, does, lasts, reasons| Scenario { name, does: Does::Other(does), lasts, reasons, setup: plain };
-    let kick = |name, time, lasts, reasons| Scenario {
-        name,
-        does: Does::Logins(vec![Fault::Kick(time)]),
-        lasts,
-        reasons,
-        setup: plain,
-    };
-    let retained = RawPublish { retain: true, ..publish(1, NEVER, "") }.to_bytes();
-    let pongs = Bytes::from_static(&[0xd0, 0]).repeat(10_000).into();
-    let acks = packet(&Packet::PubAck(PubAck::new(64))).repeat(1_000).into();
-    let half = Bytes::from_static(b"\x32\x40\0\x22/devices/gw-1/commands/count/never");
-    vec![
-        Scenario {
-            setup: alert,
-            ..stands("no PINGRESP", vec![Fault::WithholdPingresps], vec![], LONG, &["dead-link"])
-        },
-        Scenario {
-            setup: alert,
-            ..stands("half a packet, then silence", vec![Fault::WithholdPingresps], vec![half], LONG, &["dead-link"])
-        },
-        stands("a retained command", vec![], vec![retained], SHORT, &[]),
-        stands(
-            "a command of another device",
-            vec![],
-            vec![publish(1, "/devices/gw-2/commands/count/never", "").to_bytes()],
-            SHORT,
-            &[],
-        ),
-        stands("10 000 PINGRESPs", vec![], vec![pongs], SHORT, &[]),
-        stands("1 000 PUBACKs for nothing", vec![], vec![acks], SHORT, &["protocol"]),
-        other("one command, fifty times", repeat, SHORT, &[]),
-        other("a payload 100 000 levels deep", deep, SHORT, &[]),
-        other("PUBACKs withheld", withhold, SHORT, &[]),
-        other("PUBACKs withheld until nothing more may be sent", fill, LONG, &[]),
-        other("configurations huge, deep and broken", odd_configurations, SHORT, &[]),
-        other("500 configurations, one after another", configurations, SHORT, &[]),
-        other("half a packet, then the end", cut, SHORT, &["lost"]),
-        Scenario {
-            setup: alert,
-            ..other("a broker that freezes", freeze, Duration::from_secs(8), &["dead-link", "time-out"])
-        },
-        Scenario { setup: kept, ..other("a session that is lost", forget, SHORT, &["kicked-early"]) },
-        Scenario { setup: kept, ..other("poison that a kept session holds", poison_session, LONG, &["undecodable"]) },
-        // Before the subscriptions are granted there is no session yet.
-        kick("closed right after the login", Duration::ZERO, SHORT, &["closed"]),
-        kick(
-            "closed soon after each login",
-            Duration::from_millis(700),
-            Duration::from_secs(8),
-            &["kicked-early", "taken-over"],
-        ),
-        other("another device with this identity", clone, Duration::from_secs(10), &["kicked-early", "taken-over"]),
-    ]
-}
-
-async fn raw(device: &Device, messages: &[RawPublish]) {
-    device.bridge.faults().publish(&device.name, messages).await.expect("a session");
-}
-
-fn repeat(device: &mut Device) -> Doing<'_> {
-    Box::pin(async {
-        let again =
-            |n: u16| RawPublish { dup: n > 0, ..RawPublish::new("/devices/gw-1/commands/count/once", "", 50_000 + n) };
-        raw(device, &(0..50).map(again).collect::<Vec<_>>()).await;
-        device.answer("once", 200).await;
-    })
-}
-
-fn deep(device: &mut Device) -> Doing<'_> {
-    Box::pin(async {
-        let deep = |open: &str, close: &str| open.repeat(50_000) + &close.repeat(50_000);
-        for (n, body) in (0..).zip([deep("[", "]"), deep("{\"a\":", "}"), "[".repeat(100_000)]) {
-            let in_place = RawPublish::new(NEVER, body.clone(), 50_000 + n);
-            let in_envelope = RawPublish::new(
-                "/devices/gw-1/commands",
-                format!(r#"{{"method":"count","payload":{body}}}"#),
-                50_100 + n,
-            );
-            raw(device, &[in_place, in_envelope]).await;
-        }
-        // Each is answered as what it is: no command.
-        device.answer("never", 400).await;
-    })
-}
-
-fn withhold(device: &mut Device) -> Doing<'_> {
-    Box::pin(async {
-        device.bridge.faults().add(&device.name, Fault::WithholdPubacks, Times::Always).await.expect("the device");
-        for n in 0..10 {
-            device.send(&format!("count/w-{n}"), "").await;
-            device.answer(&format!("w-{n}"), 200).await;
-        }
-    })
-}
-
-/// More commands than answers may be on their way: those that are taken on all run, and are all told in the end.
-fn fill(device: &mut Device) -> Doing<'_> {
-    Box::pin(async {
-        let faults = device.bridge.faults();
-        faults.add(&device.name, Fault::WithholdPubacks, Times::Always).await.expect("the device");
-        let many = (0..300).map(|n| (format!("count/f-{n}"), Bytes::new())).collect();
-        device.cloud.send_commands(&device.name, many).await.expect("commands are acknowledged all the same");
-        sleep(Duration::from_secs(3)).await;
-        let ran: Vec<String> = device.counted().into_keys().filter(|id| id.starts_with("f-")).collect();
-        assert_eq!(ran.len(), 64, "as many as may be untold, and no more");
-        faults.clear(&device.name).await.expect("the device");
-        for id in ran {
-            device.answer(&id, 200).await;
-        }
-    })
-}
-
-fn odd_configurations(device: &mut Device) -> Doing<'_> {
-    Box::pin(async {
-        let bodies = [
-            Bytes::from(vec![b'x'; 290 * 1024]),
-            Bytes::from(format!("{{\"a\":\"{}\"}}", "x".repeat(290 * 1024))),
-            Bytes::from("{\"a\":".repeat(50_000) + "1" + &"}".repeat(50_000)),
-            Bytes::from("[".repeat(250_000)),
-            Bytes::from_static(b"\xff\xfe\0{"),
-            Bytes::new(),
-        ];
-        let messages: Vec<_> =
-            (0..).zip(bodies).map(|(n, body)| RawPublish::new("/devices/gw-1/config", body, 50_000 + n)).collect();
-        raw(device, &messages).await;
-        device.cloud.set_config(&device.name, "{}").await.expect("a configuration");
-        device.twin(|twin| twin["desired"]["status"] == 200).await;
-    })
-}
-
-fn configurations(device: &mut Device) -> Doing<'_> {
-    Box::pin(async {
-        let numbered = |n: u16| RawPublish::new("/devices/gw-1/config", json!({ "n": n }).to_string(), 50_000 + n);
-        raw(device, &(0..500).map(numbered).collect::<Vec<_>>()).await;
-        device.cloud.set_config(&device.name, r#"{"n":"last"}"#).await.expect("a configuration");
-        device.twin(|twin| twin["desired"]["status"] == 200).await;
-    })
-}
-
-fn cut(device: &mut Device) -> Doing<'_> {
-    Box::pin(async { device.bridge.faults().cut(&device.name).await.expect("a session") })
-}
-
-fn freeze(device: &mut Device) -> Doing<'_> {
-    Box::pin(async { device.bridge.faults().set_door(Door::Frozen) })
-}
-
-/// The same card in another machine, for nearly as long as the scenario lasts.
-fn clone(device: &mut Device) -> Doing<'_> {
-    Box::pin(async {
-        let (state, runtime) = (device.path("clone/state"), device.path("clone/run"));
-        for folder in [&state, &runtime] {
-            std::fs::create_dir_all(folder).expect("a folder");
-        }
-        let folders = Folders { state, runtime, ..device.folders() };
-        let parts = Parts { folders, file: None, handlers: built_in(), machine: device.machine };
-        let clone = tokio::spawn(daemon::run(parts, pending()));
-        sleep(Duration::from_secs(9)).await;
-        clone.abort();
-        assert!(clone.await.is_err_and(|end| end.is_cancelled()), "it ran until then");
-    })
-}
-
-fn forget(device: &mut Device) -> Doing<'_> {
-    Box::pin(async { device.bridge.faults().forget_session(&device.name).await.expect("the device") })
-}
-
-/// Nobody takes it back: the agent itself must find out that this session is of no use.
-fn poison_session(device: &mut Device) -> Doing<'_> {
-    Box::pin(async {
-        let huge = RawPublish::new(NEVER, vec![b' '; 2 * 1024 * 1024], 50_000).to_bytes();
-        device.bridge.faults().poison(&device.name, huge).await.expect("a session");
-    })
 }

@@ -1,0 +1,424 @@
+//! Stories of what Azure IoT Hub alone has: identities of several kinds, messages that wait, ways to the hub, and the
+//! service that says which hub it is.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use twinagent::bridge::{Access, Enrollment, HubName, Verdict};
+use twinagent::config::Folders;
+use twinagent::daemon::{self, Parts};
+use twinagent::handler::built_in;
+
+use crate::cloud::Kind;
+use crate::cloud::iothub::{Cloud, KEY, shared};
+use crate::device::{Device, PATIENCE, Setup, write as write_new};
+use crate::living::{DROP_IN, MAIN, NOTICED, write};
+use crate::log::Log;
+use crate::program::{done, problem, run, status};
+
+const QUICK: &str = "[session]\nbackoff_max = \"1s\"\nbackoff_max_refused = \"1s\"\n";
+
+fn setup() -> Setup {
+    Setup { config: QUICK, ..Setup::on(Kind::IotHub) }
+}
+
+fn hub(device: &Device) -> &Cloud {
+    device.cloud.iothub()
+}
+
+/// Writes the device's configuration anew: this section of the cloud, and its listener and authority.
+fn configure(device: &Device, section: &str) {
+    let port = device.bridge.addresses().mqtts.expect("a listener").port();
+    configure_on(device, port, section);
+}
+
+fn configure_on(device: &Device, port: u16, section: &str) {
+    let ca_file = device.bridge.ca_file().display();
+    let text =
+        format!("cloud.kind = \"iothub\"\n{QUICK}[cloud.iothub]\nport = {port}\nca_file = \"{ca_file}\"\n{section}");
+    write(device, MAIN, text);
+}
+
+fn key_file(device: &Device) -> String {
+    format!("key_file = \"{}\"\n", device.path("etc/keys/hub.key").display())
+}
+
+async fn works(device: &mut Device, id: &str) {
+    device.send(&format!("count/{id}"), "").await;
+    device.answer(id, 200).await;
+}
+
+// === Messages
+
+#[tokio::test]
+async fn messages_wait_for_a_device_that_is_away_and_each_is_run_once() {
+    let mut device = Device::online(setup()).await;
+    device.stop().await;
+    for n in 0..50 {
+        device.send(&format!("count/away-{n}"), "").await;
+    }
+    device.start();
+    device.wait_until_ready().await;
+    for n in 0..50 {
+        device.answer(&format!("away-{n}"), 200).await;
+    }
+    let counted = device.counted();
+    assert!(counted.len() == 50 && counted.values().all(|times| *times == 1), "{counted:?}");
+    device.stop().await;
+}
+
+// === Identities
+
+#[tokio::test]
+async fn a_module_leaves_the_device_to_another_client() {
+    let mut device = Device::new(setup()).await;
+    let (name, service) = (hub(&device).name.clone(), hub(&device).service.clone());
+    let module = service.create_module(&name, "agent", shared()).await.expect("a module");
+    configure(&device, &format!("host = \"localhost\"\nmodule_id = \"agent\"\n{}", key_file(&device)));
+    write(&device, DROP_IN, "device.id = \"gw-1\"\n");
+    device.start();
+    service.wait_until_ready(&module, PATIENCE).await.expect("the module subscribes");
+
+    // The device itself is somebody else, with folders of its own.
+    let (etc, state, runtime) = (device.path("other/etc"), device.path("other/state"), device.path("other/run"));
+    for folder in [&etc.join("conf.d"), &state, &runtime] {
+        fs::create_dir_all(folder).expect("a folder");
+    }
+    let main = fs::read_to_string(device.path(MAIN)).expect("text").replace("module_id = \"agent\"\n", "");
+    write_new(&etc.join("twinagent.toml"), &main);
+    write_new(&etc.join("conf.d/id.toml"), "device.id = \"gw-1\"\n");
+    let folders = Folders { configuration: etc, state, runtime, ..device.folders() };
+    let parts = Parts { folders, file: None, handlers: built_in(), machine: device.machine };
+    let other = tokio::spawn(daemon::run(parts, std::future::pending()));
+    service.wait_until_ready(&name, PATIENCE).await.expect("the device subscribes");
+
+    for (name, method, known) in [(&module, "count", 200), (&name, "count", 404), (&name, "echo", 200)] {
+        let answer = service.invoke(name, method, Some(json!({})), Duration::ZERO, PATIENCE).await;
+        assert_eq!(answer.expect("an answer").0, known, "{method} of {name}");
+    }
+    assert_eq!(device.counted().len(), 1);
+    let reported = async {
+        while !service.twin(&module).await.expect("a twin")["reported"]["methods"].to_string().contains("count") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reported).await.expect("the module has a twin of its own");
+    assert_eq!(
+        (service.logins(&module).await, service.logins(&name).await),
+        (Ok(1), Ok(1)),
+        "neither drove the other out"
+    );
+    other.abort();
+    assert!(other.await.is_err_and(|end| end.is_cancelled()), "it ran until then");
+    device.stop().await;
+}
+
+/// A self-signed certificate for the device, with its key; the hub's way to know it.
+fn certificate(device: &Device, name: &str) -> Access {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    let certificate = parameters.self_signed(&key).expect("a certificate");
+    for (file, text) in [("device.pem", certificate.pem()), ("device-key.pem", key.serialize_pem())] {
+        let path = device.path("etc/keys").join(file);
+        // There may be an older one.
+        let _ = fs::remove_file(&path);
+        write_new(&path, &text);
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate.der());
+    let mut thumbprint = String::new();
+    for byte in digest.as_ref() {
+        write!(thumbprint, "{byte:02X}").expect("a String takes it");
+    }
+    Access::Thumbprint(thumbprint)
+}
+
+fn certificate_files(device: &Device) -> String {
+    let file = |name: &str| device.path("etc/keys").join(name).display().to_string();
+    format!("cert_file = \"{}\"\ncert_key_file = \"{}\"\n", file("device.pem"), file("device-key.pem"))
+}
+
+#[tokio::test]
+async fn a_certificate_is_a_login_without_a_token_that_could_expire() {
+    let log = Log::listen();
+    let mut device = Device::new(setup()).await;
+    let service = hub(&device).service.clone();
+    let access = certificate(&device, "gw-1");
+    service.delete(&hub(&device).name).await.expect("the device");
+    service.create_device("gw-1", access).await.expect("a device");
+    configure(&device, &format!("host = \"localhost\"\n{}", certificate_files(&device)));
+    write(&device, DROP_IN, "device.id = \"gw-1\"\n");
+    device.listen().await;
+    device.start();
+    device.wait_until_ready().await;
+    works(&mut device, "c-1").await;
+    let told = status(&device, |status| status["state"] == "connected").await;
+    assert!(told["session"].get("renewAt").is_none_or(serde_json::Value::is_null), "{told}");
+
+    // Another certificate, of which the hub knows nothing: refused, until it does.
+    certificate(&device, "gw-1");
+    device.cloud.disconnect().await;
+    log.wait_for("login refused by the broker").await;
+    device.stop().await;
+}
+
+// === Ways
+
+#[tokio::test]
+async fn the_way_may_be_a_websocket() {
+    let mut device = Device::new(Setup { https: true, ..setup() }).await;
+    let port = device.bridge.addresses().https.expect("a listener").port();
+    configure_on(&device, port, &format!("websocket = true\nhost = \"localhost\"\n{}", key_file(&device)));
+    write(&device, DROP_IN, "device.id = \"gw-1\"\n");
+    device.start();
+    device.wait_until_ready().await;
+    works(&mut device, "c-1").await;
+    let text = json!("x".repeat(100_000));
+    assert_eq!(hub(&device).invoke("echo", text.clone()).await, Ok((200, text)));
+    device.cloud.disconnect().await;
+    device.wait_until_ready().await;
+    works(&mut device, "c-2").await;
+    assert_eq!((device.counted().len(), device.logins().await), (2, 2));
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_is_where_to_connect_and_the_hub_is_who_to_log_in_to() {
+    let mut device = Device::new(setup()).await;
+    let section = format!("host = \"localhost\"\ngateway_host = \"127.0.0.1\"\n{}", key_file(&device));
+    configure(&device, &section);
+    write(&device, DROP_IN, "device.id = \"gw-1\"\n");
+    device.start();
+    device.wait_until_ready().await;
+    works(&mut device, "c-1").await;
+    device.stop().await;
+}
+
+// === Connection strings
+
+fn connection_string(device: &Device, text: &str) {
+    write(device, "etc/keys/connection-string", text);
+    fs::set_permissions(device.path("etc/keys/connection-string"), fs::Permissions::from_mode(0o600)).expect("a mode");
+}
+
+#[tokio::test]
+async fn a_connection_string_that_is_wrong_is_told_for_what_it_is_and_mended() {
+    let log = Log::listen();
+    let mut device = Device::new(setup()).await;
+    let file = device.path("etc/keys/connection-string");
+    let good = format!("HostName=localhost;DeviceId=gw-1;SharedAccessKey={KEY}");
+    connection_string(&device, &format!("{good};"));
+    configure(&device, &format!("connection_string_file = \"{}\"\n", file.display()));
+    device.start_as_it_is();
+    let is_told = async |device: &Device, words: &str| {
+        let about = |text: &str| text.contains(words);
+        let told = status(device, |status| {
+            problem(&status["problems"], "config").is_some_and(about)
+                || problem(&status["problems"], "key").is_some_and(about)
+        });
+        let told = told.await.to_string();
+        assert!(!told.contains(KEY), "no secret is told: {told}");
+    };
+    is_told(&device, "it ends in `;`").await;
+    for (text, words) in [
+        (format!("{good};DeviceId=gw-1"), "`DeviceId` stands twice"),
+        (format!("{good};Colour=red"), "the name of part 4 is not known"),
+        (good.replace("DeviceId", "deviceid"), "did you mean `DeviceId`"),
+        (good.replace("DeviceId=gw-1", "DeviceId="), "`DeviceId` is empty"),
+        (good.replace("HostName=localhost;", ""), "`HostName` is missing"),
+        (format!("{good};x509=true"), "exclude each other"),
+        (
+            format!("HostName=localhost;SharedAccessKeyName=iothubowner;SharedAccessKey={KEY}"),
+            "stands in strings of services",
+        ),
+        (good.replace(KEY, "no base64!"), "is not base64"),
+        ("nonsense".to_owned(), "part 1 has no `=`"),
+        (String::new(), "there is nothing in it"),
+    ] {
+        connection_string(&device, &text);
+        is_told(&device, words).await;
+    }
+    assert_eq!(device.logins().await, 0);
+    connection_string(&device, &good);
+    device.wait_until_ready().await;
+    works(&mut device, "c-1").await;
+    status(&device, |status| status["problems"] == json!([])).await;
+    assert!(!log.text().contains(KEY), "no secret is logged");
+
+    // One that says something new is noticed, and another login is made with it when it is needed.
+    let other = good.replace(KEY, "YW5vdGhlciBrZXkgYWx0b2dldGhlciBvZiAzMiBieXQ=");
+    connection_string(&device, &other);
+    tokio::time::sleep(NOTICED).await;
+    device.cloud.disconnect().await;
+    log.wait_for("login refused by the broker").await;
+    connection_string(&device, &good);
+    device.wait_until_ready().await;
+    device.stop().await;
+}
+
+// === The clock
+
+/// A hub that knows the time, and a device that is told which key is right a moment too late.
+#[tokio::test]
+async fn a_key_that_the_hub_does_not_know_is_refused_without_a_storm_and_the_right_one_is_taken_at_once() {
+    let log = Log::listen();
+    let mut device = Device::new(Setup::on(Kind::IotHub)).await;
+    let file = device.path("etc/keys/hub.key");
+    let mend = |text: &str| {
+        fs::remove_file(&file).expect("the key");
+        write_new(&file, text);
+    };
+    mend("YW5vdGhlciBrZXkgYWx0b2dldGhlciBvZiAzMiBieXQ=\n");
+    device.start();
+    log.wait_for("login refused by the broker").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // Full jitter from 8 s on.
+    let tries = log.count("login refused by the broker");
+    assert!(tries <= 6, "{tries} tries\n{}", log.text());
+    assert_eq!(device.logins().await, 0);
+    mend(&format!("{KEY}\n"));
+    device.wait_until_ready().await;
+    works(&mut device, "c-1").await;
+    assert!(!log.text().contains(KEY), "no secret is logged");
+    device.stop().await;
+}
+
+// === Provisioning
+
+const SCOPE: &str = "0ne00000001";
+
+fn enrollment(device: &str, rounds: u32, verdict: Verdict) -> Enrollment {
+    Enrollment {
+        id_scope: SCOPE.to_owned(),
+        registration_id: "gw-1".to_owned(),
+        access: shared(),
+        hub: "localhost".to_owned(),
+        device: device.to_owned(),
+        rounds,
+        throttled: 0,
+        retry_after: 1,
+        verdict,
+    }
+}
+
+/// A device that must ask which hub it belongs to.
+async fn unassigned() -> Device {
+    let device = Device::new(setup()).await;
+    let service = &hub(&device).service;
+    service.delete(&hub(&device).name).await.expect("the device");
+    let section =
+        format!("{}[cloud.iothub.provisioning]\nhost = \"localhost\"\nid_scope = \"{SCOPE}\"\n", key_file(&device));
+    configure(&device, &section);
+    write(&device, DROP_IN, "device.id = \"gw-1\"\n");
+    device
+}
+
+async fn ready(service: &twinagent::bridge::Hub, device: &str) -> HubName {
+    let name = HubName::device(device).expect("a name");
+    let there = async {
+        while service.twin(&name).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, there).await.expect("it is made when it is assigned");
+    service.wait_until_ready(&name, PATIENCE).await.expect("it subscribes");
+    name
+}
+
+#[tokio::test]
+async fn the_assigned_hub_is_kept_over_restarts_and_asked_for_again_when_it_refuses_for_long() {
+    let log = Log::listen();
+    let mut device = unassigned().await;
+    let service = hub(&device).service.clone();
+    service.enroll(enrollment("assigned-1", 2, Verdict::Assigned)).await.expect("an enrolment");
+    device.start();
+    let first = ready(&service, "assigned-1").await;
+    assert_eq!(service.registrations().await, Ok(1));
+    let answer = service.invoke(&first, "count", Some(json!({})), Duration::ZERO, PATIENCE).await;
+    assert_eq!(answer.expect("an answer").0, 200);
+
+    device.crash().await;
+    device.start();
+    service.wait_until_ready(&first, PATIENCE).await.expect("it is back");
+    tokio::time::timeout(PATIENCE, async {
+        while service.logins(&first).await != Ok(2) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it logs in again");
+    assert_eq!(service.registrations().await, Ok(1), "what was assigned is known");
+
+    // The hub does not know it any more, and another device is its own from now on.
+    service.enroll(enrollment("assigned-2", 0, Verdict::Assigned)).await.expect("an enrolment");
+    service.set_enabled(&first, false).await.expect("the device");
+    let second = tokio::time::timeout(Duration::from_secs(90), ready_slowly(&service, "assigned-2")).await;
+    let second = second.unwrap_or_else(|_| panic!("it asks again: {}", log.text()));
+    let refused = log.count("login refused by the broker");
+    assert!((10..=40).contains(&refused), "{refused} refusals\n{}", log.text());
+    let answer = service.invoke(&second, "echo", Some(json!(1)), Duration::ZERO, PATIENCE).await;
+    assert_eq!(answer, Ok((200, json!(1))));
+    device.stop().await;
+}
+
+/// As [`ready`], without its limit.
+async fn ready_slowly(service: &twinagent::bridge::Hub, device: &str) -> HubName {
+    let name = HubName::device(device).expect("a name");
+    while service.twin(&name).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    service.wait_until_ready(&name, PATIENCE).await.expect("it subscribes");
+    name
+}
+
+#[tokio::test]
+async fn a_device_that_is_assigned_nowhere_says_so_and_goes_on_asking_in_peace() {
+    let log = Log::listen();
+    let mut device = unassigned().await;
+    let service = hub(&device).service.clone();
+    let verdict = Verdict::Failed { code: 401_002, message: "nobody knows it".to_owned() };
+    service.enroll(enrollment("assigned-1", 1, verdict)).await.expect("an enrolment");
+    device.start();
+    log.wait_for("not connected: ").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let asked = service.registrations().await.expect("a count");
+    assert!((1..=20).contains(&asked), "{asked}\n{}", log.text());
+    status(&device, |status| {
+        status["sentence"]
+            .as_str()
+            .is_some_and(|text| text.contains("no hub was assigned to this device: nobody knows it"))
+    })
+    .await;
+    service.enroll(enrollment("assigned-1", 0, Verdict::Disabled)).await.expect("an enrolment");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    service.enroll(enrollment("assigned-1", 1, Verdict::Assigned)).await.expect("an enrolment");
+    ready(&service, "assigned-1").await;
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_with_a_certificate_is_assigned_too() {
+    let mut device = unassigned().await;
+    let service = hub(&device).service.clone();
+    let access = certificate(&device, "gw-1");
+    let section = format!(
+        "{}[cloud.iothub.provisioning]\nhost = \"localhost\"\nid_scope = \"{SCOPE}\"\n",
+        certificate_files(&device)
+    );
+    configure(&device, &section);
+    service
+        .enroll(Enrollment { access, ..enrollment("assigned-1", 1, Verdict::Assigned) })
+        .await
+        .expect("an enrolment");
+    device.start();
+    let name = ready(&service, "assigned-1").await;
+    let answer = service.invoke(&name, "count", Some(json!({})), Duration::ZERO, PATIENCE).await;
+    assert_eq!(answer.expect("an answer").0, 200);
+    assert!(Path::new(&device.path("state")).exists());
+    assert!(!done(&device, &["status"]).await.contains(KEY));
+    assert_eq!(run(&device, &["check"]).await.code, 0);
+    device.stop().await;
+}

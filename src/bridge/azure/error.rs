@@ -86,6 +86,10 @@ impl HubError {
         Self::new(413_001, message)
     }
 
+    pub(crate) fn too_many_modules(name: &HubName, most: usize) -> Self {
+        Self::new(413_003, format!("Device {} has {most} modules, which is the most.", name.device))
+    }
+
     pub(crate) fn throttled() -> Self {
         Self::new(429_001, "Too many requests: the limit of this operation is reached.")
     }
@@ -114,6 +118,7 @@ impl HubError {
             409_301 => "ModuleAlreadyExistsOnDevice",
             412_001 => "PreconditionFailed",
             413_001 => "MessageTooLarge",
+            413_003 => "TooManyModulesOnDevice",
             429_001 => "ThrottlingException",
             503_001 => "ServiceUnavailable",
             504_101 => "GatewayTimeout",

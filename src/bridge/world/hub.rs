@@ -23,6 +23,7 @@ use crate::bridge::hub::{Call, CallNumber, Outcome, QUEUE};
 use crate::bridge::owner::Timer;
 use crate::bridge::peer::Certificate;
 use crate::bridge::taps::{HubMessage, ReportedChange};
+use crate::model::json::strict;
 
 /// The largest telemetry message, in bytes of payload.
 const MAX_TELEMETRY: usize = 256 * 1024;
@@ -57,11 +58,11 @@ impl World {
         let admitted = self.azure.login(&login, wall());
         let admitted = admitted.map_err(|refused| Unwelcome { code: Some(refused.code), why: refused.why })?;
         let name = self.azure.name_of(admitted.number);
-        if let (Some(will), Some(name)) = (&connect.last_will, name) {
-            if topics::telemetry(name, &will.topic).is_none() || will.qos == QoS::ExactlyOnce {
-                let why = "a last will must go to the topic of telemetry, with QoS 0 or 1".to_owned();
-                return Err(Unwelcome { code: None, why });
-            }
+        if let (Some(will), Some(name)) = (&connect.last_will, name)
+            && (topics::telemetry(name, &will.topic).is_none() || will.qos == QoS::ExactlyOnce)
+        {
+            let why = "a last will must go to the topic of telemetry, with QoS 0 or 1".to_owned();
+            return Err(Unwelcome { code: None, why });
         }
         let skew = self.azure.settings().skew;
         Ok(Welcome {
@@ -229,7 +230,7 @@ impl World {
         if let Some(members) = reported.as_object_mut() {
             members.retain(|name, _| !name.starts_with('$'));
         }
-        let patch = serde_json::from_slice(patch).expect("the patch was taken as JSON");
+        let patch = strict(patch).expect("what was taken had been read in the same way");
         self.taps.reported.put(&ReportedChange { device, patch, reported, version, time: wall() });
     }
 
@@ -252,11 +253,11 @@ impl World {
         if_match: &IfMatch,
         write: Write,
     ) -> Result<Value, HubError> {
-        let notification = self.azure.update_twin(number, body, if_match, write, wall())?;
-        if let Some(notification) = notification {
-            if self.is_granted(number, topics::DESIRED).is_some() {
-                self.tell(number, topics::desired_topic(notification.version), notification.body);
-            }
+        let notice = self.azure.update_twin(number, body, if_match, write, wall())?;
+        if let Some(notice) = notice
+            && self.is_granted(number, topics::DESIRED).is_some()
+        {
+            self.tell(number, topics::desired_topic(notice.version), notice.body);
         }
         self.azure.twin(number)
     }
@@ -392,6 +393,12 @@ impl World {
         self.azure.set_queued(number, queued);
     }
 
+    /// Drops the session of a client, and its connection with it.
+    pub(crate) fn forget_session(&mut self, number: ClientNumber) {
+        self.broker.forget(number);
+        self.count_queue(number);
+    }
+
     /// Drops the messages to a device; how many there were.
     pub(crate) fn purge_messages(&mut self, number: ClientNumber) -> usize {
         let dropped = self.broker.take_messages(number).len() + self.hub.mailboxes.take(number).len();
@@ -409,8 +416,7 @@ impl World {
         if_match: Option<&IfMatch>,
     ) -> Result<Value, HubError> {
         let identity = self.azure.put_identity(name, body, if_match, wall())?;
-        let number = self.azure.number_of(name)?;
-        self.end_if_disabled(number);
+        self.end_if_disabled(self.azure.number_of(name)?);
         Ok(identity)
     }
 
@@ -421,12 +427,12 @@ impl World {
     }
 
     fn end_if_disabled(&mut self, number: ClientNumber) {
+        if self.azure.is_enabled(number) {
+            return;
+        }
         let mut affected = vec![number];
         if let Some(HubName { device, module: None }) = self.azure.name_of(number) {
             affected.extend(self.azure.modules_of(device));
-        }
-        if self.azure.is_enabled(number) {
-            return;
         }
         for number in affected {
             if self.broker.connection_of(number).is_some() {

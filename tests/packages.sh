@@ -91,7 +91,7 @@ check_emulated() {
     printf '#!/bin/sh\nexec %s -L %s %s "$@"\n' $emulator /usr/$gnu "$scratch/$1/usr/bin/twinagent" >"$agent"
     chmod +x "$agent"
     "$agent" --version
-    TWINAGENT_TEST_AGENT=$agent cargo test --quiet --locked --all-features --test google_client
+    TWINAGENT_TEST_AGENT=$agent cargo test --quiet --locked --all-features --test google_client --test azure_service
 }
 
 check_reproducible() {

@@ -136,6 +136,16 @@ pub(crate) enum Binary {
     Counting,
 }
 
+/// Which cloud it takes the broker for, and by which road.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cloud {
+    /// Cloud IoT Core without TLS.
+    Plain,
+    /// Cloud IoT Core.
+    IotCore,
+    IotHub,
+}
+
 /// The daemon with folders of its own.
 pub(crate) struct Agent {
     client: Client,
@@ -144,14 +154,14 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// Starts the daemon and takes its connection.
-    pub(crate) fn start(broker: &Broker, binary: Binary, tls: bool) -> Self {
-        Self::start_below(broker, binary, tls, &[])
+    pub(crate) fn start(broker: &Broker, binary: Binary, cloud: Cloud) -> Self {
+        Self::start_below(broker, binary, cloud, &[])
     }
 
     /// The same, with another program around it.
-    pub(crate) fn start_below(broker: &Broker, binary: Binary, tls: bool, above: &[&str]) -> Self {
+    pub(crate) fn start_below(broker: &Broker, binary: Binary, cloud: Cloud, above: &[&str]) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on a disk");
-        configure(folder.path(), broker, tls);
+        configure(folder.path(), broker, cloud);
         let words = match binary {
             Binary::Shipped => &[env!("CARGO_BIN_EXE_twinagent"), "run"][..],
             Binary::Counting => &[env!("CARGO_BIN_EXE_twinagent-counting")],
@@ -167,7 +177,7 @@ impl Agent {
             .env_remove("CREDENTIALS_DIRECTORY")
             .stdin(Stdio::null())
             .stderr(Stdio::null());
-        let client = Client::start(broker, command, tls);
+        let client = Client::start(broker, command, cloud != Cloud::Plain);
         Self { client, folder }
     }
 
@@ -201,26 +211,35 @@ impl DerefMut for Agent {
     }
 }
 
-fn configure(folder: &Path, broker: &Broker, tls: bool) {
+fn configure(folder: &Path, broker: &Broker, cloud: Cloud) {
     for part in ["etc/keys", "state", "run"] {
         fs::create_dir_all(folder.join(part)).expect("a folder");
     }
     let (key, _) = token::generate().expect("a key");
-    let key_file = folder.join("etc/keys/device.key");
-    fs::write(&key_file, key.reveal()).expect("a key file");
-    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).expect("the mode of a key file");
+    write_secret(&folder.join("etc/keys/device.key"), key.reveal());
+    let shared_key = folder.join("etc/shared-key");
+    write_secret(&shared_key, "a2V5a2V5a2V5a2V5");
     let ca_file = folder.join("ca.pem");
     broker.write_certificate(&ca_file);
-    let security = if tls { format!("ca_file = \"{}\"", ca_file.display()) } else { "tls = false".to_owned() };
+    let trust = format!("ca_file = \"{}\"", ca_file.display());
+    let core = "project_id = \"p\"\nregion = \"r\"\nregistry_id = \"r\"\nanswers = \"events\"";
+    let (kind, lines) = match cloud {
+        Cloud::Plain => ("iotcore", format!("{core}\ntls = false")),
+        Cloud::IotCore => ("iotcore", format!("{core}\n{trust}")),
+        Cloud::IotHub => ("iothub", format!("key_file = \"{}\"\n{trust}", shared_key.display())),
+    };
     let text = format!(
         "device.id = \"{DEVICE}\"\n\
          session.keep_alive = \"19m\"\n\
          session.clock_wait = \"0s\"\n\
-         [cloud]\nkind = \"iotcore\"\n\
-         [cloud.iotcore]\nhost = \"localhost\"\nport = {}\n{security}\n\
-         project_id = \"p\"\nregion = \"r\"\nregistry_id = \"r\"\n\
-         answers = \"events\"\n",
+         [cloud]\nkind = \"{kind}\"\n\
+         [cloud.{kind}]\nhost = \"localhost\"\nport = {}\n{lines}\n",
         broker.port(),
     );
     fs::write(folder.join("etc/twinagent.toml"), text).expect("a configuration");
+}
+
+fn write_secret(path: &Path, text: &str) {
+    fs::write(path, text).expect("a key file");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("the mode of a key file");
 }

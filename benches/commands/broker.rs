@@ -21,6 +21,9 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 /// The name of the device in all topics.
 pub(crate) const DEVICE: &str = "bench-1";
 
+/// Where a device of a hub reports.
+const REPORTED: &str = "$iothub/twin/PATCH/properties/reported/";
+
 /// Larger than all packets of this bench.
 const PACKET: usize = 64 * 1024;
 
@@ -63,9 +66,16 @@ impl Broker {
         } else {
             Box::new(stream)
         };
-        let mut line =
-            Line { stream, unread: BytesMut::new(), unwritten: BytesMut::new(), early: VecDeque::new(), sent: 0 };
-        let Packet::Connect(_) = line.read() else { panic!("a client begins with CONNECT") };
+        let mut line = Line {
+            stream,
+            unread: BytesMut::new(),
+            unwritten: BytesMut::new(),
+            early: VecDeque::new(),
+            sent: 0,
+            hub: false,
+        };
+        let Packet::Connect(connect) = line.read() else { panic!("a client begins with CONNECT") };
+        line.hub = connect.login.is_some_and(|login| login.username.contains("/?api-version="));
         line.write(&Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false)));
         line.flush();
         let Packet::Subscribe(Subscribe { pkid, filters }) = line.read() else { panic!("then it subscribes") };
@@ -75,6 +85,10 @@ impl Broker {
         line.flush();
         (line, subscribed)
     }
+}
+
+fn is_answer(topic: &str) -> bool {
+    topic.ends_with("/events/responses") || topic.starts_with("$iothub/methods/res/")
 }
 
 trait Stream: Read + Write {}
@@ -89,12 +103,19 @@ pub(crate) struct Line {
     /// Answers that came while something else was waited for.
     early: VecDeque<Publish>,
     sent: u64,
+    /// Whether the client takes this for an IoT Hub.
+    hub: bool,
 }
 
 impl Line {
     /// Queues a command with an id of its own.
     pub(crate) fn command(&mut self, method: &str) {
         self.sent += 1;
+        if self.hub {
+            let topic = format!("$iothub/methods/POST/{method}/?$rid={:x}", self.sent);
+            let publish = Publish::new(topic, QoS::AtMostOnce, r#"{"reason":"bench"}"#);
+            return self.write(&Packet::Publish(publish));
+        }
         let topic = format!("/devices/{DEVICE}/commands/{method}/{:08}", self.sent);
         let mut publish = Publish::new(topic, QoS::AtLeastOnce, r#"{"reason":"bench"}"#);
         publish.pkid = u16::try_from(self.sent % 60_000).expect("below 60 000") + 1;
@@ -103,29 +124,45 @@ impl Line {
 
     /// Waits for the next answer and queues its PUBACK.
     pub(crate) fn answer(&mut self) {
-        let publish = self.early.pop_front().unwrap_or_else(|| self.published("/events/responses"));
+        let publish = self.early.pop_front().unwrap_or_else(|| self.published(is_answer));
         let body = std::str::from_utf8(&publish.payload).expect("an answer is text");
-        assert!(body.contains(r#""status":200"#), "a command was refused: {body}");
+        let is_good = publish.topic.starts_with("$iothub/methods/res/200/") || body.contains(r#""status":200"#);
+        assert!(is_good, "a command was refused: {body}");
     }
 
     /// Waits for the first report of an agent.
     pub(crate) fn report(&mut self) {
-        self.published("/state");
+        self.published(|topic| topic.ends_with("/state") || topic.starts_with(REPORTED));
         self.flush();
     }
 
-    fn published(&mut self, ending: &str) -> Publish {
+    fn published(&mut self, wanted: impl Fn(&str) -> bool) -> Publish {
         loop {
             if let Packet::Publish(publish) = self.read() {
-                self.write(&Packet::PubAck(PubAck::new(publish.pkid)));
-                if publish.topic.ends_with(ending) {
+                if publish.qos == QoS::AtLeastOnce {
+                    self.write(&Packet::PubAck(PubAck::new(publish.pkid)));
+                }
+                self.answer_about_the_twin(&publish.topic);
+                if wanted(&publish.topic) {
                     return publish;
                 }
-                if publish.topic.ends_with("/events/responses") {
+                if is_answer(&publish.topic) {
                     self.early.push_back(publish);
                 }
             }
         }
+    }
+
+    /// A hub's twin is empty, and takes whatever is reported.
+    fn answer_about_the_twin(&mut self, topic: &str) {
+        let Some((request, rid)) = topic.split_once('?').filter(|_| self.hub) else { return };
+        let (status, twin) = match request {
+            "$iothub/twin/GET/" => (200, r#"{"desired":{"$version":1},"reported":{"$version":1}}"#),
+            REPORTED => (204, ""),
+            _ => return,
+        };
+        let publish = Publish::new(format!("$iothub/twin/res/{status}/?{rid}&$version=2"), QoS::AtMostOnce, twin);
+        self.write(&Packet::Publish(publish));
     }
 
     /// Writes what is queued. Reading does so too before it waits.

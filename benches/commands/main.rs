@@ -17,7 +17,7 @@ mod syncs;
 
 use std::time::{Duration, Instant};
 
-use agent::{Agent, Binary, Cost};
+use agent::{Agent, Binary, Cloud, Cost};
 use broker::{Broker, Line};
 use figures::{Times, median};
 
@@ -55,10 +55,10 @@ fn main() {
         return bare::live(port);
     }
     let broker = Broker::new();
-    let mut idle = Agent::start(&broker, Binary::Shipped, false);
+    let mut idle = Agent::start(&broker, Binary::Shipped, Cloud::Plain);
     idle.line().report();
     let begun = Instant::now();
-    let mut load = Agent::start(&broker, Binary::Counting, false);
+    let mut load = Agent::start(&broker, Binary::Counting, Cloud::Plain);
     let mut bare = bare::start(&broker);
     println!("{}", figures::machine(load.folder()));
 
@@ -85,12 +85,12 @@ fn main() {
     let (times, cost) = load.measure(|line| one_at_a_time(line, "count", ALONE));
     recorded.add(times, cost);
     recorded.print("count (recorded)");
-    {
-        let mut tls = Agent::start(&broker, Binary::Counting, true);
+    for (cloud, name) in [(Cloud::IotCore, "echo over TLS"), (Cloud::IotHub, "echo, direct method")] {
+        let mut tls = Agent::start(&broker, Binary::Counting, cloud);
         let mut samples = Samples::default();
         let (times, cost) = tls.measure(|line| one_at_a_time(line, "echo", ALONE));
         samples.add(times, cost);
-        samples.print("echo over TLS");
+        samples.print(name);
     }
     figures::print_ratios("echo : bare echo, p50", ratios);
 
@@ -126,7 +126,7 @@ fn main() {
     println!("\nFrom the start of the process to its SUBSCRIBE, in ms");
     let mut times = Times::default();
     for _ in 0..STARTS {
-        times.push(Agent::start(&broker, Binary::Shipped, false).to_subscribed());
+        times.push(Agent::start(&broker, Binary::Shipped, Cloud::Plain).to_subscribed());
     }
     println!("{:>28} {:>8.1}", "p50", times.quantile(0.5).as_secs_f64() * 1e3);
 

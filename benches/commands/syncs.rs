@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::agent::{Agent, Binary};
+use crate::agent::{Agent, Binary, Cloud};
 use crate::broker::Broker;
 use crate::one_at_a_time;
 
@@ -18,7 +18,7 @@ pub(crate) fn of_one_command(broker: &Broker, method: &str) -> String {
     }
     // As a grandchild (`--daemonize`), so that the agent is the child that is ended.
     let below = ["strace", "--daemonize", "--follow-forks", "--quiet=all", "--output=syncs", "--trace=fsync,fdatasync"];
-    let mut agent = Agent::start_below(broker, Binary::Counting, false, &below);
+    let mut agent = Agent::start_below(broker, Binary::Counting, Cloud::Plain, &below);
     agent.line().report();
     let file = agent.folder().join("syncs");
     // A call that two threads interleave is two lines, of which the second says `resumed`.

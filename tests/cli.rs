@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+#[path = "cli/hub.rs"]
+mod hub;
 #[path = "cli/installed.rs"]
 mod installed;
 #[path = "cli/setup.rs"]

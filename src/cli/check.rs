@@ -9,12 +9,14 @@ use rustix::io::Errno;
 
 use super::daemon_key;
 use super::service_reader::Reader;
-use super::{Exit, Failure, device_key, key_in, output, read_configuration};
+use super::{Exit, Failure, device_key, key_in, machine, output, read_configuration};
 use crate::config::access::{self, Readers};
 use crate::config::key_file::KeyFileError;
 use crate::config::{
-    Cloud, Config, DropIn, Fault, Folders, Loaded, Sources, Specifiers, is_drop_in, read_proxy_password,
+    Cloud, Config, DropIn, Fault, Folders, Hub, IotHub, Loaded, Sources, Specifiers, is_drop_in, read_proxy_password,
 };
+use crate::daemon::hub_key::{self, HubKey, Unread};
+use crate::host::clock;
 use crate::model::device_key::KeySlot;
 use crate::mqtt::tls;
 
@@ -58,10 +60,15 @@ pub(super) fn verdict(
     file: Option<&Path>,
     drop_in: Option<DropIn<'_>>,
 ) -> io::Result<Result<String, Wrong>> {
-    let (configuration, mut lines) = configuration(folders, file, drop_in);
-    let (key, about_key) = key(folders);
+    let (configuration, cloud, mut lines) = configuration(folders, file, drop_in);
+    let (key, about_key) = match &cloud {
+        Some(Cloud::IotHub(hub)) => hub_proof(folders, hub),
+        Some(Cloud::IotCore(_)) | None => key(folders),
+    };
     lines.extend(about_key);
-    lines.extend(KeySlot::OTHERS.into_iter().flat_map(|slot| beside(folders, slot)));
+    if !matches!(cloud, Some(Cloud::IotHub(_))) {
+        lines.extend(KeySlot::OTHERS.into_iter().flat_map(|slot| beside(folders, slot)));
+    }
     for line in &lines {
         output::note(line)?;
     }
@@ -100,6 +107,26 @@ fn key(folders: &Folders) -> (Option<String>, Vec<String>) {
     }
 }
 
+/// With what the device proves itself to its hub in a few words, unless that cannot be used; then why.
+fn hub_proof(folders: &Folders, hub: &IotHub) -> (Option<String>, Vec<String>) {
+    match hub_key::read(folders, &machine(), &hub.proof) {
+        Ok(HubKey::Shared { .. }) => (Some("shared key".to_owned()), Vec::new()),
+        Ok(HubKey::Certificate(identity)) => match identity.holds(clock::wall()) {
+            Ok(()) => {
+                let ends = identity.ends().map(|ends| format!(", ends {ends}")).unwrap_or_default();
+                (Some(format!("certificate {}{ends}", identity.thumbprint())), Vec::new())
+            }
+            Err(why) => (None, vec![format!("cert_file {}: {why}; renew it", hub_key::path(&hub.proof).display())]),
+        },
+        // As a device without a key is in order, so is one that was not given its proof yet.
+        Err(Unread::Absent(why)) => (Some(format!("nothing to log in with yet: {why}")), Vec::new()),
+        Err(Unread::Closed(_)) if !Reader::is_us() => {
+            (Some("key not checked, only root and the daemon may read it".to_owned()), Vec::new())
+        }
+        Err(Unread::Closed(why) | Unread::Unfit(why)) => (None, vec![why]),
+    }
+}
+
 /// What is wrong with a key beside the current one. The device is in order without it, so this is no fault of its own.
 fn beside(folders: &Folders, slot: KeySlot) -> Vec<String> {
     let about = |line: String| format!("the {} key is not used: {line}", slot.name());
@@ -114,7 +141,11 @@ fn beside(folders: &Folders, slot: KeySlot) -> Vec<String> {
 }
 
 /// What the configuration says, unless there are faults in it, and what is to be said of it besides.
-fn configuration(folders: &Folders, file: Option<&Path>, drop_in: Option<DropIn<'_>>) -> (Option<String>, Vec<String>) {
+fn configuration(
+    folders: &Folders,
+    file: Option<&Path>,
+    drop_in: Option<DropIn<'_>>,
+) -> (Option<String>, Option<Cloud>, Vec<String>) {
     match read_configuration(folders, file, drop_in) {
         Ok(loaded) => {
             let mut lines: Vec<String> = loaded.unknown.iter().map(Fault::to_string).collect();
@@ -127,9 +158,9 @@ fn configuration(folders: &Folders, file: Option<&Path>, drop_in: Option<DropIn<
             };
             let is_right = lines.is_empty() && !is_fault;
             lines.extend(about_ca_file);
-            (is_right.then(|| says(&loaded.config)), lines)
+            (is_right.then(|| says(&loaded.config)), loaded.config.cloud, lines)
         }
-        Err(faults) => (None, faults.faults.iter().chain(&faults.unknown).map(Fault::to_string).collect()),
+        Err(faults) => (None, None, faults.faults.iter().chain(&faults.unknown).map(Fault::to_string).collect()),
     }
 }
 
@@ -148,8 +179,9 @@ fn closed_to_the_daemon(
     let ca_file = loaded.config.cloud.as_ref().and_then(Cloud::ca_file).filter(|path| path.exists()).map(PathBuf::from);
     let all: BTreeSet<PathBuf> = read.chain(loaded.files.iter().cloned()).chain(ca_file).collect();
     // A secret is opened to the daemon alone.
-    let secret = loaded.config.session.proxy.as_ref().and_then(|proxy| proxy.password_file.as_ref());
-    let readers = |path| if secret == Some(path) { Readers::Daemon } else { Readers::Everybody };
+    let mut secrets = loaded.config.cloud.as_ref().map(Cloud::secrets).unwrap_or_default();
+    secrets.extend(loaded.config.session.proxy.as_ref().and_then(|proxy| proxy.password_file.as_deref()));
+    let readers = |path: &Path| if secrets.contains(&path) { Readers::Daemon } else { Readers::Everybody };
     let closed = all.iter().filter_map(|path| reader.obstacle(path, readers(path)));
     closed.map(|obstacle| obstacle.to_string()).collect()
 }
@@ -209,7 +241,26 @@ fn says(config: &Config) -> String {
             cloud.port,
             if cloud.tls { "" } else { " without TLS" },
         ),
-        (Some(cloud), Some(device)) => format!("device {device} at {}", cloud.host()),
+        (Some(Cloud::IotHub(hub)), Some(device)) => format!("{} {}", hub_words(hub, device.as_str()), hub_way(hub)),
         _ => "no cloud is configured, set cloud.kind".to_owned(),
     }
+}
+
+/// Which device this is to an IoT hub.
+pub(super) fn hub_words(hub: &IotHub, device: &str) -> String {
+    let module = hub.module_id.as_ref().map(|module| format!("module {module} of ")).unwrap_or_default();
+    match &hub.hub {
+        Hub::Named(host) => format!("{module}device {device} of hub {host}"),
+        Hub::Assigned(service) => format!(
+            "device {device} of the hub that {} assigns to {} (id scope {})",
+            service.host, service.registration_id, service.id_scope
+        ),
+    }
+}
+
+/// How it is reached.
+fn hub_way(hub: &IotHub) -> String {
+    let gateway = hub.gateway_host.as_ref().map(|host| format!("by way of {host}, ")).unwrap_or_default();
+    let websocket = if hub.websocket { " within a WebSocket" } else { "" };
+    format!("({gateway}port {}{websocket})", hub.port)
 }

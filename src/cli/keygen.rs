@@ -12,11 +12,11 @@ use anyhow::{Context as _, anyhow};
 
 use super::daemon_key::{self, PublicKey};
 use super::slot::Slot;
-use super::{Exit, Failure, adopt, key_file_failure, machine, output, parse};
-use crate::config::Folders;
+use super::{Exit, Failure, adopt, configuration, key_file_failure, machine, output, parse};
 use crate::config::account::service_group;
 use crate::config::key_file::{self, KeyFileError};
 use crate::config::key_mark;
+use crate::config::{Cloud, Folders, HubProof};
 use crate::dialect::token::generate;
 use crate::host::clock;
 use crate::model::device_key::KeySlot;
@@ -39,7 +39,7 @@ pub struct Arguments {
     adopt: bool,
 }
 
-pub(super) fn run(folders: &Folders, arguments: &Arguments) -> Result<(), Failure> {
+pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
     if arguments.adopt {
         return adopt::run(folders);
     }
@@ -56,6 +56,16 @@ pub(super) fn run(folders: &Folders, arguments: &Arguments) -> Result<(), Failur
         && let Some(theirs) = daemon_key::credential(folders)
     {
         output::note(&format!("it is not used as long as the daemon runs with {}", theirs.origin()))?;
+    }
+    if out.is_none()
+        && let Ok(config) = configuration(folders, file)
+        && let Some(Cloud::IotHub(hub)) = &config.cloud
+        && !matches!(&hub.proof, HubProof::Certificate { key, .. } if *key == folders.key(KeySlot::Current))
+    {
+        output::note(
+            "an IoT hub is not told of a public key: this one is of use once `twinagent pubkey --csr` has led to a \
+             certificate, and cert_file and cert_key_file under [cloud.iothub] name both",
+        )?;
     }
     Ok(output::print(&key.pem)?)
 }

@@ -12,6 +12,7 @@ mod daemon_key;
 mod document;
 mod exit;
 mod history;
+mod hub_token;
 mod invoke;
 mod keygen;
 mod methods;
@@ -60,7 +61,7 @@ pub enum Command {
     /// Run the daemon in the foreground, until SIGTERM; what the unit starts
     Run,
     /// Say which device this is and which cloud it has, and make its key
-    Setup(setup::Arguments),
+    Setup(Box<setup::Arguments>),
     /// Read the configuration and tell everything that is wrong with it, with file and line
     Check(check::Arguments),
     /// Print the configuration that holds, merged from all its places
@@ -104,10 +105,10 @@ impl Cli {
         let file = self.config.as_deref();
         match self.command {
             Command::Run => run::run(&folders, file, handler::built_in()),
-            Command::Setup(arguments) => setup::run(&folders, file, arguments),
+            Command::Setup(arguments) => setup::run(&folders, file, *arguments),
             Command::Check(arguments) => check::run(&folders, file, &arguments),
             Command::Config(arguments) => config::run(&folders, file, arguments),
-            Command::Keygen(arguments) => keygen::run(&folders, &arguments),
+            Command::Keygen(arguments) => keygen::run(&folders, file, &arguments),
             Command::Pubkey(arguments) => pubkey::run(&folders, file, arguments),
             Command::Reset(arguments) => reset::run(&folders, arguments),
             Command::Token(arguments) => token::run(&folders, file, arguments),

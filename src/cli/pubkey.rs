@@ -6,9 +6,10 @@ use anyhow::{Context as _, anyhow};
 
 use super::daemon_key::{self, PublicKey};
 use super::slot::Slot;
-use super::{Exit, Failure, configuration, device_key, key_in, output};
-use crate::config::Folders;
+use super::{Exit, Failure, configuration, device_key, key_in, machine, output};
 use crate::config::key_file::CREDENTIAL;
+use crate::config::{Cloud, Folders, IotHub};
+use crate::daemon::hub_key::{self, HubKey, Unread};
 use crate::dialect::token::Key;
 
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -29,12 +30,38 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) 
         let key = if arguments.slot == Slot::Current { own_key(folders)? } else { beside(folders, arguments.slot)? };
         return Ok(output::print(&request(folders, file, &key)?)?);
     }
+    if arguments.slot == Slot::Current
+        && let Ok(config) = configuration(folders, file)
+        && let Some(Cloud::IotHub(hub)) = &config.cloud
+    {
+        return to_hub(folders, hub);
+    }
     let key = match arguments.slot {
         Slot::Current => public_key(folders)?,
         slot => PublicKey::from(&beside(folders, slot)?),
     };
     let text = if arguments.json { format!("{}\n", credential(&key)) } else { key.pem };
     Ok(output::print(&text)?)
+}
+
+/// What an IoT hub is told of a device: the thumbprint of its certificate. A shared key has no half that could be told.
+fn to_hub(folders: &Folders, hub: &IotHub) -> Result<(), Failure> {
+    let path = hub_key::path(&hub.proof).display();
+    match hub_key::read(folders, &machine(), &hub.proof) {
+        Ok(HubKey::Certificate(identity)) => {
+            output::note(&format!("the thumbprint (SHA-256) of the certificate in {path}"))?;
+            Ok(output::print(&format!("{}\n", identity.thumbprint()))?)
+        }
+        Ok(HubKey::Shared { .. }) => {
+            let why = anyhow!(
+                "this device logs in with the key in {path}, which its hub has too and which has no public half"
+            );
+            Err(Failure::new(Exit::Failed, why)
+                .hint("there is nothing to register: the hub made that key, or was given it"))
+        }
+        Err(unread @ Unread::Closed(_)) => Err(Failure::new(Exit::NotPermitted, unread)),
+        Err(unread) => Err(Failure::new(Exit::Failed, unread)),
+    }
 }
 
 /// The key that the running daemon logs in with, else that of the file, and a note that says which it is.

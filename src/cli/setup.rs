@@ -1,67 +1,39 @@
 //! `twinagent setup`: from a new machine to a device that can log in, in one line.
 //!
-//! Writes one drop-in and makes the key. Everything is judged before anything is written: a configuration that would not
+//! Writes one drop-in, and makes the key where the cloud is told of a public one. Everything is judged before anything is written: a configuration that would not
 //! work is left as it was. Doing it again with the same words changes nothing.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 
 use super::daemon_key::PublicKey;
 use super::keygen::Existing;
 use super::service_reader::Reader;
-use super::{Exit, Failure, check, config, keygen, output, read_configuration, run};
+use super::{Exit, Failure, check, config, keygen, machine, output, read_configuration, run};
 use crate::config::access::Readers;
-use crate::config::{Cloud, Config, DropIn, Faults, Folders, Place, Setting};
+use crate::config::{Cloud, Config, DropIn, Faults, Folders, IotHub, Place};
+use crate::daemon::hub_key::{self, HubKey, Unread};
 use crate::host::clock;
 use crate::mqtt::tls;
+pub(super) use arguments::Arguments;
+
+mod arguments;
 
 /// The most of a drop-in that is compared with what would be written, in bytes.
 const LARGEST: u64 = 64 << 10;
 
-#[derive(Debug, clap::Args)]
-pub struct Arguments {
-    /// The kind of cloud
-    #[arg(long)]
-    kind: Kind,
-    /// The id under which the cloud knows this device; %H, %m, %s and @/path are filled in when it is read
-    #[arg(long, value_name = "ID")]
-    device: String,
-    /// The host name or address of the cloud's MQTT bridge
-    #[arg(long)]
-    host: Option<String>,
-    /// Its port, if it is not 8883
-    #[arg(long)]
-    port: Option<u16>,
-    /// The project that the device is registered in
-    #[arg(long, value_name = "ID")]
-    project: Option<String>,
-    /// The region of its registry
-    #[arg(long)]
-    region: Option<String>,
-    /// The registry that the device is registered in
-    #[arg(long, value_name = "ID")]
-    registry: Option<String>,
-    /// The certificates (PEM) that the bridge's own may come from, if not those of the system
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Kind {
-    /// Cloud IoT Core, and the bridges that took its place
-    Iotcore,
-}
-
 /// Keys that must be set somewhere, and the options that set them.
-const OPTIONS: [(&str, &str); 4] = [
+const OPTIONS: [(&str, &str); 6] = [
     ("cloud.iotcore.host", "--host"),
     ("cloud.iotcore.project_id", "--project"),
     ("cloud.iotcore.region", "--region"),
     ("cloud.iotcore.registry_id", "--registry"),
+    ("device.id", "--device"),
+    ("cloud.iothub.cert_key_file", "--cert-key-file"),
 ];
 
 pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) -> Result<(), Failure> {
@@ -69,7 +41,7 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) 
     if let Some(ca_file) = &arguments.ca_file {
         trustworthy(folders, ca_file)?;
     }
-    let settings = settings(arguments)?;
+    let settings = arguments.settings()?;
     let keys: Vec<&str> = settings.iter().map(|(key, _)| *key).collect();
     let text = format!(
         "# Written by `twinagent setup`, which replaces this file when it is run again.\n\n{}",
@@ -85,7 +57,10 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) 
         }
     }
     // A key that cannot be used is told of before anything is written, too.
-    let existing = keygen::existing(folders, None)?;
+    let ready = match &loaded.config.cloud {
+        Some(Cloud::IotHub(hub)) => Ready::Hub(shown_to_hub(folders, hub)?),
+        Some(Cloud::IotCore(_)) | None => Ready::Key(keygen::existing(folders, None)?),
+    };
 
     if is_written(&path, &text) {
         output::note(&format!("left {} as it is", path.display()))?;
@@ -93,18 +68,48 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) 
         make_folders(folders).and_then(|()| write(&path, &text)).with_context(|| format!("{}", path.display()))?;
         output::note(&format!("wrote {}", path.display()))?;
     }
-    let key = match existing {
-        Some(Existing { words, key }) => {
-            output::note(&words)?;
-            key
+    match ready {
+        Ready::Hub(words) => output::note(&format!("next: {words}\n{}", then(folders)))?,
+        Ready::Key(existing) => {
+            let key = match existing {
+                Some(Existing { words, key }) => {
+                    output::note(&words)?;
+                    key
+                }
+                None => keygen::make(folders, None)?,
+            };
+            output::print(&key.pem)?;
+            output::note(&next(folders, &loaded.config, &key))?;
         }
-        None => keygen::make(folders, None)?,
-    };
-    output::print(&key.pem)?;
-    output::note(&next(folders, &loaded.config, &key))?;
+    }
     match check::verdict(folders, file, None)? {
         Ok(words) => Ok(output::note(&words)?),
         Err(wrong) => Err(Failure::new(Exit::Failed, wrong)),
+    }
+}
+
+/// With what the device will prove who it is.
+enum Ready {
+    /// Its own key, unless it has none yet.
+    Key(Option<Existing>),
+    /// What its hub knows already, or is to be told: words for people.
+    Hub(String),
+}
+
+/// What is to be done at the hub, if this device can prove itself there.
+fn shown_to_hub(folders: &Folders, hub: &IotHub) -> Result<String, Failure> {
+    match hub_key::read(folders, &machine(), &hub.proof) {
+        Ok(HubKey::Shared { .. }) => {
+            Ok("nothing, if the hub or the enrollment has the device with this key".to_owned())
+        }
+        Ok(HubKey::Certificate(identity)) => {
+            Ok(format!("register the device with its certificate, whose thumbprint is {}", identity.thumbprint()))
+        }
+        Err(Unread::Absent(why)) => Ok(format!("put the file in its place: {why}")),
+        Err(unread @ Unread::Closed(_)) => {
+            Err(Failure::new(Exit::NotPermitted, unread).hint("nothing was changed; as root this can be read"))
+        }
+        Err(unread) => Err(Failure::new(Exit::Usage, unread).hint("nothing was changed")),
     }
 }
 
@@ -121,30 +126,6 @@ fn trustworthy(folders: &Folders, ca_file: &Path) -> Result<(), Failure> {
         _ => Failure::new(Exit::Usage, error),
     };
     Err(failure.hint("--ca-file wants the certificates (PEM) of the bridge's CA; nothing was changed"))
-}
-
-/// What was given, by its keys, in the order of the reference.
-fn settings(given: Arguments) -> Result<Vec<(&'static str, Setting)>, Failure> {
-    let ca_file = match given.ca_file.map(std::path::absolute).transpose()?.map(PathBuf::into_os_string) {
-        Some(path) => Some(path.into_string().map_err(|_| {
-            Failure::new(Exit::Usage, anyhow!("the path of --ca-file is not UTF-8, which a configuration must be"))
-        })?),
-        None => None,
-    };
-    let kind = match given.kind {
-        Kind::Iotcore => "iotcore",
-    };
-    let all = [
-        ("device.id", Some(Setting::Text(given.device))),
-        ("cloud.kind", Some(Setting::Text(kind.to_owned()))),
-        ("cloud.iotcore.host", given.host.map(Setting::Text)),
-        ("cloud.iotcore.port", given.port.map(|port| Setting::Number(port.into()))),
-        ("cloud.iotcore.project_id", given.project.map(Setting::Text)),
-        ("cloud.iotcore.region", given.region.map(Setting::Text)),
-        ("cloud.iotcore.registry_id", given.registry.map(Setting::Text)),
-        ("cloud.iotcore.ca_file", ca_file.map(Setting::Text)),
-    ];
-    Ok(all.into_iter().filter_map(|(key, setting)| Some((key, setting?))).collect())
 }
 
 /// What was given is wrong, or does not suffice; or something else is wrong already.
@@ -178,12 +159,16 @@ fn next(folders: &Folders, config: &Config, key: &PublicKey) -> String {
         ),
         Some(Cloud::IotHub(_)) | None => format!("device {device}"),
     };
-    let then = if run::is_service(folders) { "`systemctl status twinagent`" } else { "`twinagent run`" };
     format!(
-        "next: register the public key above ({}) for {whom}; `twinagent pubkey --json` prints it for the REST API\n\
-         then: {then}; a daemon that runs already goes on by itself",
-        key.algorithm
+        "next: register the public key above ({}) for {whom}; `twinagent pubkey --json` prints it for the REST API\n{}",
+        key.algorithm,
+        then(folders)
     )
+}
+
+fn then(folders: &Folders) -> String {
+    let then = if run::is_service(folders) { "`systemctl status twinagent`" } else { "`twinagent run`" };
+    format!("then: {then}; a daemon that runs already goes on by itself")
 }
 
 fn is_written(path: &Path, text: &str) -> bool {

@@ -52,6 +52,7 @@ fn words(status: &Value, now: Timestamp) -> String {
         ("device", device(status)),
         ("session", session(status, now)),
         ("renewals", renewals(status, now)),
+        ("proof", proof(status, now)),
         ("key", key(status)),
         ("last end", last_end(status, now)),
         ("other keys", other_keys(status)),
@@ -89,6 +90,14 @@ fn renewals(status: &Value, now: Timestamp) -> Option<String> {
     let gap = gap.map(|seconds| format!(", the last with a gap of {seconds} s"));
     let at = time(status, "/session/lastRenewal/time", now).map(|at| format!(", {at}"));
     Some(format!("{renewals}{}{}", gap.unwrap_or_default(), at.unwrap_or_default()))
+}
+
+/// With what logins are made, where that is no private key: those have lines of their own.
+fn proof(status: &Value, now: Timestamp) -> Option<String> {
+    let kind = word(status, "/proof/kind").filter(|kind| kind != "private key")?;
+    let path = word(status, "/proof/path").map(|path| format!(", {path}")).unwrap_or_default();
+    let ends = time(status, "/proof/ends", now).map(|at| format!(", ends {at}")).unwrap_or_default();
+    Some(kind + &path + &ends)
 }
 
 /// The key of the session, if it is not the one that it should be.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 
 use super::daemon_key::{self, PublicKey};
-use super::{Exit, Failure, configuration, device_key, output};
+use super::{Exit, Failure, configuration, device_key, hub_token, output};
 use crate::config::{Cloud, Folders, duration};
 use crate::dialect::token::{Claims, sign};
 use crate::host::clock;
@@ -21,9 +21,16 @@ pub struct Arguments {
 
 pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) -> Result<(), Failure> {
     let config = configuration(folders, file)?;
-    let Some(Cloud::IotCore(cloud)) = config.cloud else {
-        return Err(Failure::new(Exit::Failed, anyhow!("no cloud is configured, so there is nothing to log in to"))
-            .hint("set cloud.kind and [cloud.iotcore] in twinagent.toml"));
+    let cloud = match &config.cloud {
+        Some(Cloud::IotCore(cloud)) => cloud,
+        Some(Cloud::IotHub(hub)) => return hub_token::run(folders, &config, hub, arguments.raw),
+        None => {
+            return Err(Failure::new(
+                Exit::Failed,
+                anyhow!("no cloud is configured, so there is nothing to log in to"),
+            )
+            .hint("set cloud.kind, and [cloud.iotcore] or [cloud.iothub], in twinagent.toml"));
+        }
     };
     let theirs = daemon_key::credential(folders);
     let (path, key) = match (device_key(folders), &theirs) {

@@ -10,6 +10,7 @@ mod configuration;
 mod credentials;
 mod farewell;
 mod home;
+pub mod hub_key;
 mod keeper;
 mod machine;
 mod narrator;

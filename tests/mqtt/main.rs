@@ -8,6 +8,8 @@ mod distrust;
 mod ends;
 mod flow;
 mod health;
+#[cfg(feature = "bridge")]
+mod identity;
 mod mosquitto;
 mod prepared;
 mod proxy;
@@ -16,3 +18,4 @@ mod resumed;
 mod seeds;
 #[cfg(feature = "bridge")]
 mod tls;
+mod websocket;

@@ -32,11 +32,6 @@ pub(crate) use on_both_clouds;
 const ALONE: &[(&str, Kind, &str)] = &[
     ("clone::a_copied_key_is_used_by_nobody_until_somebody_says_that_it_is_the_same_device", Kind::IotCore, PAIR),
     ("clone::a_copy_gets_a_key_of_its_own_and_that_one_is_not_refused", Kind::IotCore, PAIR),
-    (
-        "clock::a_device_that_has_seen_a_better_time_logs_in_with_it",
-        Kind::IotCore,
-        "in 1970 there is no TLS, since certificates are judged by the clock of the machine",
-    ),
     ("clock::started_in_2038_it_is_back_as_soon_as_the_clock_is", Kind::IotCore, "a SAS does not say when it was made"),
     (
         "connection::answers_that_break_a_rule_of_the_registry_are_no_storm_of_logins",

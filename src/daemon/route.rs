@@ -5,6 +5,7 @@
 use anyhow::Context as _;
 
 use crate::config::{self, Config, HubProof, IotCore, IotHub};
+use crate::model::now::Timestamp;
 use crate::model::wire::{Reason, Secret};
 use crate::mqtt::tls::Trust;
 use crate::mqtt::{Approach, Endpoint, Proxy, ProxyLogin, Resolver};
@@ -63,17 +64,21 @@ impl Route {
         Self { trust: None, resolver: Resolver::start() }
     }
 
-    /// The way to this broker, for who trusts these roots; none is without TLS. A broker on this machine is reached without
-    /// the proxy.
+    /// The way to this broker, for who trusts these roots; none is without TLS. `wall`: the time by which certificates are
+    /// judged, if another than that of the last way. A broker on this machine is reached without the proxy.
     pub(super) fn to(
         &mut self,
         broker: &Broker,
         config: &Config,
         roots: Option<Trust>,
         way: Way,
+        wall: Option<Timestamp>,
     ) -> Result<Approach, Reason> {
         if self.trust != roots {
             self.trust = roots;
+        }
+        if let (Some(trust), Some(wall)) = (&self.trust, wall) {
+            trust.tell_time(wall);
         }
         let proxy = match config.proxy_to(&broker.host) {
             Some(_) => way?,

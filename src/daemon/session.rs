@@ -213,7 +213,9 @@ impl Session {
         let Self { home, route, config, .. } = self;
         let approach = read.credentials.and_then(|Credentials { tls, .. }| {
             let home = home.as_ref().map_err(|missing| Reason::NoLogin(missing.clone()))?;
-            route.to(home.broker.as_ref().ok_or_else(no_hub)?, config, tls, way)
+            // A clock that is not believed is left as it was told when the session that stands was made.
+            let wall = now.clock.is_believed().then_some(now.wall);
+            route.to(home.broker.as_ref().ok_or_else(no_hub)?, config, tls, way, wall)
         });
         let refused = match approach {
             Ok(approach) => {
@@ -312,7 +314,8 @@ impl Session {
         subscriptions: Vec<Subscription>,
     ) -> Result<Order, Reason> {
         let window = u16::try_from(WINDOW).expect("the window of the outbox fits the packet ids of MQTT");
-        let approach = self.route.to(broker, &self.config, this.credentials.tls.clone(), this.way.clone())?;
+        let approach =
+            self.route.to(broker, &self.config, this.credentials.tls.clone(), this.way.clone(), Some(this.wall))?;
         Ok(Order {
             endpoint: approach.endpoint,
             login,

@@ -8,18 +8,23 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::OFlags;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::SingleCertAndKey;
+use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::identity::Identity;
+use crate::host::clock;
 use crate::model::digest::Digest;
+use crate::model::now::Timestamp;
 
 /// The largest `ca_file` that is read, in bytes. The bundle of all public roots has about 220 KiB.
 const CA_FILE_MAX: u64 = 4 * 1024 * 1024;
@@ -36,6 +41,19 @@ pub struct Trust {
     config: Arc<ClientConfig>,
     roots: Digest,
     shown: Option<Digest>,
+    clock: Arc<ToldClock>,
+}
+
+/// The machine's clock, put right by so many microseconds: certificates are judged by the time that we believe in, or a device
+/// whose clock was never set could not log in by TLS at all.
+#[derive(Debug, Default)]
+struct ToldClock(AtomicI64);
+
+impl TimeProvider for ToldClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = clock::wall().shifted(self.0.load(Ordering::Relaxed)).unix_seconds();
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap_or_default())))
+    }
 }
 
 impl Trust {
@@ -54,7 +72,15 @@ impl Trust {
             None => from_system()?,
         };
         let digest = digest(&roots);
-        Ok(Self { config: config(roots, identity)?, roots: digest, shown: identity.map(Identity::shown) })
+        let clock = Arc::new(ToldClock::default());
+        let config = config(roots, identity, clock.clone())?;
+        Ok(Self { config, roots: digest, shown: identity.map(Identity::shown), clock })
+    }
+
+    /// Says what time it is now. From here on certificates are judged by that, for all who have this trust.
+    pub fn tell_time(&self, now: Timestamp) {
+        let ahead = now.unix_micros().saturating_sub(clock::wall().unix_micros());
+        self.clock.0.store(ahead, Ordering::Relaxed);
     }
 
     pub(super) fn config(&self) -> Arc<ClientConfig> {
@@ -92,8 +118,8 @@ fn digest(roots: &RootCertStore) -> Digest {
     Digest::of(format!("{anchors:?}").as_bytes())
 }
 
-fn config(roots: RootCertStore, identity: Option<&Identity>) -> Result<Arc<ClientConfig>> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+fn config(roots: RootCertStore, identity: Option<&Identity>, clock: Arc<ToldClock>) -> Result<Arc<ClientConfig>> {
+    let builder = ClientConfig::builder_with_details(Arc::new(ring::default_provider()), clock)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .context("TLS versions of the ring provider")?
         .with_root_certificates(roots);

@@ -61,7 +61,8 @@ pub enum Fault {
     Kick(Duration),
 }
 
-/// What becomes of the connections to MQTT, whoever makes them. It counts before anybody knows which device that is.
+/// What becomes of the connections to MQTT, whoever makes them. It counts before anybody knows which device that is. Within a
+/// WebSocket only [`Door::Frozen`] does: the listener is that of HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Door {
     #[default]
@@ -272,7 +273,7 @@ impl Faults {
     /// Closes the connection, if there is one, and drops a kept session with all that it holds.
     pub async fn forget_session(&self, device: impl Into<ClientName>) -> Result<(), ApiError> {
         let forget = |world: &mut World, number| {
-            world.broker.forget(number);
+            world.forget_session(number);
             Ok(())
         };
         self.ask_about(device, forget).await

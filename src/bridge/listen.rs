@@ -22,6 +22,7 @@ use super::broker::connection;
 use super::faults::Door;
 use super::owner::Owner;
 use super::peer::Certificate;
+use super::websocket::{self, Upgrades};
 
 /// Connections of one listener at one time: the quota of the real service for a project and region.
 const CONNECTIONS: usize = 10_000;
@@ -93,24 +94,22 @@ pub(crate) async fn unless_frozen(mut door: watch::Receiver<Door>, connection: i
     }
 }
 
-/// Serves HTTP/1.1 until stopped; then all its connections end.
+/// Serves HTTP/1.1 until stopped; then all its connections end, and each that has become a WebSocket.
 pub(crate) async fn serve_http(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    with_tls: bool,
     router: Router,
+    entrance: Entrance,
     stop: CancellationToken,
 ) {
     accept(listener, stop, move |stream| {
-        let (router, tls) = (router.clone(), tls.clone());
+        let (router, entrance) = (router.clone(), entrance.clone());
         async move {
-            match tls {
-                None => speak_http(stream, router).await,
-                Some(tls) => {
-                    if let Some(stream) = handshake(&tls, stream).await {
-                        let peer = Certificate::of(stream.get_ref().1);
-                        speak_http(stream, router.layer(Extension(peer))).await;
-                    }
-                }
+            if !with_tls {
+                speak_http(stream, None, router, entrance).await;
+            } else if let Some(stream) = handshake(&entrance.tls, stream).await {
+                let peer = Certificate::of(stream.get_ref().1);
+                speak_http(stream, peer, router, entrance).await;
             }
         }
     })
@@ -158,7 +157,14 @@ async fn handshake(tls: &TlsAcceptor, stream: TcpStream) -> Option<tokio_rustls:
     }
 }
 
-async fn speak_http(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+async fn speak_http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Option<Certificate>,
+    router: Router,
+    entrance: Entrance,
+) {
+    let (upgrades, mut taken) = Upgrades::new();
+    let router = router.layer(Extension(upgrades));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HANDSHAKE_LIMIT)
@@ -167,5 +173,8 @@ async fn speak_http(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static
         .await;
     if let Err(error) = served {
         tracing::debug!("HTTP connection ended: {error}");
+    }
+    if let Ok(upgrade) = taken.try_recv() {
+        websocket::serve(upgrade, peer, entrance).await;
     }
 }

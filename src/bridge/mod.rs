@@ -181,7 +181,7 @@ impl Bridge {
         let tls = identity.acceptor()?;
         let (door, at_the_door) = watch::channel(Door::Open);
         let entrance = Entrance { owner: owner.clone(), tls, idle: options.idle, door: at_the_door };
-        let rest = websocket::add_route(rest, entrance.clone());
+        let rest = websocket::add_route(rest);
         let listeners = listeners.serve(&entrance, &rest, &stop_serving);
         Ok(Self {
             addresses,
@@ -288,9 +288,9 @@ impl Listeners {
                 tasks.spawn(listen::serve_mqtt(listener, with_tls, entrance.clone(), stop.clone()));
             }
         }
-        for (listener, tls) in [(self.http, None), (self.https, Some(entrance.tls.clone()))] {
+        for (listener, with_tls) in [(self.http, false), (self.https, true)] {
             if let Some(listener) = listener {
-                tasks.spawn(listen::serve_http(listener, tls, rest.clone(), stop.clone()));
+                tasks.spawn(listen::serve_http(listener, with_tls, rest.clone(), entrance.clone(), stop.clone()));
             }
         }
         tasks

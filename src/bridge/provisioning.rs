@@ -207,7 +207,7 @@ impl Registration {
         if enrollment.verdict == Verdict::Disabled {
             let mut state = self.state("disabled", now);
             state["errorCode"] = json!(401_002);
-            return Reply::done("disabled", operation, state);
+            return Reply::done("disabled", operation, &state);
         }
         if *left > 0 {
             *left -= 1;
@@ -219,7 +219,7 @@ impl Registration {
                 let mut state = self.state("failed", now);
                 state["errorCode"] = json!(code);
                 state["errorMessage"] = json!(message);
-                Reply::done("failed", operation, state)
+                Reply::done("failed", operation, &state)
             }
             Verdict::Assigned | Verdict::Disabled => {
                 let mut state = self.state("assigned", now);
@@ -228,7 +228,7 @@ impl Registration {
                 state["substatus"] = json!("initialAssignment");
                 let name = HubName::device(&enrollment.device).expect("the name was checked at the enrollment");
                 let assigned = Some((name, enrollment.access.clone()));
-                Reply { assigned, ..Reply::done("assigned", operation, state) }
+                Reply { assigned, ..Reply::done("assigned", operation, &state) }
             }
         }
     }
@@ -245,7 +245,7 @@ impl Registration {
 }
 
 impl Reply {
-    fn done(status: &str, operation: &str, state: Value) -> Self {
+    fn done(status: &str, operation: &str, state: &Value) -> Self {
         let body = json!({ "operationId": operation, "status": status, "registrationState": state });
         Self { status: 200, retry_after: None, body, assigned: None }
     }

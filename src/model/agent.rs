@@ -37,8 +37,6 @@ pub use super::turn::{Attempt, Effect, Input, Settings};
 /// Handlers that still run when the daemon is told to stop get this long.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a cloud would have said of a message that does not fit (RFC 9110 15.5.14).
-
 /// What an outbox is made with when there is no cloud to send to.
 const NO_CLOUD: CloudLimits = CloudLimits {
     reported_interval: Duration::ZERO,

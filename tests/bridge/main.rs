@@ -7,6 +7,7 @@ mod faults;
 mod fields;
 mod files;
 mod http;
+mod hub;
 mod login;
 mod raw;
 mod resource;

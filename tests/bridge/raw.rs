@@ -1,19 +1,26 @@
 //! A device that sends and sees single packets, for what a well-behaved client cannot do.
 
+use std::net::SocketAddr;
+use std::pin::Pin;
+
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{
     Codec, Connect, Packet, PubAck, Publish, Subscribe, SubscribeFilter, SubscribeReasonCode,
 };
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
 use crate::support::{LIMIT, World};
 
-pub(crate) struct Raw(Framed<TcpStream, Codec>);
+pub(crate) struct Raw(Framed<Pin<Box<dyn Transport>>, Codec>);
+
+/// What packets can go over.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send {}
+impl<S: AsyncRead + AsyncWrite + Send> Transport for S {}
 
 /// What came of waiting for a packet.
 #[derive(Debug, PartialEq)]
@@ -25,9 +32,16 @@ pub(crate) enum Seen {
 
 impl Raw {
     pub(crate) async fn open(world: &World) -> Self {
-        let stream = TcpStream::connect(world.mqtt()).await.expect("the bridge listens");
+        Self::dial(world.mqtt()).await
+    }
+
+    pub(crate) async fn dial(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.expect("the bridge listens"))
+    }
+
+    pub(crate) fn over(stream: impl Transport + 'static) -> Self {
         let size = 4 * 1024 * 1024;
-        Self(Framed::new(stream, Codec { max_incoming_size: size, max_outgoing_size: size }))
+        Self(Framed::new(Box::pin(stream), Codec { max_incoming_size: size, max_outgoing_size: size }))
     }
 
     /// Logs in with a good token and sees the CONNACK.

@@ -77,19 +77,21 @@ impl AuthenticationBody {
     pub(super) fn read(self) -> Result<Authentication, HubError> {
         let thumbprint = self.x509_thumbprint.unwrap_or_default();
         let has_thumbprint = thumbprint.primary_thumbprint.is_some() || thumbprint.secondary_thumbprint.is_some();
-        match self.r#type.as_deref() {
-            Some("sas") => {}
-            Some("selfSigned") => return self_signed(thumbprint),
-            Some("certificateAuthority") => return Ok(Authentication::CertificateAuthority),
+        let kind = match self.r#type.as_deref() {
+            Some(kind) => kind,
             // Callers older than the member mean what they give.
-            None if has_thumbprint => return self_signed(thumbprint),
-            None => {}
-            Some(_) => {
-                return Err(HubError::invalid("authentication.type must be sas, selfSigned or certificateAuthority."));
+            None if has_thumbprint => "selfSigned",
+            None => "sas",
+        };
+        match kind {
+            "sas" => {
+                let SymmetricKey { primary_key, secondary_key } = self.symmetric_key.unwrap_or_default();
+                Ok(Authentication::Sas { primary_key: key(primary_key)?, secondary_key: key(secondary_key)? })
             }
+            "selfSigned" => self_signed(thumbprint),
+            "certificateAuthority" => Ok(Authentication::CertificateAuthority),
+            _ => Err(HubError::invalid("authentication.type must be sas, selfSigned or certificateAuthority.")),
         }
-        let SymmetricKey { primary_key, secondary_key } = self.symmetric_key.unwrap_or_default();
-        Ok(Authentication::Sas { primary_key: key(primary_key)?, secondary_key: key(secondary_key)? })
     }
 }
 
@@ -144,13 +146,13 @@ impl Authentication {
 
     /// `authentication` as the service shows it, all members there.
     pub(super) fn resource(&self) -> Value {
-        let (keys, thumbprint) = match self {
+        let keys = match self {
             Self::Sas { primary_key, secondary_key } => {
-                (json!({ "primaryKey": primary_key, "secondaryKey": secondary_key }), self.thumbprint())
+                json!({ "primaryKey": primary_key, "secondaryKey": secondary_key })
             }
-            _ => (json!({ "primaryKey": null, "secondaryKey": null }), self.thumbprint()),
+            _ => json!({ "primaryKey": null, "secondaryKey": null }),
         };
-        json!({ "type": self.kind(), "symmetricKey": keys, "x509Thumbprint": thumbprint })
+        json!({ "type": self.kind(), "symmetricKey": keys, "x509Thumbprint": self.thumbprint() })
     }
 
     /// `x509Thumbprint` as identities and twins show it.

@@ -64,7 +64,6 @@ fn check_value(value: &Value, depth: usize) -> Result<(), String> {
     }
     match value {
         Value::Null => Err("null stands in an array".to_owned()),
-        Value::Bool(_) => Ok(()),
         Value::Number(number) => {
             let (least, most) = INTEGERS;
             let whole = number.as_i64().map(|whole| (least..=most).contains(&whole));
@@ -74,7 +73,7 @@ fn check_value(value: &Value, depth: usize) -> Result<(), String> {
         Value::String(text) if text.len() > LONGEST_STRING => {
             Err(format!("a string is longer than {LONGEST_STRING} bytes"))
         }
-        Value::String(_) => Ok(()),
+        Value::Bool(_) | Value::String(_) => Ok(()),
         Value::Array(items) => items.iter().try_for_each(|item| check_value(item, depth + 1)),
         Value::Object(members) => check_object(members, depth + 1),
     }

@@ -28,6 +28,10 @@ impl HubError {
         Self::new(400_004, message)
     }
 
+    pub(crate) fn no_version() -> Self {
+        Self::new(400_001, "The query has no api-version that is a date, such as 2021-04-12.")
+    }
+
     pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(401_002, message)
     }
@@ -82,8 +86,17 @@ impl HubError {
         Self::new(413_001, message)
     }
 
+    pub(crate) fn too_many_modules(name: &HubName, most: usize) -> Self {
+        Self::new(413_003, format!("Device {} has {most} modules, which is the most.", name.device))
+    }
+
     pub(crate) fn throttled() -> Self {
         Self::new(429_001, "Too many requests: the limit of this operation is reached.")
+    }
+
+    /// A call has taken longer than any may.
+    pub(crate) fn too_slow() -> Self {
+        Self::new(504_000, "The call took too long.")
     }
 
     /// A method was called, and the device took it and did not answer.
@@ -94,6 +107,7 @@ impl HubError {
     /// The name of the code: the header `iothub-errorcode`.
     pub fn code_name(&self) -> &'static str {
         match self.code {
+            400_001 => "InvalidProtocolVersion",
             400_004 => "ArgumentInvalid",
             401_002 => "IotHubUnauthorizedAccess",
             403_004 => "DeviceMaximumQueueDepthExceeded",
@@ -104,6 +118,7 @@ impl HubError {
             409_301 => "ModuleAlreadyExistsOnDevice",
             412_001 => "PreconditionFailed",
             413_001 => "MessageTooLarge",
+            413_003 => "TooManyModulesOnDevice",
             429_001 => "ThrottlingException",
             503_001 => "ServiceUnavailable",
             504_101 => "GatewayTimeout",

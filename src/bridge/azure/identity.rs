@@ -191,16 +191,13 @@ impl Identity {
             ("connectionStateUpdatedTime".to_owned(), time(self.connection_updated)),
         ]);
         members.extend(self.state());
-        match &self.name.module {
-            Some(module) => {
-                members.insert("moduleId".to_owned(), json!(module));
-                members.insert("managedBy".to_owned(), json!(self.managed_by));
-            }
-            None => {
-                members.extend(self.status());
-                members.insert("statusUpdatedTime".to_owned(), time(self.status_updated));
-                members.insert("capabilities".to_owned(), self.capabilities());
-            }
+        if let Some(module) = &self.name.module {
+            members.insert("moduleId".to_owned(), json!(module));
+            members.insert("managedBy".to_owned(), json!(self.managed_by));
+        } else {
+            members.extend(self.status());
+            members.insert("statusUpdatedTime".to_owned(), time(self.status_updated));
+            members.insert("capabilities".to_owned(), self.capabilities());
         }
         Value::Object(members)
     }

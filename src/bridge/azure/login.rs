@@ -103,3 +103,132 @@ impl Azure {
         token.verify(&keys, &name.resource(host), now, self.settings.skew).map_err(why)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{IdentityBody, IfMatch, Settings};
+    use super::*;
+    use crate::dialect::sas::{SharedKey, mint};
+
+    const PRIMARY: &str = "a2V5a2V5a2V5a2V5";
+    const SECONDARY: &str = "b3RoZXJvdGhlcm90aGVy";
+    const CERTIFICATE: &[u8] = b"abc";
+    /// SHA-1 of it: FIPS 180-4, examples.
+    const THUMBPRINT: &str = "a9993e364706816aba3e25717850c26c9cd0d89d";
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    /// A hub with device `d`, its module `d/m` with other keys, and device `x` with a certificate.
+    fn hub() -> Azure {
+        let mut hub = Azure::new(Settings { skew: Duration::from_secs(10) }, None, Vec::new()).expect("a hub");
+        let device = HubName::device("d").expect("a name");
+        let module = device.module("m").expect("a name");
+        let certified = HubName::device("x").expect("a name");
+        for (name, body) in [
+            (device, IdentityBody::with_keys(PRIMARY, Some(SECONDARY))),
+            (module, IdentityBody::with_keys("bW9kdWxlbW9kdWxlbW9kdWxl", None)),
+            (certified, IdentityBody::with_thumbprints(THUMBPRINT, None)),
+        ] {
+            hub.put_identity(&name, body, None, at(0)).expect("an identity");
+        }
+        hub
+    }
+
+    fn token(key: &str, resource: &str, policy: Option<&str>) -> String {
+        mint(&SharedKey::parse(key).expect("a key"), resource, at(100), policy).reveal().to_owned()
+    }
+
+    fn enter(hub: &Azure, name: &str, password: &str, certificate: Option<&[u8]>) -> Result<Admitted, Refused> {
+        let username = format!("Hub.example/{name}/?api-version=2021-04-12");
+        let login = Login { username: &username, client_id: name, password: Some(password.as_bytes()), certificate };
+        hub.login(&login, at(0))
+    }
+
+    #[test]
+    fn both_keys_let_a_device_in_until_the_token_expires() {
+        let hub = hub();
+        for key in [PRIMARY, SECONDARY] {
+            let token = token(key, "hub.example/devices/d", None);
+            let admitted = enter(&hub, "d", &token, None).expect("a good login");
+            assert_eq!(admitted.expires, Some(at(100)));
+            assert_eq!(hub.name_of(admitted.number).map(ToString::to_string).as_deref(), Some("d"));
+            let login = Login {
+                username: "hub.example/d/?api-version=2021-04-12",
+                client_id: "d",
+                password: Some(token.as_bytes()),
+                certificate: None,
+            };
+            assert!(hub.login(&login, at(109)).is_ok());
+            assert_eq!(hub.login(&login, at(110)).expect_err("too late").code, 5);
+        }
+        let policy = token(hub.service_key(), "hub.example", Some("iothubowner"));
+        assert!(enter(&hub, "d", &policy, None).is_ok());
+        assert!(enter(&hub, "d/m", &policy, None).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_lets_in_whom_it_belongs_to() {
+        let hub = hub();
+        assert_eq!(enter(&hub, "x", "", Some(CERTIFICATE)).map(|admitted| admitted.expires), Ok(None));
+        let no_password = Login {
+            username: "h/x/?api-version=2021-04-12",
+            client_id: "x",
+            password: None,
+            certificate: Some(CERTIFICATE),
+        };
+        assert!(hub.login(&no_password, at(0)).is_ok());
+        for (name, certificate) in [("x", None), ("x", Some(&b"abd"[..])), ("d", Some(CERTIFICATE))] {
+            assert!(enter(&hub, name, "", certificate).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn whoever_proves_nothing_stays_outside() {
+        let mut hub = hub();
+        let good = token(PRIMARY, "hub.example/devices/d", None);
+        assert!(enter(&hub, "d", &good, None).is_ok(), "else the rest says nothing");
+        for (name, password) in [
+            ("d", token(PRIMARY, "other.example/devices/d", None)),
+            ("d", token(PRIMARY, "hub.example/devices/d/modules/m", None)),
+            ("d", token(PRIMARY, "hub.example/devices/x", None)),
+            ("d", token(PRIMARY, "hub.example", Some("iothubowner"))),
+            ("d", token(hub.service_key(), "hub.example", Some("service"))),
+            ("d", token(hub.service_key(), "hub.example/devices/d", None)),
+            ("d/m", good.clone()),
+            ("d/none", good.clone()),
+            ("x", good.clone()),
+            ("nobody", good.clone()),
+            ("d", "no token".to_owned()),
+            ("d", String::new()),
+        ] {
+            let refused = enter(&hub, name, &password, None).expect_err(name);
+            assert!(refused.code == 5 && !refused.why.is_empty() && !refused.why.contains("sig="), "{name}");
+        }
+        let other_client = Login {
+            username: "hub.example/d/?api-version=2021-04-12",
+            client_id: "e",
+            password: Some(good.as_bytes()),
+            certificate: None,
+        };
+        assert!(hub.login(&other_client, at(0)).is_err());
+        let device = hub.number_of(&HubName::device("d").expect("a name")).expect("a device");
+        hub.set_enabled(device, false, at(0)).expect("a device");
+        assert!(enter(&hub, "d", &good, None).expect_err("disabled").why.contains("disabled"));
+        hub.set_enabled(device, true, at(0)).expect("a device");
+        assert!(enter(&hub, "d", &good, None).is_ok());
+        hub.delete_identity(&HubName::device("d").expect("a name"), &IfMatch::Any).expect("a device");
+        assert!(enter(&hub, "d", &good, None).is_err());
+    }
+
+    #[test]
+    fn a_user_name_says_which_cloud_is_meant() {
+        assert!(Azure::is_login("localhost/d/?api-version=2021-04-12"));
+        for other in ["unused", "", "0ne0/registrations/r/api-version=2019-03-31&ClientVersion=x"] {
+            assert!(!Azure::is_login(other), "{other}");
+        }
+    }
+}

@@ -27,6 +27,7 @@ pub use self::error::HubError;
 pub(crate) use self::identity::IdentityBody;
 pub(crate) use self::login::Login;
 pub use self::names::HubName;
+pub(crate) use self::names::is_api_version;
 pub(crate) use self::policy::{HubFile, Right};
 pub(crate) use self::registry::LONGEST_LIST;
 pub(crate) use self::twin::{TwinBody, Write};

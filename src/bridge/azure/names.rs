@@ -92,7 +92,7 @@ impl UserName {
         }
         let mut versions = query.split('&').filter_map(|pair| pair.strip_prefix("api-version="));
         match (versions.next(), versions.next()) {
-            (Some(version), None) if is_version(version) => {}
+            (Some(version), None) if is_api_version(version) => {}
             _ => return Err("the user name has no api-version that is a date, such as 2021-04-12".to_owned()),
         }
         Ok(Self { host: host_of(host), name })
@@ -100,7 +100,7 @@ impl UserName {
 }
 
 /// `2021-04-12`, or `2021-06-30-preview`.
-fn is_version(text: &str) -> bool {
+pub(crate) fn is_api_version(text: &str) -> bool {
     let date = text.strip_suffix("-preview").unwrap_or(text);
     let shape = |(at, byte): (usize, u8)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() };
     // The first version of the service is that of 3 February 2016.

@@ -135,8 +135,114 @@ fn replacing(old: &Map<String, Value>, new: &Map<String, Value>) -> Map<String, 
     gone.chain(kept).collect()
 }
 
-/// A patch merged into tags, which have no times.
-pub(super) fn merge_plain(members: &mut Map<String, Value>, patch: &Map<String, Value>) {
-    let mut forgotten = Stamp::new(Timestamp::from_micros(0));
-    merge(members, &mut forgotten, patch, Timestamp::from_micros(0));
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::patch;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    fn object(value: Value) -> Map<String, Value> {
+        let Value::Object(members) = value else { panic!("an object is expected") };
+        members
+    }
+
+    #[test]
+    fn a_patch_leaves_its_time_on_what_it_names_and_around_it() {
+        let mut properties = Properties::new(at(0));
+        let first = object(json!({"a": {"b": 1, "c": {"d": [1]}}, "e": "x"}));
+        assert_eq!(properties.patch(&first, at(1)), Ok(2));
+        let second = object(json!({"a": {"b": 2, "c": {"d": null}}, "none": null}));
+        assert_eq!(properties.patch(&second, at(2)), Ok(3));
+        let expected = json!({
+            "a": {"b": 2, "c": {}},
+            "e": "x",
+            "$version": 3,
+            "$metadata": {
+                "$lastUpdated": at(2),
+                "a": {"$lastUpdated": at(2), "b": {"$lastUpdated": at(2)}, "c": {"$lastUpdated": at(2)}},
+                "e": {"$lastUpdated": at(1)},
+            },
+        });
+        assert_eq!(properties.for_service(), expected);
+        assert_eq!(properties.for_device(), json!({"a": {"b": 2, "c": {}}, "e": "x", "$version": 3}));
+    }
+
+    #[test]
+    fn what_is_not_allowed_changes_nothing() {
+        let mut properties = Properties::new(at(0));
+        properties.patch(&object(json!({"a": "x".repeat(4_000)})), at(1)).expect("it is allowed");
+        let before = properties.clone();
+        let large = (0..8).map(|at| (format!("k{at}"), json!("x".repeat(4_000)))).collect();
+        for wrong in [large, object(json!({"a": 1, "b.c": 2}))] {
+            properties.patch(&wrong, at(2)).expect_err("it is not allowed");
+            assert_eq!(properties, before);
+        }
+        let whole = (0..9).map(|at| (format!("k{at}"), json!("x".repeat(4_000)))).collect();
+        for wrong in [whole, object(json!({"a": [null]}))] {
+            properties.replace(&wrong, at(2)).expect_err("it is not allowed");
+            assert_eq!(properties, before);
+        }
+    }
+
+    /// Documents and patches: some names meet.
+    fn documents() -> impl Strategy<Value = Map<String, Value>> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-9..9_i64).prop_map(Value::from),
+            "[a-c]{0,2}".prop_map(Value::from),
+            Just(json!([1, {"x": 2}])),
+        ];
+        let value = leaf.prop_recursive(3, 20, 4, |inner| {
+            prop::collection::btree_map("[a-c]", inner, 0..4).prop_map(|members| json!(members))
+        });
+        prop::collection::btree_map("[a-c]", value, 0..4).prop_map(|members| members.into_iter().collect())
+    }
+
+    /// The names of all members in a document, or in the times of one.
+    fn names(value: &Value, around: &str, into: &mut Vec<String>) {
+        for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| !name.starts_with('$')) {
+            let name = format!("{around}/{name}");
+            names(value, &name, into);
+            into.push(name);
+        }
+    }
+
+    proptest! {
+        /// Another hand's merge is the judge, and every member has a time and nothing else has one.
+        #[test]
+        fn patches_and_replacements_follow_the_rfc(steps in prop::collection::vec((any::<bool>(), documents()), 1..6)) {
+            let mut properties = Properties::new(at(0));
+            let mut judge = Map::new();
+            let mut told = Map::new();
+            for (version, (replaces, document)) in (2_u64..).zip(steps) {
+                if replaces {
+                    let patch = properties.replace(&document, at(1)).expect("it is allowed");
+                    judge = Map::new();
+                    patch::merge(&mut judge, &document);
+                    patch::merge(&mut told, &patch);
+                } else {
+                    properties.patch(&document, at(1)).expect("it is allowed");
+                    patch::merge(&mut judge, &document);
+                    patch::merge(&mut told, &document);
+                }
+                prop_assert_eq!(&properties.members, &judge);
+                prop_assert_eq!(&told, &judge, "whoever reads the notices knows the document");
+                prop_assert_eq!(properties.version(), version);
+                let service = properties.for_service();
+                let (mut members, mut times) = (Vec::new(), Vec::new());
+                // Lists have one time as a whole.
+                names(&Value::Object(judge.clone()), "", &mut members);
+                names(&service["$metadata"], "", &mut times);
+                prop_assert_eq!(members, times);
+                let kept: Properties = serde_json::from_value(json!(properties)).expect("its own JSON");
+                prop_assert_eq!(&kept, &properties);
+            }
+        }
+    }
 }

@@ -190,3 +190,115 @@ fn words(text: &str) -> Result<Vec<Word>, String> {
     }
     Ok(words)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::{HubName, IdentityBody, IfMatch, Settings, TwinBody, Write};
+    use super::*;
+    use crate::model::now::Timestamp;
+
+    /// Devices `d0` to `d9`, of which the even ones are in `Rome`, and a module of `d3`.
+    fn hub() -> Azure {
+        let now = Timestamp::from_micros(0);
+        let mut hub = Azure::new(Settings { skew: Duration::ZERO }, None, Vec::new()).expect("a hub");
+        for at in 0..10_u8 {
+            let name = HubName::device(&format!("d{at}")).expect("a name");
+            hub.put_identity(&name, IdentityBody::default(), None, now).expect("a device");
+            let number = hub.number_of(&name).expect("it was just made");
+            let city = if at % 2 == 0 { "Rome" } else { "Bern" };
+            let body = json!({"tags": {"site": {"city": city, "floor": at, "open": at < 3}}});
+            let body = TwinBody::parse(body.to_string().as_bytes()).expect("a body");
+            hub.update_twin(number, body, &IfMatch::Any, Write::Patch, now).expect("it is allowed");
+        }
+        let module = HubName::device("d3").and_then(|name| name.module("m")).expect("a name");
+        hub.put_identity(&module, IdentityBody::default(), None, now).expect("a module");
+        hub
+    }
+
+    fn ids(page: &Page) -> String {
+        page.items.iter().map(|twin| twin["deviceId"].as_str().expect("a name")).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn conditions_are_members_and_literals() {
+        let hub = hub();
+        for (query, found) in [
+            ("SELECT * FROM devices", "d0 d1 d2 d3 d4 d5 d6 d7 d8 d9"),
+            ("select*from devices where tags.site.city='Rome'", "d0 d2 d4 d6 d8"),
+            ("SELECT * FROM devices WHERE tags.site.city = \"Rome\" AND tags.site.open = true", "d0 d2"),
+            ("SELECT * FROM devices WHERE tags.site.floor = 7.0", "d7"),
+            ("SELECT * FROM devices WHERE tags.site.floor = '7'", ""),
+            ("SELECT * FROM devices WHERE deviceId = 'd5' and status = 'enabled'", "d5"),
+            ("SELECT * FROM devices WHERE properties.reported.none = 1", ""),
+            ("SELECT * FROM devices.modules", "d3"),
+        ] {
+            let page = hub.query(query, None, None).expect(query);
+            assert_eq!((ids(&page).as_str(), page.continuation), (found, None), "{query}");
+        }
+    }
+
+    #[test]
+    fn an_answer_comes_page_by_page_even_if_devices_go() {
+        let mut hub = hub();
+        let query = "SELECT * FROM devices WHERE tags.site.city = 'Rome'";
+        let first = hub.query(query, Some(2), None).expect("a page");
+        assert_eq!(ids(&first), "d0 d2");
+        let next = first.continuation.expect("there is more");
+        hub.delete_identity(&HubName::device("d2").expect("a name"), &IfMatch::Any).expect("a device");
+        let second = hub.query(query, Some(2), Some(&next)).expect("a page");
+        assert_eq!(ids(&second), "d4 d6");
+        let last = hub.query(query, Some(2), second.continuation.as_deref()).expect("a page");
+        assert_eq!((ids(&last).as_str(), last.continuation), ("d8", None));
+        for (other, continuation) in [("SELECT * FROM devices", &*next), (query, "AAAA"), (query, "?"), (query, "")] {
+            assert_eq!(hub.query(other, None, Some(continuation)).expect_err("not from there").status, 400);
+        }
+        assert_eq!(hub.query(query, Some(0), None).expect_err("no page").status, 400);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let hub = hub();
+        for query in [
+            "",
+            "SELECT",
+            "SELECT deviceId FROM devices",
+            "SELECT * FROM devices.jobs",
+            "SELECT * FROM devices WHERE",
+            "SELECT * FROM devices WHERE a",
+            "SELECT * FROM devices WHERE a = ",
+            "SELECT * FROM devices WHERE a = b",
+            "SELECT * FROM devices WHERE a > 1",
+            "SELECT * FROM devices WHERE a != 1",
+            "SELECT * FROM devices WHERE a = 1 OR b = 2",
+            "SELECT * FROM devices WHERE a = 1 AND",
+            "SELECT * FROM devices WHERE a..b = 1",
+            "SELECT * FROM devices WHERE is_defined(a)",
+            "SELECT * FROM devices WHERE a = 'x",
+            "SELECT * FROM devices WHERE a = 'it''s'",
+            "SELECT * FROM devices WHERE a = 1-2",
+            "SELECT * FROM devices ORDER BY deviceId",
+            &format!("SELECT * FROM devices{}", " ".repeat(9_000)),
+        ] {
+            let error = hub.query(query, None, None).expect_err(query);
+            assert!(error.status == 400 && error.message.contains("understands"), "{query}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered_or_refused(tail in "[a-c.=' \"*0-9ANDWHERü-]{0,40}") {
+            let hub = Azure::new(Settings { skew: Duration::ZERO }, None, Vec::new()).expect("a hub");
+            for text in [tail.clone(), format!("SELECT * FROM devices WHERE {tail}")] {
+                match hub.query(&text, None, Some(&tail)) {
+                    Ok(page) => prop_assert!(page.items.is_empty()),
+                    Err(error) => prop_assert_eq!(error.status, 400),
+                }
+            }
+        }
+    }
+}

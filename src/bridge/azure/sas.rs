@@ -123,6 +123,8 @@ fn segments(resource: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::dialect::sas::{mint, percent_encode};
 
@@ -228,6 +230,21 @@ mod tests {
             &format!("SharedAccessSignature sr=a&sig={}&se=1", "A".repeat(5_000)),
         ] {
             assert_eq!(Token::parse(text).err(), Some(Denied::NotAToken), "{text}");
+        }
+    }
+
+    proptest! {
+        /// What was minted is good for its resource, whatever that is; other texts are refused without a panic.
+        #[test]
+        fn tokens_of_any_resource_are_good_and_any_text_is_judged(
+            path in "(/[!-~ü&&[^/]]{1,8}){0,4}",
+            text in "SharedAccessSignature (sr|sig|se|skn|x|=|&|%2f|%|/|[0-9a-f:ü]){0,20}",
+        ) {
+            let resource = format!("hub{path}");
+            let token = mint(&key(KEY), &resource, at(EXPIRY), None);
+            prop_assert_eq!(judge(token.reveal(), &resource, 0), Ok(at(EXPIRY)));
+            prop_assert!(judge(token.reveal(), "hub2", 0).is_err());
+            prop_assert!(judge(&text, &resource, 0).is_err());
         }
     }
 }

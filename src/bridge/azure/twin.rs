@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::document::{self, Part};
-use super::properties::{Properties, merge_plain};
+use super::properties::Properties;
 use super::{HubError, IfMatch};
-use crate::model::json;
 use crate::model::now::Timestamp;
+use crate::model::{json, patch};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Twin {
@@ -60,7 +60,7 @@ impl TwinBody {
     }
 
     /// `tags` and `properties` of a body.
-    pub(super) fn from_members(tags: Option<Value>, properties: Option<Value>) -> Result<Self, HubError> {
+    pub(crate) fn from_members(tags: Option<Value>, properties: Option<Value>) -> Result<Self, HubError> {
         let desired = match properties {
             None | Some(Value::Null) => None,
             Some(Value::Object(mut properties)) => properties.remove("desired"),
@@ -108,7 +108,7 @@ impl Twin {
             if how == Write::Replace {
                 next.tags.clear();
             }
-            merge_plain(&mut next.tags, tags);
+            patch::merge(&mut next.tags, tags);
             document::check_size(Part::Tags, &next.tags).map_err(refused("tags"))?;
         }
         let told = match (body.desired, how) {
@@ -152,5 +152,106 @@ impl Twin {
             ("tags".to_owned(), Value::Object(self.tags.clone())),
             ("properties".to_owned(), properties),
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    fn write(twin: &mut Twin, body: &Value, how: Write) -> Result<Option<Notice>, HubError> {
+        twin.write(TwinBody::parse(body.to_string().as_bytes())?, &IfMatch::Any, how, at(1))
+    }
+
+    fn told(notice: Result<Option<Notice>, HubError>) -> (u64, Value) {
+        let Notice { version, body } = notice.expect("it is allowed").expect("desired was written");
+        (version, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    #[test]
+    fn a_device_is_told_of_desired_properties_alone() {
+        let mut twin = Twin::new(at(0));
+        let patch = json!({"properties": {"desired": {"a": {"b": 1}, "c": null}, "reported": {"x": 1}}, "etag": "any"});
+        let notice = told(write(&mut twin, &patch, Write::Patch));
+        assert_eq!(notice, (2, json!({"a": {"b": 1}, "c": null, "$version": 2})));
+        assert_eq!(write(&mut twin, &json!({"tags": {"t": 1}}), Write::Patch), Ok(None));
+        assert_eq!(write(&mut twin, &json!({"tags": null, "properties": {"desired": null}}), Write::Patch), Ok(None));
+        let whole = json!({"properties": {"desired": {"d": 1, "a": {"e": 2}}}});
+        let notice = told(write(&mut twin, &whole, Write::Replace));
+        assert_eq!(notice, (3, json!({"a": {"b": null, "e": 2}, "d": 1, "$version": 3})));
+        let device = json!({
+            "desired": {"a": {"e": 2}, "d": 1, "$version": 3},
+            "reported": {"$version": 1},
+        });
+        assert_eq!(twin.for_device(), device);
+    }
+
+    #[test]
+    fn a_twin_that_was_read_can_be_written_back() {
+        let mut twin = Twin::new(at(0));
+        write(&mut twin, &json!({"tags": {"t": {"u": 1}}, "properties": {"desired": {"a": 1}}}), Write::Patch)
+            .expect("it is allowed");
+        let read = Value::Object(twin.members_for_service());
+        told(write(&mut twin, &read, Write::Replace));
+        let again = Value::Object(twin.members_for_service());
+        assert_eq!(again["tags"], read["tags"]);
+        assert_eq!((&again["version"], &again["properties"]["desired"]["$version"]), (&json!(3), &json!(3)));
+    }
+
+    #[test]
+    fn tags_are_merged_or_replaced_and_may_be_small_only() {
+        let mut twin = Twin::new(at(0));
+        for (body, how, tags) in [
+            (json!({"tags": {"a": {"b": 1, "c": 2}}}), Write::Patch, json!({"a": {"b": 1, "c": 2}})),
+            (json!({"tags": {"a": {"b": null}, "d": 3}}), Write::Patch, json!({"a": {"c": 2}, "d": 3})),
+            (json!({"tags": {"e": 4, "f": null}}), Write::Replace, json!({"e": 4})),
+        ] {
+            assert_eq!(write(&mut twin, &body, how), Ok(None));
+            assert_eq!(twin.members_for_service()["tags"], tags);
+        }
+        let before = twin.clone();
+        let large: Map<_, _> = (0..3).map(|at| (format!("k{at}"), json!("x".repeat(4_000)))).collect();
+        // Good properties beside bad tags are not written either.
+        let body = json!({"tags": large, "properties": {"desired": {"a": 1}}});
+        assert_eq!(write(&mut twin, &body, Write::Patch).expect_err("too large").status, 400);
+        assert_eq!(twin, before);
+    }
+
+    #[test]
+    fn a_write_for_another_version_is_refused() {
+        let mut twin = Twin::new(at(0));
+        let first = IfMatch::parse(&format!("\"{}\"", twin.etag()));
+        let body = || TwinBody::desired(json!({"a": 1})).expect("an object");
+        assert!(twin.write(body(), &first, Write::Patch, at(1)).is_ok());
+        let error = twin.write(body(), &first, Write::Patch, at(1)).expect_err("the second of two");
+        assert_eq!((error.status, error.code), (412, 412_001));
+        for star in ["*", "\"*\""] {
+            assert!(twin.write(body(), &IfMatch::parse(star), Write::Patch, at(1)).is_ok());
+        }
+        for spelled in [twin.etag(), format!("W/\"{}\"", twin.etag())] {
+            assert_eq!(IfMatch::parse(&spelled), IfMatch::Tag(twin.etag()));
+        }
+    }
+
+    #[test]
+    fn a_report_that_is_no_patch_is_refused() {
+        let mut twin = Twin::new(at(0));
+        assert_eq!(twin.report(br#"{"agent":{"id":"gw-1"},"none":null}"#, at(1)), Ok(2));
+        for wrong in [&b""[..], b" ", b"[]", b"1", b"{", b"\xff", br#"{"a":1,"a":2}"#, br#"{"$version":3}"#] {
+            assert_eq!(twin.report(wrong, at(2)).expect_err("no patch").status, 400);
+        }
+        assert_eq!(twin.for_device()["reported"], json!({"agent": {"id": "gw-1"}, "$version": 2}));
+        assert_eq!(twin.etag(), Twin::new(at(0)).etag(), "what the device reports is no write of the service");
+    }
+
+    #[test]
+    fn bodies_that_are_no_twin_are_refused() {
+        for wrong in ["", "[]", r#"{"tags":1}"#, r#"{"properties":[]}"#, r#"{"properties":{"desired":"x"}}"#] {
+            assert_eq!(TwinBody::parse(wrong.as_bytes()).expect_err(wrong).status, 400);
+        }
     }
 }

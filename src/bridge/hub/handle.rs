@@ -151,9 +151,9 @@ impl Hub {
     async fn write_desired(&self, name: &HubName, desired: Value, write: Write) -> Result<u64, HubError> {
         let body = TwinBody::desired(desired)?;
         let update = move |world: &mut World, number| world.update_twin(number, body, &IfMatch::Any, write);
-        self.owner.ask_hub(name, update).await?;
-        let twin = self.twin(name).await?;
-        Ok(twin["desired"]["$version"].as_u64().unwrap_or_default())
+        let twin = self.owner.ask_hub(name, update).await?;
+        let version = twin["properties"]["desired"]["$version"].as_u64();
+        version.ok_or_else(|| HubError::invalid("The twin has no version."))
     }
 
     /// The telemetry that is taken from now on. A reader that falls 65 536 messages behind is cut off.

@@ -14,7 +14,7 @@ use crate::bridge::broker::ClientNumber;
 use crate::bridge::broker::connection::ConnectionId;
 use crate::bridge::owner::TimerKey;
 
-/// Calls under way at one time, of all devices: what `REQUESTS` of callers can have started, and bounded.
+/// Calls under way at one time, of all devices: some for each of as many devices as a test has. Each ends by its time-outs.
 const CALLS: usize = 4_096;
 
 /// Names a call; its request id, in hexadecimal.

@@ -1,9 +1,11 @@
-//! The REST side, v1, as `google-api-python-client` calls it: routes, the bearer token, JSON in and out.
+//! The REST side of both clouds: routes, who may call them, JSON in and out. What a call does is in `google` and `azure`; here
+//! it is only read and answered. Bodies and time are bounded.
 //!
-//! Paths and parameters: the discovery document `cloudiot.v1`. What a call does is in `google`; here it is only read
-//! and answered. Bodies and time are bounded.
+//! This file and those beside it are Cloud IoT Core's v1, as `google-api-python-client` calls it, with a bearer token; paths
+//! and parameters: the discovery document `cloudiot.v1`. IoT Hub's are in `azure`, with tokens of its own.
 
 mod answer;
+mod azure;
 mod devices;
 mod query;
 mod registries;
@@ -79,7 +81,7 @@ impl Token {
     }
 }
 
-/// All routes. Without a token everyone may call.
+/// All routes. Without a token everyone may call those of Cloud IoT Core.
 pub(crate) fn router(rest: Rest, token: Option<Token>) -> Router {
     const REGISTRIES: &str = "/v1/projects/{project}/locations/{region}/registries";
     Router::new()
@@ -100,7 +102,9 @@ pub(crate) fn router(rest: Rest, token: Option<Token>) -> Router {
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(token, guard))
-        .with_state(rest)
+        .with_state(rest.clone())
+        // Behind the layers, so that the bearer token is not asked of its callers.
+        .merge(azure::router(rest))
 }
 
 /// Lets a call in if it may be made, and ends it if it takes too long.

@@ -201,7 +201,7 @@ mod tests {
             masked(FIN | 0x40 | BINARY, b"ab"),
             masked(PING, b"ab"),
             masked(FIN | PING, &[0; 126]),
-            masked(FIN | BINARY, &[0; MAX_FRAME + 1]),
+            masked(FIN | BINARY, &vec![0; MAX_FRAME + 1]),
             BytesMut::from(&[FIN | BINARY, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff][..]),
         ] {
             let mut frames = Frames::default();

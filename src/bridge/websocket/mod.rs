@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use ring::digest;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex};
@@ -29,7 +30,7 @@ use super::broker::connection;
 use super::listen::{Entrance, unless_frozen};
 use super::peer::Certificate;
 
-/// Where both the hub and its provisioning service take WebSockets.
+/// Where the hub and its provisioning service take a WebSocket.
 const PATH: &str = "/$iothub/websocket";
 const SUBPROTOCOL: &str = "mqtt";
 /// What RFC 6455 4.2.2 adds to the client's key.
@@ -43,31 +44,34 @@ const FRAME: usize = 16 * 1024;
 /// Time for one write to get anywhere, and for a client to take the upgrade.
 const WRITE_LIMIT: Duration = Duration::from_secs(20);
 
-/// Adds the path, outside the guard of the REST side: MQTT has logins of its own.
-pub(crate) fn add_route(router: Router, entrance: Entrance) -> Router {
-    router.route(
-        PATH,
-        get(move |peer: Option<Extension<Option<Certificate>>>, request: Request| {
-            let peer = peer.and_then(|Extension(peer)| peer);
-            async move { upgrade(request, peer, entrance) }
-        }),
-    )
+/// What becomes of an HTTP connection whose request was a handshake: the task that serves it goes on with it, so that it is
+/// counted and ended with all others of its listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Upgrades(mpsc::Sender<OnUpgrade>);
+
+impl Upgrades {
+    /// For the requests of one connection, and for whoever serves it.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<OnUpgrade>) {
+        // A connection is upgraded once.
+        let (sender, upgrades) = mpsc::channel(1);
+        (Self(sender), upgrades)
+    }
 }
 
-/// Answers the handshake; the connection goes on in a task of its own, which ends with its listener.
-fn upgrade(mut request: Request, peer: Option<Certificate>, entrance: Entrance) -> Response {
+/// Adds the path, outside the guard of the REST side: MQTT has logins of its own.
+pub(crate) fn add_route(router: Router) -> Router {
+    router.route(PATH, get(answer))
+}
+
+/// Answers the handshake.
+async fn answer(Extension(upgrades): Extension<Upgrades>, mut request: Request) -> Response {
     let accept = match accept(request.headers()) {
         Ok(accept) => accept,
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
-    let upgrading = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
-        match timeout(WRITE_LIMIT, upgrading).await {
-            Ok(Ok(upgraded)) => serve(TokioIo::new(upgraded), peer, entrance).await,
-            Ok(Err(error)) => tracing::debug!("a connection did not become a WebSocket: {error}"),
-            Err(_) => tracing::debug!("a connection did not become a WebSocket in time"),
-        }
-    });
+    if upgrades.0.try_send(hyper::upgrade::on(&mut request)).is_err() {
+        return (StatusCode::BAD_REQUEST, "this connection is a WebSocket already").into_response();
+    }
     let headers = [
         (UPGRADE, "websocket"),
         (CONNECTION, "Upgrade"),
@@ -92,7 +96,7 @@ fn accept(headers: &HeaderMap) -> Result<String, &'static str> {
     if !has(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
         return Err("the subprotocol mqtt is expected");
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY).map(|key| key.as_bytes());
+    let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
     let key = key.filter(|key| STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16));
     let key = key.ok_or("a key of 16 bytes in base64 is expected")?;
     let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
@@ -101,14 +105,18 @@ fn accept(headers: &HeaderMap) -> Result<String, &'static str> {
     Ok(STANDARD.encode(hash.finish()))
 }
 
-async fn serve<S>(stream: S, peer: Option<Certificate>, Entrance { owner, idle, door, .. }: Entrance)
-where
-    S: AsyncRead + AsyncWrite,
-{
+/// Serves an HTTP connection that has ended as one, to the end of its MQTT.
+pub(crate) async fn serve(upgrade: OnUpgrade, peer: Option<Certificate>, entrance: Entrance) {
+    let stream = match timeout(WRITE_LIMIT, upgrade).await {
+        Ok(Ok(upgraded)) => TokioIo::new(upgraded),
+        Ok(Err(error)) => return tracing::debug!("a connection did not become a WebSocket: {error}"),
+        Err(_) => return tracing::debug!("a connection did not become a WebSocket in time"),
+    };
+    let Entrance { owner, idle, door, .. } = entrance;
     let id = owner.new_connection();
     let (ours, brokers) = duplex(PIPE);
     let served = async {
-        // The broker's end goes first: what it has said is still written then.
+        // Whichever ends first, the other sees the end of the pipe and what was said before it.
         tokio::join!(connection::serve(brokers, peer, id, &owner, idle), pump(stream, ours));
     };
     unless_frozen(door, served).await;

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Connect, Publish};
 
-use super::{Unwelcome, Welcome, World, wall};
+use super::login::{Unwelcome, Welcome};
+use super::{World, wall};
 use crate::bridge::broker::ClientNumber;
 use crate::bridge::google::{Canonical, Violation, quoted};
 use crate::bridge::peer::Certificate;
@@ -64,12 +65,11 @@ impl World {
 
     fn reply(&mut self, number: ClientNumber, rid: &str, reply: Reply) {
         let Reply { status, retry_after, body, assigned } = reply;
-        if let Some((name, access)) = assigned {
-            if self.azure.number_of(&name).is_err() {
-                if let Err(error) = self.put_identity(&name, access.body(), None) {
-                    tracing::error!("an assigned device cannot be made: {error}");
-                }
-            }
+        if let Some((name, access)) = assigned
+            && self.azure.number_of(&name).is_err()
+            && let Err(error) = self.put_identity(&name, access.body(), None)
+        {
+            tracing::error!("an assigned device cannot be made: {error}");
         }
         if self.is_granted(number, ANSWERS).is_some() {
             let retry_after = retry_after.map(|seconds| format!("&retry-after={seconds}")).unwrap_or_default();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::device::{Device, PATIENCE, Setup, counted};
 use crate::machine::{Down, Machine, Process};
-use crate::plan::{After, Moment, Plan, Seen};
+use crate::plan::{After, Moment, Plan, Road, Seen};
 use crate::point::{Point, Strace, points};
 use crate::witness::{Facts, Witness};
 
@@ -68,8 +68,8 @@ struct Story {
 }
 
 /// The moments at system calls, found by ending nothing.
-pub(crate) async fn watch(answers: &'static str) -> Vec<Moment> {
-    let mut story = Story::begin(answers, Down::Reset, Strace::Watching).await;
+pub(crate) async fn watch(road: Road) -> Vec<Moment> {
+    let mut story = Story::begin(road, Down::Reset, Strace::Watching).await;
     let arrives = story.machine.seen().lines().count();
     story.send().await;
     assert_eq!(story.live().await, End::Asked, "{}", story.said());
@@ -88,11 +88,11 @@ pub(crate) async fn watch(answers: &'static str) -> Vec<Moment> {
 
 /// One story with one end.
 pub(crate) async fn cut(plan: &Plan) -> Seen {
-    let Plan { answers, moment, after, synced } = plan;
+    let Plan { road, moment, after, synced } = plan;
     let down = if *after == After::PowerCut { Down::PowerCut } else { Down::Reset };
     let strace = if *synced { Strace::Absent } else { Strace::Unsyncing };
     let first = if let Moment::BeforeTheReboot(point) = moment { Strace::Killing(point) } else { strace };
-    let mut story = Story::begin(answers, down, first).await;
+    let mut story = Story::begin(*road, down, first).await;
     story.send().await;
     let hit = match moment {
         Moment::BeforeTheReboot(point) => story.is_ended_at(point).await,
@@ -130,9 +130,10 @@ pub(crate) async fn cut(plan: &Plan) -> Seen {
 
 impl Story {
     /// A device that is connected, and whose daemon runs below strace.
-    async fn begin(answers: &'static str, down: Down, strace: Strace<'_>) -> Self {
+    async fn begin(road: Road, down: Down, strace: Strace<'_>) -> Self {
         // An address: the look-up of a name is a thread of its own, and its calls would have no order among the others.
-        let setup = Setup { answers, sessions: true, host: "127.0.0.1", config: CONFIG, ..Setup::default() };
+        let setup =
+            Setup { answers: road.answers, sessions: true, host: "127.0.0.1", config: CONFIG, ..Setup::on(road.cloud) };
         let device = Device::new(setup).await;
         let witness = Witness::of(&device.cloud).await;
         let mut machine = Machine::new(&device);
@@ -203,8 +204,8 @@ impl Story {
 
     /// Sends the command. Its session is kept, so it comes again until it is acknowledged.
     async fn send(&self) {
-        let (cloud, name) = (self.device.cloud.clone(), self.device.name.clone());
-        let sent = tokio::spawn(async move { cloud.send_command(&name, "rebootDevice/r-1", COMMAND).await });
+        let cloud = self.device.cloud.clone();
+        let sent = tokio::spawn(async move { cloud.send("rebootDevice/r-1", COMMAND).await });
         let is_sent = async {
             while !sent.is_finished() && self.is_acknowledged().await {
                 tokio::task::yield_now().await;
@@ -215,7 +216,7 @@ impl Story {
 
     /// Whether the device has acknowledged all that was sent to it.
     async fn is_acknowledged(&self) -> bool {
-        self.device.cloud.unsettled(&self.device.name).await.expect("the device") == 0
+        self.device.cloud.unsettled().await == 0
     }
 
     /// Whether there is a request that was not there before.
@@ -311,10 +312,10 @@ impl Story {
 
     /// The command comes once more, and another one; then all that was promised must be so.
     async fn end(&mut self) {
-        let Device { cloud, name, .. } = &self.device;
+        let Device { cloud, .. } = &self.device;
         for (subfolder, payload) in [("rebootDevice/r-1", COMMAND), ("count/next", "")] {
-            if let Err(error) = cloud.send_command(name, subfolder, payload).await {
-                self.broken.push(format!("{subfolder} is not taken: {error}"));
+            if let Err(error) = cloud.send(subfolder, payload).await {
+                self.broken.push(format!("{subfolder} is not taken: {error:?}"));
             }
         }
         let begun = Instant::now();

@@ -4,6 +4,9 @@
 //! Root is needed, for mounts of its own. It takes a minute or two, mostly of waiting, so plain `cargo test` leaves it out.
 #![allow(clippy::disallowed_methods, reason = "these tests bound their waits by the clock")]
 
+#[expect(dead_code, reason = "the stories use the rest of it")]
+#[path = "../stories/cloud/mod.rs"]
+mod cloud;
 #[path = "../support/count.rs"]
 mod count;
 #[expect(dead_code, reason = "the stories use the rest of it")]
@@ -18,8 +21,9 @@ mod witness;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use self::cloud::Kind;
 use self::life::{cut, watch};
-use self::plan::{After, Moment, Plan, Seen};
+use self::plan::{After, Moment, Plan, Road, Seen};
 
 /// Stories at a time. Each mostly waits, for a cloud that takes one document a second.
 const LANES: usize = 8;
@@ -41,29 +45,34 @@ const AFTER: [After; 3] = [After::Restart, After::Reset, After::PowerCut];
 
 #[test]
 fn ended_at_any_system_call_a_command_is_one_reboot_at_most_and_has_one_outcome() {
-    at_every_system_call("events");
+    at_every_system_call(Road { cloud: Kind::IotCore, answers: "events" });
 }
 
 #[test]
 fn and_so_where_answers_are_members_of_the_state() {
-    at_every_system_call("state");
+    at_every_system_call(Road { cloud: Kind::IotCore, answers: "state" });
 }
 
-fn at_every_system_call(answers: &'static str) {
+#[test]
+fn and_so_where_they_are_patches_of_a_twin() {
+    at_every_system_call(Road { cloud: Kind::IotHub, answers: "state" });
+}
+
+fn at_every_system_call(road: Road) {
     let begun = Instant::now();
-    let moments = block_on(watch(answers));
+    let moments = block_on(watch(road));
     let names: Vec<String> = moments.iter().map(ToString::to_string).collect();
     for part in PARTS {
         let is_there = names.iter().any(|name| part.iter().all(|word| name.contains(word)));
         assert!(is_there, "{part:?} was not seen among {names:#?}");
     }
-    let ends = |moment: &Moment| AFTER.map(|after| Plan { answers, moment: moment.clone(), after, synced: true });
+    let ends = |moment: &Moment| AFTER.map(|after| Plan { road, moment: moment.clone(), after, synced: true });
     let plans: Vec<Plan> = moments.iter().flat_map(ends).collect();
     let seen = cut_all(&plans);
     let count = |fits: fn(&Seen) -> bool| seen.iter().filter(|seen| fits(seen)).count();
     let (acknowledged, told) = (count(|seen| seen.acknowledged), count(|seen| seen.told));
     say(&format!(
-        "answers as {answers}: {} system calls, {} ends ({acknowledged} after the PUBACK, {told} after the outcome, {} \
+        "{road}: {} system calls, {} ends ({acknowledged} after the PUBACK, {told} after the outcome, {} \
          without a request) in {:.0?}",
         moments.len(),
         plans.len(),
@@ -89,7 +98,12 @@ fn without_syncs_a_power_cut_takes_what_was_promised() {
         (Moment::Told, "first "),
     ];
     let plans = |synced| {
-        let plan = |(moment, _)| Plan { answers: "events", moment, after: After::PowerCut, synced };
+        let plan = |(moment, _)| Plan {
+            road: Road { cloud: Kind::IotCore, answers: "events" },
+            moment,
+            after: After::PowerCut,
+            synced,
+        };
         losses.clone().map(plan)
     };
     must_be_good(&plans(true), &cut_all(&plans(true)));

@@ -29,10 +29,23 @@ pub(crate) enum After {
     PowerCut,
 }
 
+/// A cloud, and where answers go there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Road {
+    pub(crate) cloud: Kind,
+    /// `events` or `state`.
+    pub(crate) answers: &'static str,
+}
+
+impl fmt::Display for Road {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}, answers as {}", self.cloud.name(), self.answers)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// `events` or `state`: where the daemon sends its answers.
-    pub(crate) answers: &'static str,
+    pub(crate) road: Road,
     pub(crate) moment: Moment,
     pub(crate) after: After,
     /// Whether a sync is one.
@@ -68,7 +81,7 @@ impl fmt::Display for Moment {
 
 impl fmt::Display for Plan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { answers, moment, after, synced } = self;
-        write!(out, "{moment}; {after:?}, answers as {answers}{}", if *synced { "" } else { ", nothing synced" })
+        let Self { road, moment, after, synced } = self;
+        write!(out, "{moment}; {after:?}, {road}{}", if *synced { "" } else { ", nothing synced" })
     }
 }

@@ -1,12 +1,11 @@
 //! What the cloud hears of one command, `rebootDevice/r-1`, and whether the end of it is as it was promised.
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use twinagent::bridge::{Cloud, StateChange, Telemetry};
+
+use crate::cloud::{Cloud, Ear, Heard};
 
 pub(crate) struct Witness {
-    telemetry: mpsc::Receiver<Telemetry>,
-    states: mpsc::Receiver<StateChange>,
+    ear: Ear,
     /// All answers, by themselves or in a document, repetitions included.
     answers: Vec<Value>,
     /// The newest document.
@@ -26,23 +25,20 @@ pub(crate) struct Facts<'a> {
 
 impl Witness {
     pub(crate) async fn of(cloud: &Cloud) -> Self {
-        let telemetry = cloud.telemetry().await.expect("a tap");
-        let states = cloud.state_changes().await.expect("a tap");
-        Self { telemetry, states, answers: Vec::new(), twin: Value::Null, is_fresh: false }
+        Self { ear: cloud.ear().await, answers: Vec::new(), twin: Value::Null, is_fresh: false }
     }
 
     /// Takes note of what the cloud has heard.
     pub(crate) fn hear(&mut self) {
-        while let Ok(event) = self.telemetry.try_recv() {
-            self.answers.push(serde_json::from_slice(&event.payload).expect("a JSON answer"));
-        }
-        while let Ok(state) = self.states.try_recv() {
-            self.twin = serde_json::from_slice(&state.payload).expect("a JSON document");
-            self.is_fresh = true;
-            for (id, answer) in self.twin["commands"].as_object().into_iter().flatten() {
-                let mut answer = answer.clone();
+        for heard in self.ear.backlog() {
+            let answers = heard.answers().into_iter().map(|(id, mut answer)| {
                 answer["id"] = json!(id);
-                self.answers.push(answer);
+                answer
+            });
+            self.answers.extend(answers);
+            if let Heard::Reported(document) = heard {
+                self.twin = document;
+                self.is_fresh = true;
             }
         }
     }

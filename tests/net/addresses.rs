@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use twinagent::host::network::Network;
 
+use crate::cloud::Kind;
 use crate::device::{PATIENCE, Setup};
 use crate::namespace::Namespace;
-use crate::say;
 use crate::site::{CLOUD, DEVICE, Known, setup, story};
+use crate::{on_both_clouds, say};
 
 /// More than a burst may last.
 const QUIET: Duration = Duration::from_millis(2_500);
@@ -36,9 +37,14 @@ fn lost(sockets: &str) -> u64 {
     ours.and_then(|line| line[8].parse().ok()).expect("the socket that watches")
 }
 
-#[test]
-fn what_changes_the_network_is_told_once_and_what_only_refreshes_it_is_not() {
-    story(Known::ByFile, setup(), async |site| {
+on_both_clouds! {
+    what_changes_the_network_is_told_once_and_what_only_refreshes_it_is_not,
+    a_device_that_gets_another_address_comes_back_by_itself,
+    a_device_whose_cable_is_put_back_does_not_wait_for_its_back_off,
+}
+
+fn what_changes_the_network_is_told_once_and_what_only_refreshes_it_is_not(cloud: Kind) {
+    story(Known::ByFile, setup(cloud), async |site| {
         let far = &site.far;
         // Link-local addresses come by themselves when a link is new.
         let mut network = Network::watch();
@@ -75,11 +81,10 @@ fn what_changes_the_network_is_told_once_and_what_only_refreshes_it_is_not() {
     });
 }
 
-#[test]
-fn a_device_that_gets_another_address_comes_back_by_itself() {
+fn a_device_that_gets_another_address_comes_back_by_itself(cloud: Kind) {
     // Its pings alone would take eighteen seconds.
     let config = "[session]\nkeep_alive = \"12s\"\nconnect_timeout = \"5s\"\nbackoff_max = \"1s\"\n";
-    story(Known::ByFile, Setup { config, ..setup() }, async |mut site| {
+    story(Known::ByFile, Setup { config, ..setup(cloud) }, async |mut site| {
         let process = site.online().await;
         site.counts("before").await;
         let moved = Instant::now();
@@ -98,10 +103,9 @@ fn a_device_that_gets_another_address_comes_back_by_itself() {
     });
 }
 
-#[test]
-fn a_device_whose_cable_is_put_back_does_not_wait_for_its_back_off() {
+fn a_device_whose_cable_is_put_back_does_not_wait_for_its_back_off(cloud: Kind) {
     let config = "[session]\nkeep_alive = \"4s\"\nconnect_timeout = \"2s\"\nbackoff_max = \"10m\"\n";
-    story(Known::ByFile, Setup { config, ..setup() }, async |mut site| {
+    story(Known::ByFile, Setup { config, ..setup(cloud) }, async |mut site| {
         let process = site.online().await;
         site.counts("before").await;
         site.near.sh("ip link set wire down");

@@ -5,13 +5,20 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cloud::Kind;
 use crate::device::{PATIENCE, Setup};
-use crate::say;
 use crate::site::{DEAD, KEEP_ALIVE, Known, MARGIN, setup, story};
+use crate::{on_both_clouds, say};
 
-#[test]
-fn a_broker_that_freezes_for_a_moment_is_waited_for() {
-    story(Known::ByFile, setup(), async |mut site| {
+on_both_clouds! {
+    a_broker_that_freezes_for_a_moment_is_waited_for,
+    a_broker_that_freezes_for_long_is_given_up_and_found_again,
+    a_broker_that_loses_its_power_and_its_memory_costs_no_outcome,
+    a_broker_that_is_back_before_it_is_missed_resets_what_it_does_not_know,
+}
+
+fn a_broker_that_freezes_for_a_moment_is_waited_for(cloud: Kind) {
+    story(Known::ByFile, setup(cloud), async |mut site| {
         let process = site.online().await;
         site.send("count/during", r#"{"sleepMillis": 1000}"#).await;
         std::thread::sleep(KEEP_ALIVE / 2);
@@ -22,9 +29,8 @@ fn a_broker_that_freezes_for_a_moment_is_waited_for() {
     });
 }
 
-#[test]
-fn a_broker_that_freezes_for_long_is_given_up_and_found_again() {
-    story(Known::ByFile, setup(), async |mut site| {
+fn a_broker_that_freezes_for_long_is_given_up_and_found_again(cloud: Kind) {
+    story(Known::ByFile, setup(cloud), async |mut site| {
         let process = site.online().await;
         // Its outcome comes while nobody listens.
         site.send("count/during", r#"{"sleepMillis": 1000}"#).await;
@@ -46,9 +52,8 @@ fn a_broker_that_freezes_for_long_is_given_up_and_found_again() {
     });
 }
 
-#[test]
-fn a_broker_that_loses_its_power_and_its_memory_costs_no_outcome() {
-    let setup = Setup { sessions: true, ..setup() };
+fn a_broker_that_loses_its_power_and_its_memory_costs_no_outcome(cloud: Kind) {
+    let setup = Setup { sessions: true, ..setup(cloud) };
     story(Known::ByFile, setup, async |mut site| {
         let process = site.online().await;
         site.send("count/during", r#"{"sleepMillis": 3000}"#).await;
@@ -76,9 +81,8 @@ fn a_broker_that_loses_its_power_and_its_memory_costs_no_outcome() {
 }
 
 /// Quicker than anybody could notice: the next packet to an address that knows of no connection is answered with a reset.
-#[test]
-fn a_broker_that_is_back_before_it_is_missed_resets_what_it_does_not_know() {
-    story(Known::ByFile, Setup { sessions: true, ..setup() }, async |mut site| {
+fn a_broker_that_is_back_before_it_is_missed_resets_what_it_does_not_know(cloud: Kind) {
+    story(Known::ByFile, Setup { sessions: true, ..setup(cloud) }, async |mut site| {
         let process = site.online().await;
         site.counts("before").await;
         site.break_wire(DEAD);

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
+use crate::cloud::Kind;
 use crate::device::{PATIENCE, Setup};
 use crate::far::carry;
-use crate::say;
 use crate::site::{CLOUD, DEAD, KEEP_ALIVE, Known, MARGIN, Site, setup, story};
+use crate::{on_both_clouds, say};
 
 /// A dead link is noticed within one and a half keep-alives.
 const PROMISED: Duration = Duration::from_secs(6);
@@ -24,9 +25,17 @@ async fn noticed(site: &Site, what: &str, since: Instant) {
     assert!(after < PROMISED + MARGIN, "{after:?}");
 }
 
-#[test]
-fn a_link_that_dies_in_silence_is_noticed_within_one_and_a_half_keep_alives() {
-    story(Known::ByFile, setup(), async |mut site| {
+on_both_clouds! {
+    a_link_that_dies_in_silence_is_noticed_within_one_and_a_half_keep_alives,
+    and_so_with_all_that_can_be_written_waiting_to_be_sent,
+    a_link_that_swallows_large_packets_is_noticed_like_a_dead_one_and_cured_with_it,
+    where_a_fifth_is_lost_and_all_is_late_no_command_is_lost_and_none_runs_twice,
+    a_reset_by_the_other_side_is_noticed_at_once,
+    a_stop_does_not_wait_for_a_link_that_is_dead,
+}
+
+fn a_link_that_dies_in_silence_is_noticed_within_one_and_a_half_keep_alives(cloud: Kind) {
+    story(Known::ByFile, setup(cloud), async |mut site| {
         let process = site.online().await;
         site.counts("before").await;
         // The control: as long as the link is there, silence is none.
@@ -42,10 +51,9 @@ fn a_link_that_dies_in_silence_is_noticed_within_one_and_a_half_keep_alives() {
     });
 }
 
-#[test]
-fn and_so_with_all_that_can_be_written_waiting_to_be_sent() {
+fn and_so_with_all_that_can_be_written_waiting_to_be_sent(cloud: Kind) {
     const MESSAGES: usize = 12;
-    story(Known::ByFile, setup(), async |mut site| {
+    story(Known::ByFile, setup(cloud), async |mut site| {
         site.near.sh("echo 4096 16384 32768 >/proc/sys/net/ipv4/tcp_wmem");
         let process = site.online().await;
         site.counts("before").await;
@@ -77,9 +85,8 @@ fn and_so_with_all_that_can_be_written_waiting_to_be_sent() {
     });
 }
 
-#[test]
-fn a_link_that_swallows_large_packets_is_noticed_like_a_dead_one_and_cured_with_it() {
-    story(Known::ByFile, setup(), async |mut site| {
+fn a_link_that_swallows_large_packets_is_noticed_like_a_dead_one_and_cured_with_it(cloud: Kind) {
+    story(Known::ByFile, setup(cloud), async |mut site| {
         let process = site.online().await;
         site.counts("before").await;
         site.break_wire("ip length > 500 drop");
@@ -98,12 +105,11 @@ fn a_link_that_swallows_large_packets_is_noticed_like_a_dead_one_and_cured_with_
 }
 
 /// Where a fifth is lost in both directions, a ping may be late by seconds: with a keep-alive as here, that is no dead link.
-#[test]
-fn where_a_fifth_is_lost_and_all_is_late_no_command_is_lost_and_none_runs_twice() {
+fn where_a_fifth_is_lost_and_all_is_late_no_command_is_lost_and_none_runs_twice(cloud: Kind) {
     const COMMANDS: usize = 30;
     const DELAY: Duration = Duration::from_millis(60);
     let config = "[session]\nkeep_alive = \"30s\"\nbackoff_max = \"1s\"\n";
-    story(Known::ByFile, Setup { config, answers: "events", ..setup() }, async |mut site| {
+    story(Known::ByFile, Setup { config, answers: "events", ..setup(cloud) }, async |mut site| {
         let port = site.device.bridge.addresses().mqtts.expect("it listens").port();
         let slow = TcpListener::bind((CLOUD, 0)).await.expect("a port");
         let way = slow.local_addr().expect("its address").port();
@@ -138,9 +144,8 @@ fn where_a_fifth_is_lost_and_all_is_late_no_command_is_lost_and_none_runs_twice(
     });
 }
 
-#[test]
-fn a_reset_by_the_other_side_is_noticed_at_once() {
-    story(Known::ByFile, setup(), async |mut site| {
+fn a_reset_by_the_other_side_is_noticed_at_once(cloud: Kind) {
+    story(Known::ByFile, setup(cloud), async |mut site| {
         let process = site.online().await;
         site.counts("before").await;
         let reset = Instant::now();
@@ -152,9 +157,8 @@ fn a_reset_by_the_other_side_is_noticed_at_once() {
     });
 }
 
-#[test]
-fn a_stop_does_not_wait_for_a_link_that_is_dead() {
-    story(Known::ByFile, setup(), async |mut site| {
+fn a_stop_does_not_wait_for_a_link_that_is_dead(cloud: Kind) {
+    story(Known::ByFile, setup(cloud), async |mut site| {
         site.break_wire(DEAD);
         let process = site.start();
         // The second try is under way, or about to be.

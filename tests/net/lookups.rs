@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::cloud::Kind;
 use crate::device::{PATIENCE, Setup};
 use crate::names::serve;
 use crate::program::finish;
-use crate::say;
 use crate::site::{CLOUD, Known, MARGIN, NAME, OTHER, setup, story};
+use crate::{on_both_clouds, say};
 
 const UNANSWERED: &str = "udp dport 53 drop";
 
@@ -17,9 +18,14 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-#[test]
-fn a_name_server_that_is_silent_holds_up_nothing_but_the_connection() {
-    story(Known::ByDns, setup(), async |mut site| {
+on_both_clouds! {
+    a_name_server_that_is_silent_holds_up_nothing_but_the_connection,
+    a_session_that_ends_while_no_name_is_answered_is_followed_by_one_at_the_last_good_address,
+    an_address_that_leads_nowhere_hides_none,
+}
+
+fn a_name_server_that_is_silent_holds_up_nothing_but_the_connection(cloud: Kind) {
+    story(Known::ByDns, setup(cloud), async |mut site| {
         let names = tokio::spawn(async { serve(&[address(CLOUD)]).await });
         site.break_wire(UNANSWERED);
         let begun = Instant::now();
@@ -56,9 +62,8 @@ fn a_name_server_that_is_silent_holds_up_nothing_but_the_connection() {
     });
 }
 
-#[test]
-fn a_session_that_ends_while_no_name_is_answered_is_followed_by_one_at_the_last_good_address() {
-    story(Known::ByDns, setup(), async |mut site| {
+fn a_session_that_ends_while_no_name_is_answered_is_followed_by_one_at_the_last_good_address(cloud: Kind) {
+    story(Known::ByDns, setup(cloud), async |mut site| {
         let names = tokio::spawn(async { serve(&[address(CLOUD)]).await });
         let process = site.online().await;
         site.counts("before").await;
@@ -77,13 +82,12 @@ fn a_session_that_ends_while_no_name_is_answered_is_followed_by_one_at_the_last_
     });
 }
 
-#[test]
-fn an_address_that_leads_nowhere_hides_none() {
+fn an_address_that_leads_nowhere_hides_none(cloud: Kind) {
     let hole = |address: &str| format!("{address} drop");
     for (first, rule) in [(OTHER, hole("ip daddr 10.77.0.3")), ("2001:db8:77::1", hole("ip6 daddr 2001:db8:77::1"))] {
         // With time for one address only, the second would never be tried.
         let config = "[session]\nconnect_timeout = \"30s\"\n";
-        story(Known::ByDns, Setup { config, ..setup() }, async |mut site| {
+        story(Known::ByDns, Setup { config, ..setup(cloud) }, async |mut site| {
             // An address from which IPv6 would be spoken, so that the resolver prefers it.
             for (end, last) in [(&site.near, 2), (&site.far, 1)] {
                 end.sh(&format!("ip addr add 2001:db8:77::{last}/64 dev wire nodad"));

@@ -5,6 +5,9 @@
 //! `cargo test --all-features --test net -- --test-threads=8 --nocapture`.
 #![allow(clippy::disallowed_methods, reason = "these tests measure times, and bound their waits by the clock")]
 
+#[expect(dead_code, reason = "the stories use the rest of it")]
+#[path = "../stories/cloud/mod.rs"]
+mod cloud;
 #[path = "../support/count.rs"]
 mod count;
 #[expect(dead_code, reason = "the stories use the rest of it")]
@@ -16,6 +19,25 @@ mod process;
 #[expect(dead_code, reason = "the stories use the rest of it")]
 #[path = "../stories/program.rs"]
 mod program;
+
+/// Makes two tests of each of these stories: `story::iotcore` and `story::iothub`.
+macro_rules! on_both_clouds {
+    ($($story:ident),+ $(,)?) => {$(
+        mod $story {
+            #[test]
+            fn iotcore() {
+                super::$story(crate::cloud::Kind::IotCore);
+            }
+
+            #[test]
+            fn iothub() {
+                super::$story(crate::cloud::Kind::IotHub);
+            }
+        }
+    )+};
+}
+
+pub(crate) use on_both_clouds;
 
 mod far;
 mod names;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
+use crate::cloud::Kind;
 use crate::device::{Device, PATIENCE, Setup};
 use crate::namespace::Namespace;
 use crate::process::{self, Process};
@@ -46,8 +47,8 @@ pub(crate) enum Known {
 }
 
 /// The setup of most stories.
-pub(crate) fn setup() -> Setup {
-    Setup { tls: true, listen: "10.77.0.1:0", host: NAME, config: CONFIG, ..Setup::default() }
+pub(crate) fn setup(cloud: Kind) -> Setup {
+    Setup { tls: true, listen: "10.77.0.1:0", host: NAME, config: CONFIG, ..Setup::on(cloud) }
 }
 
 pub(crate) struct Site {
@@ -180,7 +181,7 @@ impl Site {
     /// Sends a command, and again under its id until the device has acknowledged it.
     pub(crate) async fn send(&self, subfolder: &str, payload: &str) {
         let begun = Instant::now();
-        let send = || self.device.cloud.send_command(&self.device.name, subfolder, payload.to_owned());
+        let send = || self.device.cloud.send(subfolder, payload);
         while !matches!(timeout(AGAIN, send()).await, Ok(Ok(()))) {
             assert!(begun.elapsed() < PATIENCE * 2, "{subfolder} is not acknowledged:\n{}", self.log());
             sleep(Duration::from_millis(50)).await;

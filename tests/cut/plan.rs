@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::cloud::Kind;
 use crate::point::Point;
 
 /// When the daemon is ended.

@@ -8,8 +8,8 @@ use twinagent::host::network::Network;
 use crate::cloud::Kind;
 use crate::device::{PATIENCE, Setup};
 use crate::namespace::Namespace;
+use crate::say;
 use crate::site::{CLOUD, DEVICE, Known, setup, story};
-use crate::{on_both_clouds, say};
 
 /// More than a burst may last.
 const QUIET: Duration = Duration::from_millis(2_500);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::cloud::Kind;
 use crate::device::{PATIENCE, Setup};
+use crate::say;
 use crate::site::{DEAD, KEEP_ALIVE, Known, MARGIN, setup, story};
-use crate::{on_both_clouds, say};
 
 on_both_clouds! {
     a_broker_that_freezes_for_a_moment_is_waited_for,

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use crate::cloud::Kind;
 use crate::device::{PATIENCE, Setup};
 use crate::far::carry;
+use crate::say;
 use crate::site::{CLOUD, DEAD, KEEP_ALIVE, Known, MARGIN, Site, setup, story};
-use crate::{on_both_clouds, say};
 
 /// A dead link is noticed within one and a half keep-alives.
 const PROMISED: Duration = Duration::from_secs(6);

@@ -9,8 +9,8 @@ use crate::cloud::Kind;
 use crate::device::{PATIENCE, Setup};
 use crate::names::serve;
 use crate::program::finish;
+use crate::say;
 use crate::site::{CLOUD, Known, MARGIN, NAME, OTHER, setup, story};
-use crate::{on_both_clouds, say};
 
 const UNANSWERED: &str = "udp dport 53 drop";
 

@@ -37,8 +37,6 @@ macro_rules! on_both_clouds {
     )+};
 }
 
-pub(crate) use on_both_clouds;
-
 mod far;
 mod names;
 mod namespace;

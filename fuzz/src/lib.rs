@@ -19,6 +19,7 @@ pub mod model;
 pub mod mqtt;
 pub mod note;
 pub mod provisioning;
+pub mod sas;
 pub mod veto;
 
 /// One decoder.
@@ -47,5 +48,6 @@ pub const ALL: &[Decoder] = &[
     Decoder { name: "mqtt", read: mqtt::read, verdicts: mqtt::VERDICTS },
     Decoder { name: "note", read: note::read, verdicts: note::VERDICTS },
     Decoder { name: "provisioning", read: provisioning::read, verdicts: provisioning::VERDICTS },
+    Decoder { name: "sas", read: sas::read, verdicts: sas::VERDICTS },
     Decoder { name: "veto", read: veto::read, verdicts: veto::VERDICTS },
 ];

@@ -94,7 +94,7 @@ pub(crate) async fn unless_frozen(mut door: watch::Receiver<Door>, connection: i
     }
 }
 
-/// Serves HTTP/1.1 until stopped; then all its connections end, those that have become WebSockets too.
+/// Serves HTTP/1.1 until stopped; then all its connections end, and each that has become a WebSocket.
 pub(crate) async fn serve_http(
     listener: TcpListener,
     with_tls: bool,

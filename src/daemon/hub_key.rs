@@ -1,6 +1,7 @@
 //! With what a device proves itself to an IoT hub, read from the files that the configuration names: a key that the hub has
 //! too, or a certificate with its private key.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 
@@ -13,7 +14,6 @@ use crate::mqtt::identity::Identity;
 use crate::mqtt::tls;
 
 /// What was read.
-#[derive(Debug)]
 pub enum HubKey {
     /// `mark` tells the key from others.
     Shared {
@@ -21,6 +21,15 @@ pub enum HubKey {
         mark: Digest,
     },
     Certificate(Identity),
+}
+
+impl fmt::Debug for HubKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shared { .. } => out.write_str("Shared(secret)"),
+            Self::Certificate(identity) => identity.fmt(out),
+        }
+    }
 }
 
 /// Why nothing was; for people, with the file and what to do.

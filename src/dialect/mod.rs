@@ -2,7 +2,7 @@
 //!
 //! To add a cloud:
 //! 1. one file here with a type that implements [`Dialect`]; fixtures of real packets beside its tests;
-//! 2. its section in `config/raw.rs` and `config/mod.rs`, plain data that never names this module;
+//! 2. its section below `config/raw.rs` and its type in `config/cloud.rs`, plain data that never names this module;
 //! 3. one arm in `daemon::dialect`;
 //! 4. its row in the table of README.md, and a fuzz target for its `decode`.
 

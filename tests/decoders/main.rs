@@ -57,6 +57,7 @@ decoders! {
     packets_of_a_broker_are_read: "mqtt",
     notes_read_back: "note",
     what_a_provisioning_service_says_is_read: "provisioning",
+    signatures_hold_for_what_was_signed: "sas",
     vetoes_read_back: "veto",
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
-use twinagent::model::wire::{Handshake, Qos, Reason};
+use twinagent::model::wire::{Handshake, Qos, Reason, TlsFault};
 use twinagent::mqtt::{Ask, Event, connect};
 
 use crate::authority::{Authority, listen};
@@ -73,4 +73,28 @@ async fn a_handshake_that_never_comes() {
     order.connect_timeout = Duration::from_millis(300);
     let end = next(&mut connect(order)).await;
     assert!(matches!(&end, Event::Ended(Reason::TimedOut { stage, .. }) if stage.contains("TLS")), "{end:?}");
+}
+
+/// A machine whose clock was never set may know better, and the time of its login is that of its certificates.
+#[tokio::test]
+async fn certificates_are_judged_by_the_time_that_was_told() {
+    let authority = Authority::new("ours");
+    let (listener, port) = listen().await;
+    let order = authority.order("localhost", port);
+    let trust = order.endpoint.tls.clone().expect("a trust");
+    // The certificates of these authorities begin in 1975.
+    for (now, holds) in
+        [("1970-01-02T00:00:00Z", false), ("2030-06-01T00:00:00Z", true), ("1970-01-02T00:00:00Z", false)]
+    {
+        trust.tell_time(now.parse().expect("a time"));
+        let mut link = connect(order.clone());
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let agreed = authority.broker("localhost").accept(stream).await;
+        if holds {
+            packet(&mut agreed.expect("TLS")).await;
+        } else {
+            let end = next(&mut link).await;
+            assert!(matches!(end, Event::Ended(Reason::Tls(TlsFault::NotYetValid, _))), "{end:?}");
+        }
+    }
 }

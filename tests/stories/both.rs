@@ -42,6 +42,11 @@ const ALONE: &[(&str, Kind, &str)] = &[
     ("hub", Kind::IotHub, "it is about what only this cloud has"),
     ("key", Kind::IotCore, PAIR),
     (
+        "kill::killed_at_random_moments_with_a_kept_session_no_command_runs_twice_and_each_is_answered",
+        Kind::IotCore,
+        "where messages always wait for the device, the story beside it is the same",
+    ),
+    (
         "order::a_recorded_command_is_on_disk_before_it_is_acknowledged_and_its_end_before_it_is_told",
         Kind::IotCore,
         SEEN,

@@ -42,7 +42,7 @@ pub(crate) struct Setup {
     /// How long the bridge tolerates an expired token.
     pub(crate) skew: Duration,
     pub(crate) rest: bool,
-    /// Where WebSockets are taken, too.
+    /// A listener that takes web sockets, too.
     pub(crate) https: bool,
     /// Where the bridge listens for MQTT.
     pub(crate) listen: &'static str,

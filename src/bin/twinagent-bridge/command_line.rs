@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// A stand-in for the cloud on this machine, for trying out and for tests: Cloud IoT Core and Azure IoT Hub, MQTT and REST.
+/// A stand-in for the cloud: Cloud IoT Core and Azure IoT Hub on this machine, MQTT and REST, for trying out and for tests.
 #[derive(Debug, Parser)]
 #[command(name = "twinagent-bridge", version)]
 pub(crate) struct Cli {
@@ -17,7 +17,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serves until stopped. When all listeners are bound it prints one JSON line with their addresses.
+    /// Serves until stopped. When all listeners are bound it prints one JSON line with their addresses; with --https also the
+    /// connection string for clients of IoT Hub's service API (`iothub`).
     Serve(Serve),
     /// Plays the whole job on this machine: cloud, device, agent, a simulated reboot, the state it leads to.
     Demo(Demo),
@@ -25,7 +26,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
-    /// The folder for certificates, registries, devices and events.jsonl; made if it is not there
+    /// The folder for certificates, registries, devices, twins and events.jsonl; made if it is not there
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// Serve MQTT without TLS here; port 0 takes any free port
@@ -37,16 +38,16 @@ pub(crate) struct Serve {
     /// Serve REST without TLS here
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<String>,
-    /// Serve REST over TLS here
+    /// Serve REST over TLS here, and MQTT within a WebSocket
     #[arg(long, value_name = "ADDR")]
     pub(crate) https: Option<String>,
     /// A further name or address in the certificate; may be given several times
     #[arg(long = "name", value_name = "NAME")]
     pub(crate) names: Vec<String>,
-    /// A file with the bearer token for REST; needed to serve REST beyond loopback
+    /// A file with the bearer token for Cloud IoT Core's REST; needed to serve REST beyond loopback
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Keep sessions and forgive, as brokers do that came after the closed service
+    /// Keep sessions and forgive, as brokers do that came after Cloud IoT Core; IoT Hub stays as it is
     #[arg(long)]
     pub(crate) sessions: bool,
     /// Seconds that a device's clock may be off

@@ -48,6 +48,11 @@ impl Violation {
     pub(crate) fn new(status: Canonical, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
+
+    /// What the client said is wrong in itself.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Canonical::InvalidArgument, message)
+    }
 }
 
 /// A message that was taken.

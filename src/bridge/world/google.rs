@@ -5,7 +5,8 @@ use rumqttc::mqttbytes::v4::{Connect, Publish};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Unwelcome, Welcome, World, wall};
+use super::login::{Unwelcome, Welcome};
+use super::{World, wall};
 use crate::bridge::broker::{ClientNumber, Receipt};
 use crate::bridge::google::{
     ApiError, Canonical, Feed, LogLevel, Payload, Published, Violation, command_topic, config_topic, quoted,

@@ -1,11 +1,17 @@
 //! The state of the stand-in, and what happens to it: logins, packets, timers.
 //!
-//! It joins the broker, which has no rules, with the clouds, which have no connections. `google` and `hub` are the two clouds,
-//! `provisioning` the front door of the second. A client's number says to which it belongs.
+//! It joins the broker, which has no rules, with the clouds, which have no connections. `google` is the first of them; `hub`,
+//! `identities`, `twins`, `methods` and `messages` are the second, and `provisioning` is its front door. A client's number
+//! says to which cloud it belongs.
 
 mod google;
 mod hub;
+mod identities;
+mod login;
+mod messages;
+mod methods;
 mod provisioning;
+mod twins;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,9 +19,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{Connect, Packet, Publish, SubAck, Subscribe, SubscribeReasonCode, UnsubAck};
+use rumqttc::mqttbytes::v4::{Packet, Publish, SubAck, Subscribe, SubscribeReasonCode, UnsubAck};
 use tokio::time::Instant;
 
+use self::login::Side;
 use super::azure::{Azure, HubError};
 use super::broker::connection::{ConnectionId, End, Heard, Orders};
 use super::broker::{Broker, ClientNumber, Receipt};
@@ -24,7 +31,6 @@ use super::faults::{Fault, Stage};
 use super::google::{ApiError, Canonical, FileChange, Google, LogLevel, Violation, quoted};
 use super::hub::HubTraffic;
 use super::owner::{Timer, TimerKey, Timers};
-use super::peer::Certificate;
 use super::provisioning::Provisioning;
 use super::taps::Taps;
 use crate::model::now::Timestamp;
@@ -43,56 +49,6 @@ pub(crate) struct World {
     expiries: HashMap<ConnectionId, TimerKey>,
     /// Connections that a fault keeps open although nobody has logged in on them.
     mute: HashMap<ConnectionId, Orders>,
-}
-
-/// The cloud that a client belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    IotCore,
-    IotHub,
-    Provisioning,
-}
-
-impl Side {
-    /// By what a CONNECT says: both clouds may share a listener.
-    fn of_login(connect: &Connect) -> Self {
-        let username = connect.login.as_ref().map_or("", |login| login.username.as_str());
-        if connect.client_id.starts_with("projects/") {
-            Self::IotCore
-        } else if Azure::is_login(username) {
-            Self::IotHub
-        } else if Provisioning::is_login(username) {
-            Self::Provisioning
-        } else {
-            Self::IotCore
-        }
-    }
-
-    fn of(number: ClientNumber) -> Self {
-        if Azure::holds(number) {
-            Self::IotHub
-        } else if Provisioning::holds(number) {
-            Self::Provisioning
-        } else {
-            Self::IotCore
-        }
-    }
-}
-
-/// A login that its cloud has taken.
-struct Welcome {
-    number: ClientNumber,
-    /// The wall clock at which its connection is closed.
-    until: Option<Timestamp>,
-    /// Its session is to be kept.
-    keep: bool,
-}
-
-/// A login that was not taken.
-struct Unwelcome {
-    /// The return code of the CONNACK; `None`: the connection is closed without one.
-    code: Option<u8>,
-    why: String,
 }
 
 /// The wall clock.
@@ -183,89 +139,6 @@ impl World {
             }
             Timer::Method(call) => self.method_overdue(call),
             Timer::Save => {}
-        }
-    }
-
-    fn login(&mut self, id: ConnectionId, connect: &Connect, peer: Option<&Certificate>, orders: Orders) {
-        let side = Side::of_login(connect);
-        let judged = match side {
-            Side::IotCore => self.google_login(connect),
-            Side::IotHub => self.hub_login(connect, peer),
-            Side::Provisioning => self.provisioning_login(connect, peer),
-        };
-        let welcome = match judged {
-            Ok(welcome) => welcome,
-            Err(Unwelcome { code, why }) => {
-                tracing::warn!(client = quoted(&connect.client_id), "login refused: {why}");
-                if side != Side::IotCore {
-                    self.hub.refused(why);
-                }
-                if let Some(code) = code {
-                    orders.send(connack(false, code));
-                }
-                return;
-            }
-        };
-        let number = welcome.number;
-        let plan = self.broker.plan(number);
-        if plan.strikes(&Fault::DropLogin) {
-            return;
-        }
-        if let Some((bytes, stays)) = plan.instead(Stage::Connack) {
-            orders.send(bytes);
-            if stays {
-                self.mute.insert(id, orders);
-            }
-            return;
-        }
-        let code = plan.take(|fault| if let Fault::RefuseLogin(code) = fault { Some(*code) } else { None });
-        if let Some(code) = code {
-            orders.send(connack(false, code));
-            return;
-        }
-        let delay = plan.take(|fault| if let Fault::DelayConnack(time) = fault { Some(*time) } else { None });
-        if let Some(time) = delay {
-            orders.pause(time);
-        }
-        self.open(id, connect, &welcome, orders);
-    }
-
-    /// Puts a client on line whose login was taken.
-    fn open(&mut self, id: ConnectionId, connect: &Connect, welcome: &Welcome, orders: Orders) {
-        let Welcome { number, until, keep } = *welcome;
-        if self.broker.connection_of(number).is_some() {
-            let reason = "SERVER: The connection was closed because there is another active connection with the same \
-                          device ID.";
-            self.violated(number, Violation::new(Canonical::AlreadyExists, reason));
-        }
-        *self.logins.entry(number).or_default() += 1;
-        if Side::of(number) == Side::IotHub {
-            self.hub_connection_begins(id, number, connect, keep);
-        }
-        let present = self.broker.open(id, number, orders, keep);
-        let connack = connack(present, 0);
-        let plan = self.broker.plan(number);
-        let drip = plan.take(|fault| if let Fault::Drip(every) = fault { Some(*every) } else { None });
-        let kick = plan.take(|fault| if let Fault::Kick(time) = fault { Some(*time) } else { None });
-        let after = plan.after(Stage::Connack);
-        match drip {
-            Some(every) => self.broker.drip(number, &connack, every),
-            None => drop(self.broker.send(number, connack)),
-        }
-        if let Some(bytes) = after {
-            self.broker.send(number, bytes);
-        }
-        if let Some(time) = kick {
-            self.timers.add(Instant::now() + time, Timer::Kick(id));
-        }
-        self.broker.resume(number);
-        if let Some(until) = until {
-            let left = until.since(wall());
-            self.expiries.insert(id, self.timers.add(Instant::now() + left, Timer::Expire(id)));
-        }
-        self.log(number, LogLevel::Info, if present { "connected to its kept session" } else { "connected" });
-        if Side::of(number) == Side::IotHub {
-            self.hub_deliver(number);
         }
     }
 
@@ -423,9 +296,4 @@ impl World {
             tracing::warn!("a client that acknowledges nothing is not told any more");
         }
     }
-}
-
-/// A CONNACK with any code: MQTT 3.1.1 section 3.2.
-fn connack(session_present: bool, code: u8) -> Bytes {
-    Bytes::copy_from_slice(&[0x20, 2, u8::from(session_present), code])
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Connect, Publish};
 
-use super::{Unwelcome, Welcome, World, wall};
+use super::login::{Unwelcome, Welcome};
+use super::{World, wall};
 use crate::bridge::broker::ClientNumber;
 use crate::bridge::google::{Canonical, Violation, quoted};
 use crate::bridge::peer::Certificate;

@@ -101,14 +101,9 @@ fn provisioning(from: &mut Reader, wanted: bool, device: Option<&DeviceId>) -> O
         return None;
     }
     let registration_id = match (registration_id, device) {
-        (None, Some(device)) if from.place(REGISTRATION).is_none() => {
+        (None, Some(device)) if wanted && from.place(REGISTRATION).is_none() => {
             let id = rules::registration(device.as_str());
-            if let Err(why) = id.as_ref().map_err(|why| *why)
-                && wanted
-            {
-                from.fault(DEVICE, format_args!("\"{device}\" is {why}; set {REGISTRATION}"));
-            }
-            id.ok()
+            id.map_err(|why| from.fault(DEVICE, format_args!("\"{device}\" is {why}; set {REGISTRATION}"))).ok()
         }
         (id, _) => id,
     };

@@ -105,6 +105,12 @@ fn the_token_is_that_of_the_clouds_own_library() {
         login.password.reveal(),
         "SharedAccessSignature sr=myhub.azure-devices.net%2Fdevices%2Fdev1&sig=rx5J8uc4K0QcgeCoC3YHNT5%2Bqsze5R2JUH45v17Yo0w%3D&se=1795293691"
     );
+    let module = IotHub { module: Some("m1".to_owned()), ..device };
+    let login = module.login(Timestamp::from_micros(1_795_398_802_000_000), &key).expect("a login");
+    assert_eq!(
+        login.password.reveal(),
+        "SharedAccessSignature sr=myhub.azure-devices.net%2Fdevices%2Fdev1%2Fmodules%2Fm1&sig=h5HcjSz45d9EL1QD7lchEE%2FnxYKgmDLR8XoFBLP4Jgo%3D&se=1795402402"
+    );
 }
 
 #[test]

@@ -38,6 +38,20 @@ fn the_login_is_for_the_registration() {
     assert_eq!(login.password.reveal(), "");
 }
 
+/// As the cloud's own library signs for this registration; it leaves the name of the policy out, which its page asks for.
+#[test]
+fn the_token_is_that_of_the_clouds_own_library() {
+    let (id_scope, registration_id) = ("0ne0001".to_owned(), "dev1".to_owned());
+    let service = Provisioning { id_scope, registration_id, ..provisioning() };
+    let key = SharedKey::parse("a2V5a2V5a2V5a2V5").expect("a key");
+    let now = Timestamp::from_micros(1_795_398_808_000_000);
+    let login = service.login(now, &Proof::Shared(key)).expect("a login");
+    assert_eq!(
+        login.password.reveal(),
+        "SharedAccessSignature sr=0ne0001%2Fregistrations%2Fdev1&sig=NwETpVp7y6WX%2FppQmGJJBvAFfZ8lD5W1V45B70Pj2tQ%3D&se=1795402408&skn=registration"
+    );
+}
+
 #[test]
 fn the_dialogue_goes_from_the_request_to_the_hub() {
     let register = provisioning().register();

@@ -3,6 +3,7 @@
 //! A command of a story is a cloud-to-device message, which waits for a device that is away and comes again until it is
 //! acknowledged. Without a payload it is an envelope; with one, its properties say what the envelope would.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -109,7 +110,7 @@ impl Cloud {
         let mut topic =
             format!("devices/{device}/messages/devicebound/%24.to=%2Fdevices%2F{device}%2Fmessages%2FdeviceBound");
         for (name, value) in properties {
-            topic += &format!("&{}={value}", name.replace('$', "%24"));
+            write!(topic, "&{}={value}", name.replace('$', "%24")).expect("a String takes it");
         }
         RawPublish::new(topic, body, packet_id)
     }

@@ -94,13 +94,12 @@ async fn admit(rest: &Rest, caller: Result<Caller, HubError>) -> Result<(), HubE
 
 /// What a caller needs for a call (learn.microsoft.com/azure/iot-hub, "IoT Hub permissions").
 fn right(method: &Method, uri: &Uri) -> Right {
-    let path = uri.path();
-    if path.starts_with("/twins/") || path == "/devices/query" || path.ends_with("/commands") {
-        Right::ServiceConnect
-    } else if method == Method::GET || method == Method::HEAD {
-        Right::RegistryRead
-    } else {
-        Right::RegistryWrite
+    // By their places: a device may be called `commands`.
+    let parts: Vec<_> = uri.path().split('/').skip(1).collect();
+    match parts.as_slice() {
+        ["twins", ..] | ["devices", "query"] | ["devices", _, "commands"] => Right::ServiceConnect,
+        _ if matches!(*method, Method::GET | Method::HEAD) => Right::RegistryRead,
+        _ => Right::RegistryWrite,
     }
 }
 
@@ -119,8 +118,9 @@ mod tests {
             (Method::GET, "/devices/d/modules/m", Right::RegistryRead),
             (Method::GET, "/statistics/service", Right::RegistryRead),
             (Method::POST, "/devices", Right::RegistryWrite),
-            (Method::PUT, "/devices/query2", Right::RegistryWrite),
-            (Method::DELETE, "/devices/d", Right::RegistryWrite),
+            (Method::PUT, "/devices/twins", Right::RegistryWrite),
+            (Method::DELETE, "/devices/commands", Right::RegistryWrite),
+            (Method::PUT, "/devices/d/modules/commands", Right::RegistryWrite),
             (Method::DELETE, "/devices/d/commands", Right::ServiceConnect),
             (Method::POST, "/devices/query", Right::ServiceConnect),
             (Method::GET, "/twins/d", Right::ServiceConnect),

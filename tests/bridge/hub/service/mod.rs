@@ -90,12 +90,10 @@ impl Service {
 
     /// One call as it is given.
     pub(crate) async fn exchange(&mut self, method: &str, target: &str, headers: &[&str], body: &str) -> Reply {
-        let mut request = format!("{method} {target} HTTP/1.1\r\nhost: {}\r\n", self.host);
-        for header in headers {
-            request.push_str(header);
-            request.push_str("\r\n");
-        }
-        request.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+        let lines: String = headers.iter().flat_map(|header| [*header, "\r\n"]).collect();
+        let (host, length) = (&self.host, body.len());
+        let request =
+            format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n{lines}content-length: {length}\r\n\r\n{body}");
         self.stream.get_mut().write_all(request.as_bytes()).await.expect("the bridge reads");
         timeout(LIMIT, self.reply()).await.expect("an answer in time")
     }

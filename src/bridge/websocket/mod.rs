@@ -39,7 +39,7 @@ const ACCEPT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const PIPE: usize = 64 * 1024;
 /// Frames of ours that wait to be written: pongs of a client that does not read. Such a client is cut off.
 const CONTROLS: usize = 16;
-/// Bytes of MQTT in one frame of ours.
+/// Bytes of MQTT that are read for one frame of ours.
 const FRAME: usize = 16 * 1024;
 /// Time for one write to get anywhere, and for a client to take the upgrade.
 const WRITE_LIMIT: Duration = Duration::from_secs(20);

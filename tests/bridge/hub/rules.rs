@@ -2,6 +2,7 @@
 
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Packet, PubAck, Publish, SubscribeReasonCode};
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::device::{DESIRED, HubWorld, MESSAGES, METHODS, TWIN_ANSWERS, quiet};
@@ -33,6 +34,18 @@ async fn telemetry_carries_its_properties() {
     assert_eq!((taken[0].device.to_string().as_str(), &taken[0].payload[..]), ("dev1", &b"{}"[..]));
     assert_eq!((taken[1].properties.len(), taken[1].payload.len()), (0, 256 * 1024));
     assert_eq!(taken[2].properties, [property("mqtt-retain", "true")]);
+}
+
+#[tokio::test]
+async fn telemetry_is_in_the_event_log_when_it_is_acknowledged_and_the_bridge_has_ended() {
+    let world = HubWorld::with(|options| options.event_log = true).await;
+    let mut raw = world.online(&[]).await;
+    raw.publish_acknowledged("devices/dev1/messages/events/a=b", "{}").await;
+    world.bridge.stop().await;
+    let log = std::fs::read_to_string(world.folder.path().join("events.jsonl")).expect("the log");
+    let line: Value = serde_json::from_str(log.trim_end()).expect("one line of JSON");
+    assert_eq!(line["systemProperties"]["iothub-connection-device-id"], "dev1");
+    assert_eq!((&line["properties"], &line["data"]), (&json!({"a": "b"}), &json!("e30=")));
 }
 
 #[tokio::test]

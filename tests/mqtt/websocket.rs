@@ -300,7 +300,7 @@ async fn an_answer_without_end_is_cut_and_one_that_never_comes_is_waited_for_no_
     // It may hang up before all of it is written.
     let _ = stream.write_all(&endless).await;
     let end = next(&mut link).await;
-    assert!(matches!(&end, Event::Ended(Reason::CaptivePortal(line)) if line.contains("101")), "{end:?}");
+    assert!(matches!(&end, Event::Ended(Reason::CaptivePortal(words)) if words.contains("101")), "{end:?}");
 
     let (_listener, mut order) = place().await;
     order.connect_timeout = Duration::from_millis(300);
@@ -320,7 +320,7 @@ async fn what_stands_behind_the_answer_is_not_lost() {
     answer.extend(frame(BINARY, WELCOME));
     stream.write_all(&answer).await.expect("written");
     let mut server = Server { stream, bytes: Vec::new() };
-    let mut frames = vec![server.frame().await.expect("a frame"), server.frame().await.expect("a frame")];
+    let mut frames = [server.frame().await.expect("a frame"), server.frame().await.expect("a frame")];
     frames.sort_by_key(|(first, _)| *first);
     assert_eq!(frames[0].1[0], CONNECT);
     assert_eq!(frames[1], (PONG, b"early".to_vec()));
@@ -345,7 +345,7 @@ async fn a_websocket_runs_over_tls() {
     server.log_in().await;
     assert_eq!(next(&mut link).await, Event::Online { session_kept: false, tls: Some(Handshake::Full) });
     link.ask(Ask::Publish(id(1), message(Qos::AtMostOnce, vec![7; 100_000]))).expect("taken");
-    let packet = publish(0, b"events", 0, &[7; 100_000]);
+    let packet = publish(0, b"events", 0, &vec![7; 100_000]);
     assert!(server.take(packet.len()).await == packet);
     assert_eq!(next(&mut link).await, Event::Settled(id(1)));
 }

@@ -269,7 +269,7 @@ if [ "$mode" != quick ]; then
     step "power cuts" cuts
     step "bad networks" networks
     step "demo" bounded 3m cargo demo
-    step "demo, IoT Hub" bounded 3m cargo demo --cloud iothub
+    step "demo, IoT Hub" bounded 3m cargo demo -- --cloud iothub
     step "packages" packages
     step "packages: lintian" bounded 5m tests/packages.sh lintian
     step "packages: units" bounded 1m tests/packages.sh units

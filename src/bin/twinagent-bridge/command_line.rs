@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// A stand-in for the cloud on this machine, for trying out and for tests: Cloud IoT Core and Azure IoT Hub, MQTT and REST.
+/// A stand-in for the cloud: Cloud IoT Core and Azure IoT Hub on this machine, MQTT and REST, for trying out and for tests.
 #[derive(Debug, Parser)]
 #[command(name = "twinagent-bridge", version)]
 pub(crate) struct Cli {

@@ -258,9 +258,8 @@ async fn a_connection_string_that_is_wrong_is_told_for_what_it_is_and_mended() {
     device.stop().await;
 }
 
-// === The clock
+// === Keys
 
-/// A hub that knows the time, and a device that is told which key is right a moment too late.
 #[tokio::test]
 async fn a_key_that_the_hub_does_not_know_is_refused_without_a_storm_and_the_right_one_is_taken_at_once() {
     let log = Log::listen();

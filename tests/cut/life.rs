@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::cloud::Cloud;
 use crate::device::{Device, PATIENCE, Setup, counted};
 use crate::machine::{Down, Machine, Process};
 use crate::plan::{After, Moment, Plan, Road, Seen};
@@ -216,7 +217,11 @@ impl Story {
 
     /// Whether the device has acknowledged all that was sent to it.
     async fn is_acknowledged(&self) -> bool {
-        self.device.cloud.unsettled().await == 0
+        let unsettled = match &self.device.cloud {
+            Cloud::IotCore(cloud) => cloud.service.unsettled(&cloud.name).await.expect("the device"),
+            Cloud::IotHub(cloud) => cloud.service.unsettled(&cloud.name).await.expect("the device"),
+        };
+        unsettled == 0
     }
 
     /// Whether there is a request that was not there before.

@@ -132,10 +132,6 @@ impl Cloud {
         self.service.logins(&self.name).await.expect("the device")
     }
 
-    pub(super) async fn unsettled(&self) -> usize {
-        self.service.unsettled(&self.name).await.expect("the device")
-    }
-
     pub(super) async fn connected(&self) -> bool {
         self.service.connected(&self.name).await.expect("the device")
     }

@@ -239,11 +239,6 @@ impl Cloud {
         each!(self, cloud => cloud.logins().await)
     }
 
-    /// Messages to the device that it has not acknowledged.
-    pub(crate) async fn unsettled(&self) -> usize {
-        each!(self, cloud => cloud.unsettled().await)
-    }
-
     pub(crate) async fn connected(&self) -> bool {
         each!(self, cloud => cloud.connected().await)
     }

@@ -201,3 +201,23 @@ impl Places {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::command::Status;
+
+    #[test]
+    fn what_is_on_its_way_when_the_road_changes_tells_nothing_that_came_later() {
+        let at: Timestamp = "2026-11-22T00:00:00Z".parse().expect("a time");
+        let id = CommandId::parse("a").expect("an id");
+        let answer = Answer { id, method: None, status: Status::DONE, payload: json!(1), last: true, reply_to: None };
+        let mut places = Places::new(Road::Own);
+        places.add(answer.clone(), false, at, at);
+        let (on_its_way, _) = places.take_next().expect("an answer");
+        places.begin_anew(Road::Reported);
+        places.add(answer, false, at, at);
+        places.told(on_its_way);
+        assert!(places.iter().count() == 1 && places.have_more());
+    }
+}

@@ -31,7 +31,7 @@ pub enum Code {
     Poison,
     /// Nobody can reboot this machine.
     RebootNotPermitted,
-    /// The cloud does not take something of what is reported.
+    /// The cloud does not take something of what is reported, or does not say what it has.
     Reported,
     /// Another client seems to have our identity.
     TakenOver,

@@ -228,6 +228,10 @@ pub(crate) struct Hub {
     pub reported: Map<String, Value>,
     /// The next requests are answered with these; 0: not at all.
     pub statuses: Vec<u16>,
+    /// The next patches are answered with these; 0: not at all.
+    pub patch_statuses: Vec<u16>,
+    /// Patches that are answered so have been applied even so.
+    pub applies_failed: bool,
     /// All that it was sent.
     pub patches: Vec<Value>,
 }
@@ -239,6 +243,13 @@ impl Hub {
             return (status > 0).then_some(Inbound::Answered { id, status });
         }
         if let Outbound::ReportedPatch(patch) = message {
+            if !self.patch_statuses.is_empty() {
+                let status = self.patch_statuses.remove(0);
+                if self.applies_failed {
+                    merge(&mut self.reported, patch.as_object().expect("a patch is an object"));
+                }
+                return (status > 0).then_some(Inbound::Answered { id, status });
+            }
             merge(&mut self.reported, patch.as_object().expect("a patch is an object"));
             return Some(Inbound::Answered { id, status: 204 });
         }

@@ -99,27 +99,22 @@ fn words(request: Request, failure: &Failure) -> String {
         (Request::Document, Failure::Impossible(why)) => format!("the reported document cannot be sent: {why}"),
         (Request::Read, Failure::Impossible(why)) => format!("the cloud cannot be asked for the twin: {why}"),
         (Request::Document, failure) if failure.is_refusal() => {
-            format!("the cloud refused the reported document{}", status(failure))
+            format!("the cloud refused the reported document with {}", outcome(failure))
         }
         (Request::Read, failure) if failure.is_refusal() => {
-            format!("the cloud refused to say the twin{}", status(failure))
+            format!("the cloud refused to show the twin with {}", outcome(failure))
         }
         (Request::Document, failure) => {
-            format!("the cloud does not take the reported document, again and again: {}", outcome(failure))
+            format!("the reported document cannot be brought, again and again: {}", outcome(failure))
         }
-        (Request::Read, failure) => {
-            format!("the cloud does not say the twin, again and again: {}", outcome(failure))
-        }
+        (Request::Read, failure) => format!("the twin cannot be read, again and again: {}", outcome(failure)),
     }
-}
-
-fn status(failure: &Failure) -> String {
-    if let Failure::Status(status) = failure { format!(" with status {status}") } else { String::new() }
 }
 
 fn outcome(failure: &Failure) -> String {
     match failure {
         Failure::Status(status) => format!("status {status}"),
-        Failure::Silence | Failure::Impossible(_) => "no answer that could be read".to_owned(),
+        Failure::Silence => "no answer that could be read".to_owned(),
+        Failure::Impossible(why) => why.clone(),
     }
 }

@@ -55,6 +55,14 @@ impl Desk {
     }
 
     pub(crate) fn with(settings: Settings) -> Self {
+        let mut desk = Self::offline(settings);
+        desk.online();
+        desk.wait(2);
+        desk
+    }
+
+    /// Before its first connection.
+    pub(crate) fn offline(settings: Settings) -> Self {
         let wall = Duration::from_secs(1_000);
         let now = moment(wall, Duration::ZERO, 1);
         let mut desk = Self {
@@ -75,8 +83,6 @@ impl Desk {
             deliveries: 0,
         };
         desk.take([Input::Begin { left_clean: Some(false) }]);
-        desk.online();
-        desk.wait(2);
         desk
     }
 

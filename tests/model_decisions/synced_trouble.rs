@@ -1,12 +1,14 @@
 //! A hub in trouble: it refuses a document, throttles, is silent, or has done what it does not say.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 use twinagent::model::agent::{Effect, Input};
-use twinagent::model::cloud::{Inbound, Outbound};
+use twinagent::model::cloud::{Inbound, Outbound, Road};
 use twinagent::model::wire::Reason;
 
-use crate::desk::{Desk, done, fetches, patches, starts};
-use crate::given::request;
+use crate::desk::{Desk, SIMULATED, done, fetches, patches, starts};
+use crate::given::{request, settings};
 use crate::synced::{desk, problem, report};
 
 /// More outcomes than one document holds, none of them told; offline.
@@ -39,6 +41,17 @@ fn what_was_applied_and_not_confirmed_is_found_in_the_twin_and_the_rest_follows(
         desk.wait(120);
         assert_eq!(untold(&desk), 0, "{status}");
     }
+}
+
+#[test]
+fn a_first_document_that_was_applied_and_not_confirmed_is_followed_by_heartbeats() {
+    let mut given = settings(Road::Direct, SIMULATED);
+    given.heartbeat = Duration::from_secs(600);
+    let mut desk = Desk::offline(given);
+    (desk.hub.patch_statuses, desk.hub.applies_failed) = (vec![503], true);
+    desk.online();
+    assert_eq!(patches(&desk.wait(60)).len(), 1);
+    assert_eq!(patches(&desk.wait(1_500)).len(), 2);
 }
 
 #[test]
@@ -162,7 +175,9 @@ fn a_refusal_to_show_the_twin_is_forgotten_with_its_connection_and_throttling_is
 
 #[test]
 fn a_hub_that_fails_again_and_again_is_a_problem_until_it_does_not() {
-    for (status, words) in [(429, "status 429"), (503, "status 503"), (0, "no answer that could be read")] {
+    for (status, words) in
+        [(408, "status 408"), (429, "status 429"), (503, "status 503"), (0, "no answer that could be read")]
+    {
         let mut desk = desk();
         desk.cut();
         desk.wait(10);

@@ -216,11 +216,13 @@ impl Reported {
     }
 
     /// The cloud has the document that was made; what had no room in it follows at the cloud's rate.
-    pub(super) fn is_known(&mut self, more: bool, now: BootInstant) {
+    pub(super) fn is_known(&mut self, more: bool, now: &Now) {
         self.changed = more;
         self.tries = Tries::default();
+        // Whoever sent it, it counts: from then on silence means something.
+        self.settled_at.get_or_insert((now.boot, now.wall));
         if more {
-            self.not_before = self.not_before.max(now + self.limits.reported_interval);
+            self.not_before = self.not_before.max(now.boot + self.limits.reported_interval);
         }
     }
 

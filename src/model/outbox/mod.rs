@@ -19,7 +19,7 @@ use serde_json::json;
 use super::cloud::{Answer, CloudLimits, DocumentRules, Outbound, Road};
 use super::command::{CommandId, Outcome, ReplyTo};
 use super::ledger::{Ledger, Number};
-use super::now::{BootInstant, Timestamp};
+use super::now::{BootInstant, Now, Timestamp};
 use super::places::{PlaceId, Places};
 use super::reboot::CANCEL;
 use super::record::Told;
@@ -275,10 +275,10 @@ impl Outbox {
         &mut self,
         report: Report,
         shows_reboot: Option<Number>,
-        now: BootInstant,
+        now: &Now,
     ) -> (Option<(MessageId, Outbound)>, Settled) {
         let Report { document, told, places, more, .. } = report;
-        let (message, content, is_last) = match self.reported.make(document, now) {
+        let (message, content, is_last) = match self.reported.make(document, now.boot) {
             Made::Message { message, content, is_last } => (message, content, is_last),
             Made::Known => {
                 self.again.retain(|number, _| !told.iter().any(|(told, _)| told == number));

@@ -59,7 +59,9 @@ impl Failure {
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Silence => false,
-            Self::Status(status) => *status != 429 && (400..500).contains(status),
+            // Too slow and too often say nothing of what was asked.
+            Self::Status(408 | 429) => false,
+            Self::Status(status) => (400..500).contains(status),
             Self::Impossible(_) => true,
         }
     }

@@ -58,9 +58,8 @@ impl Failure {
     /// It was refused for what it is.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
-            Self::Silence => false,
             // Too slow and too often say nothing of what was asked.
-            Self::Status(408 | 429) => false,
+            Self::Silence | Self::Status(408 | 429) => false,
             Self::Status(status) => (400..500).contains(status),
             Self::Impossible(_) => true,
         }

@@ -161,8 +161,9 @@ impl Agent {
         if self.outbox.may_report(now.boot) {
             let report = self.fitting_report(now);
             let shows_reboot = self.pending.map(|(number, _)| number);
-            let sent = self.outbox.report(report, shows_reboot, now.boot);
+            let (sent, settled) = self.outbox.report(report, shows_reboot, now);
             out.extend(sent.map(|(id, message)| Effect::Send(id, message)));
+            self.note_settled(settled, now, out);
         }
         out.extend(self.outbox.take_telemetry().into_iter().map(|(id, message)| Effect::Send(id, message)));
     }

@@ -338,7 +338,7 @@ impl Agent {
         self.note_settled(settled, now, out);
     }
 
-    fn note_settled(&mut self, settled: Settled, now: &Now, out: &mut Vec<Effect>) {
+    pub(super) fn note_settled(&mut self, settled: Settled, now: &Now, out: &mut Vec<Effect>) {
         for (number, what) in settled.told {
             if let Some(entry) = self.durable.ledger.get(number)
                 && entry.told < what

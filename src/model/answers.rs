@@ -13,7 +13,7 @@ use super::now::Timestamp;
 use super::places::{Place, PlaceId, Places};
 use super::record::Told;
 
-/// All members of `commands` together, in bytes of JSON.
+/// All members of `commands` together, by the measure of the cloud's rules.
 pub const MOST: usize = 16 * 1_024;
 
 /// With less room than this there may be none for a single member with a long payload.
@@ -135,7 +135,7 @@ impl Commands {
     /// Whether there is room for one more; it has it from now on.
     fn has_room_for(&mut self, id: &CommandId, member: &Value) -> bool {
         // Each is written as `"id":member,`, or as `"conflict":member,` within another.
-        let bytes = id.as_str().len().max("conflict".len()) + member.to_string().len() + 4;
+        let bytes = id.as_str().len().max("conflict".len()) + self.rules.size(member) + 4;
         // The first always has room: payloads are cut, so one member cannot fill it all.
         if self.bytes + bytes > self.room && !self.members.is_empty() {
             return false;
@@ -170,7 +170,9 @@ impl Commands {
         if text.len() > most {
             member["payload"] = json!(text[..boundary(&text, most)]);
             member["payloadCut"] = json!(true);
-        } else if self.rules.takes_within(DEPTH_OF_PAYLOAD, &outcome.payload) {
+        } else if self.rules.takes_within(DEPTH_OF_PAYLOAD, &outcome.payload)
+            && self.rules.size(&outcome.payload) <= most
+        {
             member["payload"] = outcome.payload.clone();
         } else {
             member["payload"] = json!(text);

@@ -26,8 +26,8 @@ use super::twin::OWN_MEMBERS;
 /// Least time between two answers to one who follows the status.
 const FOLLOW: Duration = Duration::from_millis(250);
 
-/// The members that local programs may keep in the reported document, in bytes of JSON; less where that document may not be
-/// twice as large.
+/// The members that local programs may keep in the reported document, by the measure of the cloud's rules; less where that
+/// document may not be twice as large.
 const MEMBERS: usize = 32 * 1_024;
 
 /// Commands that a history shows at most.
@@ -200,7 +200,9 @@ impl Agent {
             }
         }
         let limit = MEMBERS.min(rules.bytes / 2);
-        if json!(merged).to_string().len() > limit {
+        let size = rules.size_of(&merged);
+        // What another cloud took may be too much for this one. It can be made smaller step by step.
+        if size > limit && size > rules.size_of(&self.durable.rest.members) {
             return Err(Refusal::TooLarge { limit });
         }
         self.record(Record::Reported { patch }, out);

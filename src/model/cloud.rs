@@ -155,7 +155,7 @@ pub enum Reporting {
 /// What a cloud takes for a reported document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DocumentRules {
-    /// In bytes of JSON.
+    /// How large it may be, as [`DocumentRules::size`] says it: in bytes of JSON, or as a strict cloud counts.
     pub bytes: usize,
     /// Objects and arrays within each other, the document itself left aside.
     pub depth: usize,

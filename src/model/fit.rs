@@ -1,6 +1,6 @@
 //! Which documents a cloud takes: names, strings, numbers and depth, judged before anything is sent.
 //!
-//! Size is left to whoever makes the document.
+//! How large one is by the cloud's own measure is said here; what gives way is left to whoever makes the document.
 
 use serde_json::{Map, Value};
 
@@ -23,6 +23,28 @@ pub struct Unfit {
 }
 
 impl DocumentRules {
+    /// How much of [`DocumentRules::bytes`] a value takes: its bytes of JSON or, where that is more, what a strict cloud
+    /// counts. Objects that are merged are never larger than the sum of both.
+    pub fn size(&self, value: &Value) -> usize {
+        let counted = if self.strict { weight(value) } else { 0 };
+        value.to_string().len().max(counted)
+    }
+
+    /// The same of an object.
+    pub fn size_of(&self, members: &Map<String, Value>) -> usize {
+        let counted = if self.strict { weight_of(members) } else { 0 };
+        // Written as the value that is sent.
+        serde_json::to_string(members).map_or(usize::MAX, |text| text.len()).max(counted)
+    }
+
+    /// By how much a member makes a document larger, at most.
+    pub fn size_within(&self, name: &str, value: &Value) -> usize {
+        let counted = if self.strict { name.len() + weight(value) } else { 0 };
+        // `"name":value,`
+        let written = Value::from(name).to_string().len() + value.to_string().len() + 2;
+        written.max(counted)
+    }
+
     /// Whether a document may hold this member.
     pub fn judge(&self, name: &str, value: &Value) -> Result<(), Unfit> {
         self.judge_member(0, "", name, value)
@@ -100,6 +122,23 @@ impl DocumentRules {
     }
 }
 
+/// What a strict cloud counts: names and strings by their length, each number as 8 and each truth value as 4 (IoT Hub:
+/// devguide-device-twins, "device twin size"). It passes over control characters, which are so few that they count here.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null => 0,
+        Value::Bool(_) => 4,
+        Value::Number(_) => 8,
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(weight).sum(),
+        Value::Object(members) => weight_of(members),
+    }
+}
+
+fn weight_of(members: &Map<String, Value>) -> usize {
+    members.iter().map(|(name, value)| name.len() + weight(value)).sum()
+}
+
 /// The last place at which a text can be cut to at most so many bytes.
 pub fn boundary(text: &str, most: usize) -> usize {
     (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0)
@@ -145,6 +184,22 @@ mod tests {
             assert_eq!(unfit.member, member);
             assert!(unfit.rule.contains(rule), "{unfit}");
             assert_eq!(DocumentRules::of_size(1).judge(name, &value), Ok(()), "another cloud takes it");
+        }
+    }
+
+    #[test]
+    fn a_size_is_the_larger_of_what_is_written_and_what_a_hub_counts() {
+        let numbers = json!({ "n": vec![1; 1_000], "b": [true, false] });
+        let written = numbers.to_string().len();
+        assert_eq!(HUB.size(&numbers), 1 + 8_000 + 1 + 8);
+        assert_eq!(DocumentRules::of_size(1).size(&numbers), written, "another cloud counts what is written");
+        let text = json!({ "t": "x" });
+        assert_eq!(HUB.size(&text), text.to_string().len());
+        for value in [numbers, text] {
+            let members = value.as_object().expect("an object");
+            assert_eq!(HUB.size_of(members), HUB.size(&value));
+            let each = members.iter().map(|(name, value)| HUB.size_within(name, value)).sum::<usize>();
+            assert!(each + 2 >= HUB.size(&value));
         }
     }
 

@@ -11,7 +11,7 @@ use super::cloud::{Answer, Road};
 use super::command::{CommandId, Outcome};
 use super::now::Timestamp;
 
-/// Refusals that may wait to be told.
+/// Refusals that may wait to be told, where nobody waits for them.
 const REFUSALS: usize = 16;
 
 /// Places in the reported document.
@@ -19,6 +19,10 @@ const IN_DOCUMENT: usize = 16;
 
 /// Places where each answer travels by itself: as many as may be on their way.
 const ON_OWN_ROAD: usize = 64;
+
+/// Answers, refusals or not, that may wait to be sent to those who wait for them on this connection; those on their way
+/// come on top. As many as there are senders of commands that were taken on.
+const TO_SENDERS: usize = 64;
 
 /// Which place, in this run of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +57,8 @@ impl Place {
 #[derive(Clone, Debug)]
 pub struct Places {
     road: Road,
+    /// Each answer is for somebody who waits on this connection.
+    to_senders: bool,
     list: VecDeque<Place>,
     next: u64,
     dropped: u64,
@@ -60,7 +66,19 @@ pub struct Places {
 
 impl Places {
     pub fn new(road: Road) -> Self {
-        Self { road, list: VecDeque::new(), next: 0, dropped: 0 }
+        Self { road, to_senders: false, list: VecDeque::new(), next: 0, dropped: 0 }
+    }
+
+    /// Those of senders that wait on this connection.
+    pub fn to_senders() -> Self {
+        Self { to_senders: true, ..Self::new(Road::Own) }
+    }
+
+    /// Answers travel by another road from now on; those that wait for the old one are forgotten. What is still on its way
+    /// is told from whatever comes later.
+    pub fn begin_anew(&mut self, road: Road) {
+        self.road = road;
+        self.list.clear();
     }
 
     /// The wall clock, by which they were noted, was set ahead by so many microseconds.
@@ -77,7 +95,21 @@ impl Places {
         if self.road != Road::Own {
             self.remove(&answer.id);
         }
+        if !self.has_room_for(refusal) {
+            self.dropped += 1;
+            return;
+        }
+        let id = PlaceId(self.next);
+        self.next += 1;
+        self.list.push_back(Place { id, answer, received, time, refusal, state: State::Waiting });
+    }
+
+    /// Whether there is room for one more. One that was told makes room where there is none.
+    fn has_room_for(&mut self, refusal: bool) -> bool {
         let limit = match self.road {
+            Road::Own if self.to_senders => {
+                return self.list.iter().filter(|place| place.state == State::Waiting).count() < TO_SENDERS;
+            }
             Road::Own => ON_OWN_ROAD,
             Road::Reported | Road::Direct => IN_DOCUMENT,
         };
@@ -87,13 +119,7 @@ impl Places {
         {
             self.list.remove(told);
         }
-        if self.list.len() >= limit || (refusal && refusals >= REFUSALS) {
-            self.dropped += 1;
-            return;
-        }
-        let id = PlaceId(self.next);
-        self.next += 1;
-        self.list.push_back(Place { id, answer, received, time, refusal, state: State::Waiting });
+        self.list.len() < limit && (!refusal || refusals < REFUSALS)
     }
 
     /// Nobody is to be told any of it any more.
@@ -173,5 +199,25 @@ impl Places {
         for place in self.list.iter_mut().filter(|place| place.state == State::OnItsWay) {
             place.state = State::Waiting;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::command::Status;
+
+    #[test]
+    fn what_is_on_its_way_when_the_road_changes_tells_nothing_that_came_later() {
+        let at: Timestamp = "2026-11-22T00:00:00Z".parse().expect("a time");
+        let id = CommandId::parse("a").expect("an id");
+        let answer = Answer { id, method: None, status: Status::DONE, payload: json!(1), last: true, reply_to: None };
+        let mut places = Places::new(Road::Own);
+        places.add(answer.clone(), false, at, at);
+        let (on_its_way, _) = places.take_next().expect("an answer");
+        places.begin_anew(Road::Reported);
+        places.add(answer, false, at, at);
+        places.told(on_its_way);
+        assert!(places.iter().count() == 1 && places.have_more());
     }
 }

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::fit::boundary;
 use super::now::Timestamp;
+
+/// The longest text of a problem, in bytes: all of them together leave room for the rest of the reported document.
+const TEXT: usize = 512;
 
 /// The kind of a problem. There is at most one of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -27,7 +31,7 @@ pub enum Code {
     Poison,
     /// Nobody can reboot this machine.
     RebootNotPermitted,
-    /// The cloud does not take something of what is reported.
+    /// The cloud does not take something of what is reported, or does not say what it has.
     Reported,
     /// Another client seems to have our identity.
     TakenOver,
@@ -46,8 +50,10 @@ struct Problem {
 pub struct Problems(BTreeMap<Code, Problem>);
 
 impl Problems {
-    /// Takes note of a problem, or that there is none of this kind any more. True if that changed anything.
+    /// Takes note of a problem, or that there is none of this kind any more. A text beyond 512 bytes is cut. True if that
+    /// changed anything.
     pub fn note(&mut self, code: Code, text: Option<&str>, now: Timestamp) -> bool {
+        let text = text.map(|text| &text[..boundary(text, TEXT)]);
         match (text, self.0.get_mut(&code)) {
             (None, known) => {
                 let changed = known.is_some();
@@ -81,5 +87,19 @@ impl Problems {
     pub fn document(&self) -> Value {
         let problems = self.0.iter();
         problems.map(|(code, problem)| json!({ "code": code, "since": problem.since, "text": problem.text })).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_two_letters() {
+        let mut problems = Problems::default();
+        let (text, now) = (format!("a{}", "ä".repeat(400)), "2026-11-22T00:00:00Z".parse().expect("a time"));
+        assert!(problems.note(Code::Config, Some(&text), now));
+        assert!(!problems.note(Code::Config, Some(&text), now), "nothing new");
+        assert_eq!(problems.document()[0]["text"], format!("a{}", "ä".repeat(255)));
     }
 }

@@ -117,7 +117,9 @@ impl Agent {
         let is_over = self.leaving || self.is_away() || self.has_said_goodbye();
         let wanted = self.not_configured().is_none() && !is_over;
         // A machine that goes down does not wait for what has not been acknowledged.
-        let is_idle = self.outbox.may_disconnect() || self.has_said_goodbye();
+        // Who waits for what still runs can be told on no other connection. What is left behind is waited for no more.
+        let is_awaited = self.outbox.road() == Road::Direct && self.runs.have_senders() && !self.leaving;
+        let is_idle = (self.outbox.may_disconnect() && !is_awaited) || self.has_said_goodbye();
         if self.is_clock_awaited(now) {
             self.connection.put_off(self.clock.wait_ends());
         } else {

@@ -58,6 +58,7 @@ impl Agent {
             last_disconnect: self.last_disconnect.as_ref(),
             answers,
             rules: self.outbox.rules(),
+            bare: self.outbox.is_bare(),
         }
     }
 
@@ -74,8 +75,7 @@ impl Agent {
 
     /// Takes note of what the cloud does not take of the reported document.
     pub(super) fn note_refusal(&mut self, now: &Now) {
-        let refused = self.outbox.refused().map(str::to_owned);
-        let parts: Vec<String> = [refused, self.left_out.clone()].into_iter().flatten().collect();
+        let parts: Vec<String> = [self.outbox.trouble(), self.left_out.clone()].into_iter().flatten().collect();
         self.note(Code::Reported, (!parts.is_empty()).then(|| parts.join("; ")).as_deref(), now);
     }
 

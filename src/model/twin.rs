@@ -61,6 +61,8 @@ pub struct Picture<'a> {
     pub answers: Option<Answers<'a>>,
     /// What the cloud takes.
     pub rules: DocumentRules,
+    /// Without what local programs have reported: the cloud refused a document with it.
+    pub bare: bool,
 }
 
 /// The document, and what the cloud has been told once it acknowledges it.
@@ -76,21 +78,22 @@ pub struct Report {
 }
 
 impl Picture<'_> {
-    /// The document never has more bytes than the cloud takes. What gives way, in this order: told commands, the largest
+    /// The document is never larger than the cloud takes. What gives way, in this order: told commands, the largest
     /// members of local programs, the list of methods.
     pub fn report(&self) -> Report {
         let mut document = self.own_members();
         let mut left_out = LeftOut::default();
         // Room for one command at least, whatever else there is; the braces and two names beside it.
         let least = if self.answers.is_some() { LEAST + 64 } else { 2 };
-        if bytes(&document).saturating_add(least) > self.rules.bytes && document.remove("methods").is_some() {
-            left_out.0.push("`methods`: the document would be too large".to_owned());
+        let size = |document: &Map<String, Value>| self.rules.size_of(document);
+        if size(&document).saturating_add(least) > self.rules.bytes && document.remove("methods").is_some() {
+            left_out.push("methods", "the document would be too large");
         }
-        let room = self.rules.bytes.saturating_sub(bytes(&document)).saturating_sub(least);
+        let room = self.rules.bytes.saturating_sub(size(&document)).saturating_sub(least);
         document.extend(self.members_of_programs(room, &mut left_out));
         let (mut told, mut places, mut more) = (Vec::new(), Vec::new(), false);
         if let Some(answers) = &self.answers {
-            let room = self.rules.bytes.saturating_sub(bytes(&document)).saturating_sub(64);
+            let room = self.rules.bytes.saturating_sub(size(&document)).saturating_sub(64);
             let mut commands = Commands::new(self.rules, room.min(MOST).min(self.rules.bytes / 4));
             commands.fill(answers, self.durable);
             document.insert("commands".to_owned(), Value::Object(commands.members));
@@ -127,18 +130,25 @@ impl Picture<'_> {
     /// What local programs have reported, as far as the cloud takes it and there is room.
     fn members_of_programs(&self, room: usize, left_out: &mut LeftOut) -> Map<String, Value> {
         let mut members = self.durable.rest.members.clone();
+        if self.bare {
+            members.keys().for_each(|name| left_out.push(name, "the cloud refused a document with it"));
+            return Map::new();
+        }
         members.retain(|name, value| {
             let judged = self.rules.judge(name, value);
             left_out.0.extend(judged.as_ref().err().map(ToString::to_string));
             judged.is_ok()
         });
-        while bytes(&members) > room
-            && let Some(largest) = members.iter().max_by_key(|(_, value)| value.to_string().len())
+        let mut sizes: Vec<(usize, String)> =
+            members.iter().map(|(name, value)| (self.rules.size_within(name, value), name.clone())).collect();
+        let mut size = sizes.iter().fold("{}".len(), |sum, (size, _)| sum.saturating_add(*size));
+        sizes.sort_unstable();
+        while size > room
+            && let Some((largest, name)) = sizes.pop()
         {
-            let name = largest.0.clone();
             members.remove(&name);
-            let shown = &name[..boundary(&name, 128)];
-            left_out.0.push(format!("`{}`: the document would be too large", shown.escape_debug()));
+            size -= largest;
+            left_out.push(&name, "the document would be too large");
         }
         members
     }
@@ -174,15 +184,14 @@ impl Picture<'_> {
 struct LeftOut(Vec<String>);
 
 impl LeftOut {
+    fn push(&mut self, name: &str, why: &str) {
+        self.0.push(format!("`{}`: {why}", name[..boundary(name, 128)].escape_debug()));
+    }
+
     fn sentence(mut self) -> Option<String> {
         let count = self.0.len();
         self.0.truncate(NAMED);
         let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
         (count > 0).then(|| format!("left out of the reported document: {}{more}", self.0.join(", ")))
     }
-}
-
-/// In bytes of JSON.
-fn bytes(members: &Map<String, Value>) -> usize {
-    serde_json::to_string(members).map_or(usize::MAX, |text| text.len())
 }

@@ -100,3 +100,20 @@ fn the_service_is_asked_with_the_patience_of_a_refusal() {
     assert_eq!((reason.code(), reason.schedule()), ("provisioning", Schedule::Refused));
     assert!(reason.hint().contains("id_scope"));
 }
+
+#[test]
+fn a_network_that_is_down_for_long_is_waited_for_with_its_own_patience() {
+    let mut desk = desk(true);
+    let mut longest = Duration::ZERO;
+    for _ in 0..80 {
+        attempt(&mut desk, None);
+        let effects = desk.take([Input::Offline(Reason::Dns("no such host".to_owned()))]);
+        let wait = effects.iter().find_map(|effect| match effect {
+            Effect::Ended { wait, .. } => Some(*wait),
+            _ => None,
+        });
+        longest = longest.max(wait.expect("an end"));
+    }
+    // The budget of tries may put one off a little.
+    assert!(longest <= Duration::from_secs(360), "{longest:?}");
+}

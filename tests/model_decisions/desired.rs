@@ -165,7 +165,7 @@ fn the_last_version_is_the_largest_number_there_is() {
 }
 
 #[test]
-fn a_line_of_an_older_journal_is_read() {
+fn a_document_that_was_noted_without_a_version_is_read() {
     let digest = Digest::of(b"{}");
     let line = format!(r#"{{"record":"desired","digest":"{digest}","status":200}}"#);
     let record: Record = serde_json::from_str(&line).expect("a record");

@@ -55,6 +55,14 @@ impl Desk {
     }
 
     pub(crate) fn with(settings: Settings) -> Self {
+        let mut desk = Self::offline(settings);
+        desk.online();
+        desk.wait(2);
+        desk
+    }
+
+    /// Before its first connection.
+    pub(crate) fn offline(settings: Settings) -> Self {
         let wall = Duration::from_secs(1_000);
         let now = moment(wall, Duration::ZERO, 1);
         let mut desk = Self {
@@ -75,8 +83,6 @@ impl Desk {
             deliveries: 0,
         };
         desk.take([Input::Begin { left_clean: Some(false) }]);
-        desk.online();
-        desk.wait(2);
         desk
     }
 
@@ -228,6 +234,10 @@ pub(crate) struct Hub {
     pub reported: Map<String, Value>,
     /// The next requests are answered with these; 0: not at all.
     pub statuses: Vec<u16>,
+    /// The next patches are answered with these; 0: not at all.
+    pub patch_statuses: Vec<u16>,
+    /// Patches that are answered so have been applied even so.
+    pub applies_failed: bool,
     /// All that it was sent.
     pub patches: Vec<Value>,
 }
@@ -239,6 +249,13 @@ impl Hub {
             return (status > 0).then_some(Inbound::Answered { id, status });
         }
         if let Outbound::ReportedPatch(patch) = message {
+            if !self.patch_statuses.is_empty() {
+                let status = self.patch_statuses.remove(0);
+                if self.applies_failed {
+                    merge(&mut self.reported, patch.as_object().expect("a patch is an object"));
+                }
+                return (status > 0).then_some(Inbound::Answered { id, status });
+            }
             merge(&mut self.reported, patch.as_object().expect("a patch is an object"));
             return Some(Inbound::Answered { id, status: 204 });
         }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use twinagent::model::agent::{Effect, Input};
 use twinagent::model::cloud::{Answer, Inbound, Road};
 use twinagent::model::command::{Identity, ReplyTo, Request, Status};
+use twinagent::model::digest::Digest;
 use twinagent::model::record::{Record, Told};
 use twinagent::model::wire::Reason;
 
@@ -203,13 +204,13 @@ fn whoever_sends_a_command_again_is_answered_too() {
 }
 
 #[test]
-fn seventy_at_once_are_all_answered() {
+fn ninety_at_once_are_all_answered() {
     let mut desk = desk();
     desk.acknowledges = false;
-    let requests: Vec<Request> = (0..70).map(|n| method("count", &n.to_string(), json!(n))).collect();
+    let requests: Vec<Request> = (0..90).map(|n| method("count", &n.to_string(), json!(n))).collect();
     let effects = desk.hear_all(requests);
     let refused = answers(&effects);
-    assert_eq!(refused.len(), 6, "more than may be untold");
+    assert_eq!(refused.len(), 26, "more than may be untold");
     assert!(refused.iter().all(|answer| answer.status == Status::TOO_MANY));
     desk.take(sends(&effects).into_iter().map(Input::Settled));
     desk.acknowledges = true;
@@ -258,6 +259,50 @@ fn a_renewal_waits_for_those_who_wait() {
     let effects = desk.ends(run, done(json!(1)));
     assert_eq!(rid(&answer(&effects)), Some("1"));
     assert!(effects.contains(&Effect::Disconnect), "and ends when they have been told");
+}
+
+#[test]
+fn a_renewal_waits_for_what_is_harmless_too_and_for_five_seconds_at_most() {
+    for ends in [true, false] {
+        let mut settings = crate::given::settings(Road::Direct, SIMULATED);
+        settings.terms.lease = Some(std::time::Duration::from_secs(100));
+        let mut desk = Desk::with(settings);
+        desk.stream = None;
+        while !desk.wait(1).contains(&Effect::Prepare) {}
+        let run = starts(&desk.hear(method("echo", "1", json!("hello"))))[0];
+        assert!(!desk.take([Input::Prepared(Ok(()))]).contains(&Effect::Disconnect));
+        assert!(!desk.wait(4).contains(&Effect::Disconnect));
+        if ends {
+            let effects = desk.ends(run, done(json!("hello")));
+            assert_eq!(rid(&answer(&effects)), Some("1"));
+            assert!(effects.contains(&Effect::Disconnect));
+        } else {
+            assert!(desk.wait(1).contains(&Effect::Disconnect));
+        }
+    }
+}
+
+/// A journal that was written for another cloud, whose callers wait for no connection.
+#[test]
+fn a_command_of_an_older_journal_with_a_caller_is_told_by_the_twin_alone() {
+    let mut desk = desk();
+    let digest = Digest::of(b"older");
+    let boot = desk.now().boot_id;
+    let line = format!(
+        r#"{{"record":"accepted","target":"gw-1","id":"old","method":"queue","digest":"{digest}","replyTo":"7",
+            "started":true,"boot":"{boot}","at":"2026-11-22T00:10:00Z"}}"#
+    );
+    desk.records.push(serde_json::from_str(&line).expect("a record"));
+    let effects = desk.restarts();
+    let resumed = effects.iter().find_map(|effect| match effect {
+        Effect::Resume(run, _) => Some(*run),
+        _ => None,
+    });
+    let mut effects = desk.ends(resumed.expect("it had started"), done(json!("after all")));
+    effects.extend(desk.wait(5));
+    assert!(answers(&effects).is_empty());
+    assert_eq!((&shown(&desk, "old")["status"], &shown(&desk, "old")["payload"]), (&json!(200), &json!("after all")));
+    assert_eq!(told(&desk), [Told::Outcome]);
 }
 
 #[test]

@@ -27,3 +27,4 @@ mod reboot;
 mod reported;
 mod rules;
 mod synced;
+mod synced_trouble;

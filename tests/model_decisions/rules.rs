@@ -5,6 +5,7 @@ use twinagent::model::agent::{Effect, Input, Settings};
 use twinagent::model::ask::{CallerId, Question, Refusal, Reply};
 use twinagent::model::cloud::{DocumentRules, Road};
 use twinagent::model::durable::Durable;
+use twinagent::model::problems::Code;
 use twinagent::model::record::Record;
 
 use crate::desk::{Desk, SIMULATED, documents, done, starts};
@@ -134,6 +135,63 @@ fn the_largest_members_give_way_and_the_rest_stays() {
         let document = held(&desk);
         assert!(document.to_string().len() <= limit);
         assert_eq!(document["commands"]["c"]["payloadCut"], true);
+    }
+}
+
+/// What a hub counts: names and texts by their length, numbers as 8, truth values as 4.
+fn counted(value: &Value) -> usize {
+    match value {
+        Value::Null => 0,
+        Value::Bool(_) => 4,
+        Value::Number(_) => 8,
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(counted).sum(),
+        Value::Object(members) => members.iter().map(|(name, value)| name.len() + counted(value)).sum(),
+    }
+}
+
+#[test]
+fn numbers_count_as_the_cloud_counts_them() {
+    // Each is two bytes of JSON, and eight for a hub.
+    let numbers = |count: usize| json!(vec![1; count]);
+    assert_eq!(
+        ask(&mut Desk::new(Road::Direct, SIMULATED), json!({ "n": numbers(2_100) })),
+        Err(Refusal::TooLarge { limit: 16 * 1_024 })
+    );
+    assert!(ask(&mut Desk::new(Road::Reported, SIMULATED), json!({ "n": numbers(2_100) })).is_ok());
+    let mut desk = with_members(Road::Direct, &json!({ "most": numbers(3_000), "more": numbers(2_000), "one": 1 }));
+    let run = starts(&desk.hear(request("count", Some("c"), json!(null))))[0];
+    desk.ends(run, done(numbers(500)));
+    desk.wait(5);
+    let document = held(&desk);
+    assert!((16 * 1_024..=32 * 1_024).contains(&counted(&document)));
+    assert_eq!((document.get("most"), &document["one"]), (None, &json!(1)));
+    assert!(text(&document).contains("`most`"));
+    let member = &document["commands"]["c"];
+    assert_eq!((&member["payload"], &member["payloadText"]), (&json!(numbers(500).to_string()), &json!(true)));
+}
+
+#[test]
+fn what_is_too_large_for_this_cloud_can_be_made_smaller_step_by_step() {
+    let large = || json!({ "x": vec!["y".repeat(4_000); 4] });
+    let mut desk = with_members(Road::Direct, &json!({ "a": large(), "b": large(), "c": large() }));
+    assert_eq!(ask(&mut desk, json!({ "d": 1 })), Err(Refusal::TooLarge { limit: 16 * 1_024 }));
+    ask(&mut desk, json!({ "a": null })).expect("smaller, though still too large");
+    ask(&mut desk, json!({ "b": { "x": [] } })).expect("smaller");
+    ask(&mut desk, json!({ "d": 1 })).expect("room");
+}
+
+#[test]
+fn long_problems_leave_room_for_the_rest() {
+    for road in ROADS {
+        let mut desk = Desk::new(road, SIMULATED);
+        let codes = [Code::Config, Code::AnotherMachine, Code::Key, Code::Journal, Code::Clock, Code::Poison];
+        desk.take(codes.map(|code| Input::Problem { code, text: Some("x".repeat(60_000)) }));
+        ask(&mut desk, json!({ "small": "kept" })).expect("room");
+        desk.wait(5);
+        let document = held(&desk);
+        assert!(document.to_string().len() <= rules(road).bytes);
+        assert_eq!((&document["small"], document["methods"].is_array()), (&json!("kept"), true), "{road:?}");
     }
 }
 

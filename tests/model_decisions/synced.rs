@@ -12,11 +12,11 @@ use twinagent::model::wire::MessageId;
 use crate::desk::{Desk, SIMULATED, done, fetches, patches, sends, starts};
 use crate::given::{request, settings};
 
-fn desk() -> Desk {
+pub(crate) fn desk() -> Desk {
     Desk::new(Road::Direct, SIMULATED)
 }
 
-fn report(desk: &mut Desk, patch: Value) -> Vec<Effect> {
+pub(crate) fn report(desk: &mut Desk, patch: Value) -> Vec<Effect> {
     let Value::Object(patch) = patch else { panic!("no object") };
     desk.take([Input::Asked(Question::Report { patch }, CallerId(1))])
 }
@@ -31,7 +31,7 @@ fn ours(desk: &mut Desk) -> Value {
     answer.expect("the twin")
 }
 
-fn problem(desk: &mut Desk) -> Option<String> {
+pub(crate) fn problem(desk: &mut Desk) -> Option<String> {
     let document = ours(desk);
     let problems = document["agent"]["problems"].as_array().expect("problems");
     let reported = problems.iter().find(|problem| problem["code"] == "reported");
@@ -137,8 +137,9 @@ fn a_throttled_patch_is_tried_again_with_doubling_waits() {
         effects = desk.wait(1);
     }
     assert_eq!(desk.hub.reported["a"], 1);
-    let waits: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert_eq!(waits.len(), 8, "{waits:?}");
+    // What follows at once says that all is well again.
+    let waits: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).take(8).collect();
+    assert_eq!((waits.len(), times.len()), (8, 10), "{waits:?}");
     for (n, wait) in waits.iter().enumerate() {
         let most = (10 << n).min(300);
         assert!((most / 2..=most + 1).contains(wait), "{waits:?}");
@@ -156,22 +157,6 @@ fn a_hub_in_trouble_is_asked_again_what_it_has() {
         assert_eq!(fetches(&effects), expected);
         assert_eq!(desk.hub.reported["a"], 1);
     }
-}
-
-#[test]
-fn a_document_that_is_refused_is_a_problem_and_not_a_loop() {
-    let mut desk = desk();
-    desk.hub.statuses = vec![400];
-    let mut effects = report(&mut desk, json!({ "a": 1 }));
-    effects.extend(desk.wait(400));
-    assert_eq!((fetches(&effects), patches(&effects).len()), (0, 1));
-    let text = problem(&mut desk).expect("a problem");
-    assert!(text.contains("status 400"), "{text}");
-    desk.wait(600);
-    assert_eq!(desk.hub.reported["a"], 1);
-    desk.wait(10);
-    assert_eq!(problem(&mut desk), None);
-    assert_eq!(desk.hub.reported["agent"]["health"], "ok");
 }
 
 #[test]

@@ -246,7 +246,8 @@ impl Connection {
         // What was refused to an old key or over another network is nothing against the hub either.
         let failed = tried.filter(|_| self.terms.provisioned && !is_outdated);
         let is_rehomed = failed.is_some() && self.rehoming.failed(&reason, now);
-        if is_rehomed {
+        // Where no name is found it may be the network that is down: the hub's has not been refused.
+        if is_rehomed && !matches!(reason, Reason::Dns(_)) {
             schedule = Schedule::Refused;
         }
         let has_another_key = refused.is_some_and(|begun| self.slots.was_refused(begun.key));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::synced::{Part, next_part};
+use super::tries::{Chance, FIRST_WAIT, Failure, REFUSED_WAIT, Request, Tries};
 use crate::model::cloud::{CloudLimits, Outbound, Reporting};
 use crate::model::digest::Digest;
 use crate::model::now::{BootInstant, Now, Timestamp};
@@ -16,20 +17,8 @@ use crate::model::patch::without_nulls;
 /// A request that the cloud has not answered by then is lost.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
-/// First wait after a request that failed; each further one doubles it.
-const FIRST_WAIT: Duration = Duration::from_secs(10);
-
-/// And the longest.
-const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
-
-/// A document that the cloud refuses for what it is will be refused again, unless it has changed.
-const REFUSED_WAIT: Duration = Duration::from_secs(15 * 60);
-
 /// On one connection the twin is read this often at most, however many changes of it are missed.
 const READ_AGAIN: Duration = Duration::from_secs(5);
-
-/// Draws a time up to this one.
-pub(super) type Chance<'a> = &'a mut dyn FnMut(Duration) -> Duration;
 
 /// The state of it.
 #[derive(Clone, Debug)]
@@ -45,29 +34,41 @@ pub(super) struct Reported {
     settled_at: Option<(BootInstant, Timestamp)>,
     /// None may be sent before this.
     not_before: BootInstant,
+    /// The tries to bring it to the cloud.
+    tries: Tries,
+    /// The digest of the one that was made last, the agent's problems left aside.
+    made: Option<Digest>,
+    /// That of the one that the cloud refused for what it is. It is not sent again before its time.
+    refused: Option<Digest>,
+    /// What local programs report is left out until then, since the cloud refused a document that held it.
+    bare_until: Option<BootInstant>,
     // The rest is of patches.
     /// What the cloud has, if that is known.
     base: Option<Map<String, Value>>,
-    /// It is to be read again, though it is known: its other half is not.
+    /// It is to be read, though it may be known: its other half is not.
     reads_again: bool,
     /// When that may be done on this connection.
     read_not_before: BootInstant,
+    /// The tries to do so.
+    reading: Tries,
     /// When the request was sent that is on its way.
     asked: Option<BootInstant>,
-    failures: u32,
-    /// After a failure, nothing is asked before this.
-    retry_at: BootInstant,
-    /// Why the last document did not reach the cloud, where that was for what it is.
-    refused: Option<String>,
 }
 
-/// A message that brings the document to the cloud.
+/// What is to be done with a document.
 #[derive(Clone, Debug)]
-pub(super) struct Made {
-    pub message: Outbound,
-    pub content: Content,
-    /// The cloud has the whole document once it has this one.
-    pub is_last: bool,
+pub(super) enum Made {
+    /// This brings it to the cloud.
+    Message {
+        message: Outbound,
+        content: Content,
+        /// The cloud has the whole document once it has this one.
+        is_last: bool,
+    },
+    /// The cloud has it.
+    Known,
+    /// The cloud has refused it: it waits.
+    Held,
 }
 
 /// What the cloud has when it has taken it.
@@ -75,17 +76,6 @@ pub(super) struct Made {
 pub(super) enum Content {
     Whole(Digest),
     Patched(Map<String, Value>),
-}
-
-/// How a request ended that the cloud answers by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// It did not.
-    Silence,
-    /// With this status.
-    Status(u16),
-    /// It was not even sent, since the cloud would not take it.
-    Impossible(String),
 }
 
 impl Reported {
@@ -98,19 +88,22 @@ impl Reported {
             settled: None,
             settled_at: None,
             not_before: start + limits.reported_interval,
-            base: None,
-            reads_again: false,
-            read_not_before: BootInstant::default(),
-            asked: None,
-            failures: 0,
-            retry_at: BootInstant::default(),
+            tries: Tries::default(),
+            made: None,
             refused: None,
+            bare_until: None,
+            base: None,
+            reads_again: true,
+            read_not_before: BootInstant::default(),
+            reading: Tries::default(),
+            asked: None,
         }
     }
 
     pub(super) fn set_limits(&mut self, limits: CloudLimits, heartbeat: Duration) {
         if limits.reporting != self.limits.reporting {
-            (self.base, self.settled, self.refused) = (None, None, None);
+            (self.base, self.settled, self.refused, self.bare_until) = (None, None, None, None);
+            (self.tries, self.reading, self.reads_again) = (Tries::default(), Tries::default(), true);
         }
         self.limits = limits;
         self.heartbeat = heartbeat;
@@ -128,9 +121,15 @@ impl Reported {
         self.settled_at.map(|(_, at)| at)
     }
 
-    /// Why the last document did not reach the cloud, if that was for what it is.
-    pub(super) fn refused(&self) -> Option<&str> {
-        self.refused.as_deref()
+    /// Why the document does not reach the cloud, for people.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let parts: Vec<&str> = [self.reading.why(), self.tries.why()].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// What local programs report is to be left out: the cloud refused a document that held it.
+    pub(super) fn is_bare(&self) -> bool {
+        self.bare_until.is_some()
     }
 
     // === What is due
@@ -141,14 +140,24 @@ impl Reported {
         if let Some(asked) = self.asked {
             return Some(asked + ANSWERED_WITHIN);
         }
-        let due = if self.reads() {
-            Some(self.read_not_before)
-        } else if self.changed {
-            Some(self.not_before)
-        } else {
-            self.heartbeat_due()
-        };
-        due.map(|due| due.max(self.retry_at))
+        let due = if self.reads() { Some(self.read_due()) } else { self.document_due() };
+        [due, self.bare_until].into_iter().flatten().min()
+    }
+
+    fn read_due(&self) -> BootInstant {
+        let due = self.read_not_before.max(self.reading.retry_at);
+        // For the next document's sake alone it is read when that may go.
+        if self.reads_again { due } else { due.max(self.tries.retry_at) }
+    }
+
+    fn document_due(&self) -> Option<BootInstant> {
+        let due = if self.changed { Some(self.not_before) } else { self.heartbeat_due() };
+        match self.refused {
+            // It may be another one.
+            Some(_) if self.changed => due,
+            Some(_) => Some(self.tries.retry_at),
+            None => due.map(|due| due.max(self.tries.retry_at)),
+        }
     }
 
     /// Whether the twin is to be read before anything else.
@@ -158,12 +167,12 @@ impl Reported {
 
     /// Whether the twin is to be read now.
     pub(super) fn may_read(&self, now: BootInstant) -> bool {
-        self.asked.is_none() && self.reads() && self.deadline().is_some_and(|due| now >= due)
+        self.asked.is_none() && self.reads() && now >= self.read_due()
     }
 
     /// Whether a document may be made now.
     pub(super) fn may_report(&self, now: BootInstant) -> bool {
-        self.asked.is_none() && !self.reads() && self.deadline().is_some_and(|due| now >= due)
+        self.asked.is_none() && !self.reads() && self.document_due().is_some_and(|due| now >= due)
     }
 
     fn heartbeat_due(&self) -> Option<BootInstant> {
@@ -175,27 +184,53 @@ impl Reported {
         self.asked = Some(now);
     }
 
-    /// The message for this document; nothing, if the cloud has it.
-    pub(super) fn make(&mut self, document: Value, now: BootInstant) -> Option<Made> {
+    /// What is to be done with this document.
+    pub(super) fn make(&mut self, document: Value, now: BootInstant) -> Made {
+        let made = essence(&document);
+        if self.refused == Some(made) && now < self.tries.retry_at {
+            return Made::Held;
+        }
+        (self.made, self.refused) = (Some(made), None);
         let is_due_again = self.heartbeat_due().is_some_and(|due| now >= due);
         match (self.limits.reporting, &self.base, document) {
             (Reporting::Patches, Some(base), Value::Object(mut document)) => {
                 without_nulls(&mut document);
                 let part = next_part(base, &document, self.limits.document.bytes);
-                let part = part.or_else(|| is_due_again.then(|| beat(base, &document)))?;
+                let Some(part) = part.or_else(|| is_due_again.then(|| beat(base, &document))) else {
+                    return Made::Known;
+                };
                 self.asks(now);
                 let Part { patch, after, is_last } = part;
                 let message = Outbound::ReportedPatch(Value::Object(patch));
-                Some(Made { message, content: Content::Patched(after), is_last })
+                Made::Message { message, content: Content::Patched(after), is_last }
             }
             (_, _, document) => {
                 let digest = Digest::of(document.to_string().as_bytes());
                 if self.settled == Some(digest) && !is_due_again {
-                    return None;
+                    return Made::Known;
                 }
                 let message = Outbound::Reported(document);
-                Some(Made { message, content: Content::Whole(digest), is_last: true })
+                Made::Message { message, content: Content::Whole(digest), is_last: true }
             }
+        }
+    }
+
+    /// The cloud has the document that was made; what had no room in it follows at the cloud's rate.
+    pub(super) fn is_known(&mut self, more: bool, now: &Now) {
+        self.changed = more;
+        self.tries = Tries::default();
+        // Whoever sent it, it counts: from then on silence means something.
+        self.settled_at.get_or_insert((now.boot, now.wall));
+        if more {
+            self.not_before = self.not_before.max(now.boot + self.limits.reported_interval);
+        }
+    }
+
+    /// Time has passed: what local programs report may be tried again.
+    pub(super) fn pass(&mut self, now: BootInstant) {
+        if self.bare_until.is_some_and(|until| now >= until) {
+            self.bare_until = None;
+            self.changed = true;
         }
     }
 
@@ -207,8 +242,7 @@ impl Reported {
             Content::Whole(digest) => self.settled = Some(digest),
             Content::Patched(after) => self.base = Some(after),
         }
-        self.succeeded();
-        self.refused = None;
+        (self.asked, self.tries) = (None, Tries::default());
         self.settled_at = Some((now.boot, now.wall));
         self.not_before = now.boot + self.limits.reported_interval;
     }
@@ -222,11 +256,8 @@ impl Reported {
         self.reads_again = false;
         self.read_not_before = now + READ_AGAIN;
         self.changed = true;
-        self.succeeded();
-    }
-
-    fn succeeded(&mut self) {
-        (self.asked, self.failures) = (None, 0);
+        // Of the document's own tries this says nothing.
+        (self.asked, self.reading) = (None, Tries::default());
     }
 
     /// The twin is to be read again.
@@ -235,29 +266,25 @@ impl Reported {
     }
 
     /// A request failed. It is made again later, with what is true then.
-    pub(super) fn failed(&mut self, failure: Failure, now: BootInstant, chance: Chance<'_>) {
+    pub(super) fn failed(&mut self, request: Request, failure: &Failure, now: BootInstant, chance: Chance<'_>) {
         self.asked = None;
         self.changed = true;
-        let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(self.failures)).min(LONGEST_WAIT);
-        self.failures = self.failures.saturating_add(1);
-        let most = match failure {
-            // It was not looked at, so what the cloud has is still known.
-            Failure::Status(429) => doubled,
-            Failure::Status(status @ 400..500) => {
-                self.base = None;
-                self.refused = Some(format!("the cloud refused the reported document with status {status}"));
-                REFUSED_WAIT
-            }
-            Failure::Impossible(why) => {
-                self.refused = Some(format!("the reported document cannot be sent: {why}"));
-                REFUSED_WAIT
-            }
-            Failure::Silence | Failure::Status(_) => {
-                self.base = None;
-                doubled
-            }
-        };
-        self.retry_at = now + most / 2 + chance(most / 2);
+        if request == Request::Read {
+            self.reading.failed(request, failure, now, chance);
+            return;
+        }
+        self.tries.failed(request, failure, now, chance);
+        if failure.is_refusal() {
+            self.refused = self.made;
+            self.not_before = self.not_before.max(now + FIRST_WAIT);
+        }
+        if !failure.is_certain() {
+            self.base = None;
+        }
+        if matches!(failure, Failure::Status(_)) && failure.is_refusal() {
+            // Of all that is in it, the agent's own words are the least likely to be at fault.
+            self.bare_until = Some(now + REFUSED_WAIT);
+        }
     }
 
     /// Whether the cloud's own answer to something is waited for.
@@ -286,7 +313,8 @@ impl Reported {
     /// The connection has ended. Nobody tells on the next one what was changed in between, so it is read there.
     pub(super) fn ended(&mut self) {
         self.asked = None;
-        self.reads_again = false;
+        self.reads_again = true;
+        self.reading.begin_anew();
         self.read_not_before = BootInstant::default();
         self.base = None;
     }
@@ -296,4 +324,14 @@ impl Reported {
 fn beat(base: &Map<String, Value>, document: &Map<String, Value>) -> Part {
     let agent = document.get("agent").cloned().unwrap_or_else(|| json!({}));
     Part { patch: Map::from_iter([("agent".to_owned(), agent)]), after: base.clone(), is_last: true }
+}
+
+/// What tells one document from another. That the last one was refused does not make it another.
+fn essence(document: &Value) -> Digest {
+    let mut document = document.clone();
+    if let Some(agent) = document.get_mut("agent").and_then(Value::as_object_mut) {
+        agent.remove("problems");
+        agent.remove("health");
+    }
+    Digest::of(document.to_string().as_bytes())
 }

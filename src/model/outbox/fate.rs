@@ -4,7 +4,8 @@
 
 use serde_json::{Map, Value};
 
-use super::document::{Chance, Content, Failure};
+use super::document::Content;
+use super::tries::{Chance, Failure, Request};
 use super::{Again, News, Outbox, Sent, Settled, Wanted};
 use crate::model::cloud::Road;
 use crate::model::ledger::Number;
@@ -27,7 +28,7 @@ impl Outbox {
         match (self.in_flight.get(&id), status) {
             (Some(Sent::Document { content: Content::Patched(_), .. }), 200..300) => self.arrived(id, now),
             (Some(Sent::FetchTwin | Sent::Document { content: Content::Patched(_), .. }), status) => {
-                self.request_failed(id, Failure::Status(status), now.boot, chance);
+                self.request_failed(id, &Failure::Status(status), now.boot, chance);
                 Settled::default()
             }
             _ => Settled::default(),
@@ -46,19 +47,23 @@ impl Outbox {
 
     /// Gives up a request whose answer is overdue.
     pub fn give_up(&mut self, now: BootInstant, chance: Chance<'_>) {
+        self.reported.pass(now);
         let is_request =
             |sent: &Sent| matches!(sent, Sent::FetchTwin | Sent::Document { content: Content::Patched(_), .. });
         let request = self.in_flight.iter().find(|(_, sent)| is_request(sent)).map(|(id, _)| *id);
         if let Some(id) = request.filter(|_| self.reported.is_overdue(now)) {
-            self.request_failed(id, Failure::Silence, now, chance);
+            self.request_failed(id, &Failure::Silence, now, chance);
         }
     }
 
-    fn request_failed(&mut self, id: MessageId, failure: Failure, now: BootInstant, chance: Chance<'_>) {
-        if let Some(Sent::Document { news, .. }) = self.in_flight.remove(&id) {
+    fn request_failed(&mut self, id: MessageId, failure: &Failure, now: BootInstant, chance: Chance<'_>) {
+        let request = if let Some(Sent::Document { news, .. }) = self.in_flight.remove(&id) {
             self.still_wanted(news.again);
-        }
-        self.reported.failed(failure, now, chance);
+            Request::Document
+        } else {
+            Request::Read
+        };
+        self.reported.failed(request, failure, now, chance);
     }
 
     fn arrived(&mut self, id: MessageId, now: &Now) -> Settled {
@@ -125,11 +130,11 @@ impl Outbox {
             }
             Some(Sent::Document { news, .. }) => {
                 self.still_wanted(news.again);
-                self.reported.failed(Failure::Impossible(why), now.boot, chance);
+                self.reported.failed(Request::Document, &Failure::Impossible(why), now.boot, chance);
                 Settled::default()
             }
             Some(Sent::FetchTwin) => {
-                self.reported.failed(Failure::Impossible(why), now.boot, chance);
+                self.reported.failed(Request::Read, &Failure::Impossible(why), now.boot, chance);
                 Settled::default()
             }
             None => Settled::default(),

@@ -9,6 +9,7 @@ mod document;
 mod fate;
 mod senders;
 mod synced;
+mod tries;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use serde_json::json;
 use super::cloud::{Answer, CloudLimits, DocumentRules, Outbound, Road};
 use super::command::{CommandId, Outcome, ReplyTo};
 use super::ledger::{Ledger, Number};
-use super::now::{BootInstant, Timestamp};
+use super::now::{BootInstant, Now, Timestamp};
 use super::places::{PlaceId, Places};
 use super::reboot::CANCEL;
 use super::record::Told;
@@ -105,7 +106,7 @@ impl Outbox {
         Self {
             telemetry: Telemetry::default(),
             places: Places::new(limits.answers),
-            direct: Places::new(Road::Own),
+            direct: Places::to_senders(),
             senders: Senders::default(),
             limits,
             in_flight: BTreeMap::new(),
@@ -119,7 +120,7 @@ impl Outbox {
     /// Other limits hold from now on. Answers that wait for the old road are forgotten if there is a new one.
     pub fn set_limits(&mut self, limits: CloudLimits, heartbeat: Duration) {
         if limits.answers != self.limits.answers {
-            self.places = Places::new(limits.answers);
+            self.places.begin_anew(limits.answers);
             self.direct.clear();
             self.senders.clear();
         }
@@ -143,9 +144,14 @@ impl Outbox {
         self.reported.settled_at()
     }
 
-    /// Why the reported document does not reach the cloud, if that is for what it is.
-    pub fn refused(&self) -> Option<&str> {
-        self.reported.refused()
+    /// Why the reported document does not reach the cloud, for people: it is refused, or has failed again and again.
+    pub fn trouble(&self) -> Option<String> {
+        self.reported.trouble()
+    }
+
+    /// The reported document is to leave out what local programs report: the cloud refused it with that.
+    pub fn is_bare(&self) -> bool {
+        self.reported.is_bare()
     }
 
     /// Nothing waits to be acknowledged.
@@ -264,27 +270,37 @@ impl Outbox {
         self.may_make_one() && self.reported.may_report(now)
     }
 
-    /// Sends the document, or what of it the cloud does not have.
+    /// Sends the document, or what of it the cloud does not have. What the cloud has already is settled by that.
     pub fn report(
         &mut self,
         report: Report,
         shows_reboot: Option<Number>,
-        now: BootInstant,
-    ) -> Option<(MessageId, Outbound)> {
+        now: &Now,
+    ) -> (Option<(MessageId, Outbound)>, Settled) {
         let Report { document, told, places, more, .. } = report;
-        let again = told.iter().filter_map(|(number, _)| self.again.remove_entry(number)).collect();
-        let Some(Made { message, content, is_last }) = self.reported.make(document, now) else {
-            // What is in it was in the one that the cloud has; what had no room is still to follow.
-            self.reported.changed = more;
-            return None;
+        let (message, content, is_last) = match self.reported.make(document, now.boot) {
+            Made::Message { message, content, is_last } => (message, content, is_last),
+            Made::Known => {
+                self.again.retain(|number, _| !told.iter().any(|(told, _)| told == number));
+                for place in places {
+                    self.places.told(place);
+                }
+                self.reported.is_known(more, now);
+                return (None, Settled { told, shows_reboot });
+            }
+            Made::Held => {
+                self.reported.changed = false;
+                return (None, Settled::default());
+            }
         };
         self.reported.changed = false;
-        let mut news = News { told, again, places, more, shows_reboot };
-        if !is_last {
-            self.still_wanted(std::mem::take(&mut news.again));
-            news = News { told: Vec::new(), again: Vec::new(), places: Vec::new(), more: true, shows_reboot: None };
-        }
-        Some((self.sent(Sent::Document { content, news }), message))
+        let news = if is_last {
+            let again = told.iter().filter_map(|(number, _)| self.again.remove_entry(number)).collect();
+            News { told, again, places, more, shows_reboot }
+        } else {
+            News { told: Vec::new(), again: Vec::new(), places: Vec::new(), more: true, shows_reboot: None }
+        };
+        (Some((self.sent(Sent::Document { content, news }), message)), Settled::default())
     }
 
     /// The telemetry that goes out now.

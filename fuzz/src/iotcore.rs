@@ -47,7 +47,10 @@ pub fn judge(heard: &Inbound) -> &'static str {
             "refused"
         }
         Inbound::Desired { .. } => "desired",
-        Inbound::DesiredPatch { .. } | Inbound::Twin { .. } | Inbound::Answered { .. } => {
+        Inbound::DesiredPatch { .. }
+        | Inbound::DesiredUnread { .. }
+        | Inbound::Twin { .. }
+        | Inbound::Answered { .. } => {
             panic!("{heard:?} is no word of this cloud")
         }
         Inbound::Dropped { .. } => "dropped",

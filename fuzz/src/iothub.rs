@@ -16,7 +16,7 @@ use twinagent::model::wire::MessageId;
 use super::iotcore::{judge as judge_shared, packet, parted};
 use super::model::Online;
 
-pub const VERDICTS: &[&str] = &["command", "refused", "patch", "twin", "answered", "dropped", "notopic"];
+pub const VERDICTS: &[&str] = &["command", "refused", "patch", "unread", "twin", "answered", "dropped", "notopic"];
 
 /// The random number of this run, as it stands in the request ids of the seeds.
 const RUN: u32 = 0xbeef;
@@ -61,6 +61,7 @@ pub fn judge(heard: &Inbound) -> &'static str {
             is_the_users(patch);
             "patch"
         }
+        Inbound::DesiredUnread { .. } => "unread",
         Inbound::Twin { desired, reported, .. } => {
             is_the_users(desired);
             is_the_users(reported);

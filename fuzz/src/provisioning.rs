@@ -8,7 +8,7 @@ use twinagent::dialect::provisioning::{Progress, Provisioning};
 
 use super::iotcore::{packet, parted};
 
-pub const VERDICTS: &[&str] = &["assigning", "assigned", "refused", "nothing", "notopic"];
+pub const VERDICTS: &[&str] = &["assigning", "assigned", "later", "refused", "nothing", "notopic"];
 
 pub fn read(bytes: &[u8]) -> String {
     let Some((topic, payload)) = parted(bytes) else { return "notopic".to_owned() };
@@ -26,6 +26,10 @@ pub fn read(bytes: &[u8]) -> String {
         Progress::Assigned { hub, device } => {
             assert!(host_name(&hub).is_ok() && hub_device(device.as_str()).is_ok());
             "assigned"
+        }
+        Progress::Later { after } => {
+            assert!((Duration::from_secs(1)..=Duration::from_secs(60)).contains(&after), "{after:?}");
+            "later"
         }
         Progress::Refused { status, why } => {
             assert!(!why.is_empty() && why.len() < 1_000 && !why.contains(char::is_control), "{status} {why:?}");

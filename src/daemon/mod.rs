@@ -441,6 +441,7 @@ impl Daemon {
         {
             inputs.push(input);
         }
+        inputs.extend(self.session.go_home(&self.clock.now()));
         if self.session.take_moved() {
             inputs.push(self.reloaded(false));
         }

@@ -70,12 +70,6 @@ async fn keep(state: Arc<StateDir>, assignment: Assignment) {
     }
 }
 
-/// What the service asks for next.
-struct Later {
-    operation: String,
-    nap: Pin<Box<Sleep>>,
-}
-
 async fn exchange(order: Order, service: &Provisioning) -> Result<(String, DeviceId), Reason> {
     let mut link = mqtt::connect(order);
     let mut ids = 0..;
@@ -83,16 +77,19 @@ async fn exchange(order: Order, service: &Provisioning) -> Result<(String, Devic
         let id = ids.next().map(MessageId).expect("there are more numbers than questions");
         link.ask(Ask::Publish(id, packet)).map_err(|error| Reason::Lost(error.to_string()))
     };
-    let mut later: Option<Later> = None;
+    // What is asked next: what became of this operation, or for a hub.
+    let mut operation: Option<String> = None;
+    let mut nap: Option<Pin<Box<Sleep>>> = None;
     loop {
-        let event = match &mut later {
+        let event = match &mut nap {
             None => link.event().await,
-            Some(Later { operation, nap }) => tokio::select! {
+            Some(rest) => tokio::select! {
                 biased;
                 event = link.event() => event,
-                () = nap.as_mut() => {
-                    say(&link, service.poll(operation))?;
-                    later = None;
+                () = rest.as_mut() => {
+                    let question = operation.as_deref().map_or_else(|| service.register(), |name| service.poll(name));
+                    say(&link, question)?;
+                    nap = None;
                     continue;
                 }
             },
@@ -111,7 +108,17 @@ async fn exchange(order: Order, service: &Provisioning) -> Result<(String, Devic
             }
         };
         match service.decode(&packet) {
-            Progress::Assigning { operation, after } => later = Some(Later { operation, nap: Box::pin(sleep(after)) }),
+            Progress::Assigning { operation: name, after } => {
+                operation = Some(name);
+                nap = Some(Box::pin(sleep(after)));
+            }
+            Progress::Later { after } => {
+                tracing::info!(
+                    seconds = after.as_secs(),
+                    "the service that assigns hubs is busy, and asked again then"
+                );
+                nap = Some(Box::pin(sleep(after)));
+            }
             Progress::Assigned { hub, device } => {
                 leave(link).await;
                 return Ok((hub, device));

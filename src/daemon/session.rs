@@ -21,7 +21,7 @@ use crate::model::command::DeviceId;
 use crate::model::device_key::{DeviceKey, KeySlot};
 use crate::model::digest::Digest;
 use crate::model::fingerprint::Fingerprint;
-use crate::model::now::{Now, Timestamp};
+use crate::model::now::Now;
 use crate::model::outbox::WINDOW;
 use crate::model::problems::Code;
 use crate::model::turn::Attempt;
@@ -51,6 +51,8 @@ pub(super) struct Session {
     live: Option<Live>,
     /// The service is being asked for a hub, and what is to be done then.
     exchange: Option<(Exchange, Try)>,
+    /// It has named one, and the time is wanted at which the hub is dialled.
+    assigned: Option<Try>,
     route: Route,
     /// The stream of the next connection, where it was ordered ahead.
     prepared: Option<Preparation>,
@@ -81,8 +83,8 @@ struct Try {
     credentials: Credentials,
     way: Way,
     drop_session: bool,
-    /// The time that its logins name.
-    wall: Timestamp,
+    /// The time that its next login names.
+    moment: Now,
 }
 
 impl Session {
@@ -110,6 +112,7 @@ impl Session {
             has_moved: false,
             live: None,
             exchange: None,
+            assigned: None,
             route: Route::new(),
             prepared: None,
             connection: 0,
@@ -237,6 +240,7 @@ impl Session {
     pub(super) async fn connect(&mut self, attempt: Attempt, now: &Now) -> anyhow::Result<Vec<Input>> {
         self.live = None;
         self.exchange = None;
+        self.assigned = None;
         let Some(cloud) = self.config.cloud.clone() else {
             return Ok(vec![Input::Offline(no_cloud())]);
         };
@@ -246,7 +250,7 @@ impl Session {
         let way = route::proxy(&self.config).await?;
         self.way = Some(way.clone());
         let begun = credentials.and_then(|credentials| {
-            let this = Try { credentials, way, drop_session: attempt.drop_session, wall: now.wall };
+            let this = Try { credentials, way, drop_session: attempt.drop_session, moment: *now };
             let is_homeless = self.home.as_ref().is_ok_and(|home| home.broker.is_none());
             if is_homeless || attempt.provision { self.provision(this) } else { self.dial(&this) }
         });
@@ -260,7 +264,7 @@ impl Session {
         };
         let broker = Broker::of_service(settings, &service.host);
         let spelling = Provisioning::new(service, self.config.session.keep_alive, self.config.auth.lifetime, self.run);
-        let login = spelling.login(this.wall, &this.credentials.proof);
+        let login = spelling.login(this.moment.wall, &this.credentials.proof);
         let login = login.map_err(|error| Reason::NoLogin(error.to_string()))?;
         let known = self.assignment.clone();
         let order = self.order(&broker, &this, login, spelling.subscriptions())?;
@@ -268,26 +272,39 @@ impl Session {
         Ok(())
     }
 
-    /// A hub was assigned, or not: goes on with what was to be done then.
+    /// A hub was assigned, or not.
     fn provisioned(&mut self, outcome: Result<Assignment, Reason>) -> Input {
         let Some((_, this)) = self.exchange.take() else { return Input::Tick };
-        let begun = outcome.and_then(|assignment| {
-            if self.assignment.as_ref() != Some(&assignment) {
-                self.assignment = Some(assignment);
-                self.home = Home::find(&self.config, self.assignment.as_ref(), self.run);
-                self.has_moved = true;
-                // Its stream leads to the old one.
-                self.prepared = None;
-            }
-            self.dial(&this)
-        });
-        begun.map_or_else(Input::Offline, |()| Input::Tick)
+        let assignment = match outcome {
+            Ok(assignment) => assignment,
+            Err(reason) => return Input::Offline(reason),
+        };
+        if self.assignment.as_ref() != Some(&assignment) {
+            self.assignment = Some(assignment);
+            self.home = Home::find(&self.config, self.assignment.as_ref(), self.run);
+            self.has_moved = true;
+            // Its stream leads to the old one.
+            self.prepared = None;
+        }
+        self.assigned = Some(this);
+        Input::Tick
+    }
+
+    /// Dials the hub that was assigned meanwhile, if one was; the end of that, if it is not possible. `now`: the present
+    /// moment, as the login at the service is up to two minutes old.
+    pub(super) fn go_home(&mut self, now: &Now) -> Option<Input> {
+        let mut this = self.assigned.take()?;
+        // What the service took is as good for the hub, so a clock in doubt goes on from there.
+        let passed = now.boot.since(this.moment.boot);
+        let wall = if now.clock.is_believed() { now.wall } else { this.moment.wall.saturating_add(passed) };
+        this.moment = Now { wall, ..*now };
+        self.dial(&this).err().map(Input::Offline)
     }
 
     fn dial(&mut self, this: &Try) -> Result<(), Reason> {
         let home = self.home.clone().map_err(Reason::NoLogin)?;
         let broker = home.broker.as_ref().ok_or_else(no_hub)?;
-        let login = home.dialect.login(this.wall, &this.credentials.proof);
+        let login = home.dialect.login(this.moment.wall, &this.credentials.proof);
         let mut login = login.map_err(|error| Reason::NoLogin(error.to_string()))?;
         login.clean |= this.drop_session;
         let order = self.order(broker, this, login, home.dialect.subscriptions())?;
@@ -314,8 +331,13 @@ impl Session {
         subscriptions: Vec<Subscription>,
     ) -> Result<Order, Reason> {
         let window = u16::try_from(WINDOW).expect("the window of the outbox fits the packet ids of MQTT");
-        let approach =
-            self.route.to(broker, &self.config, this.credentials.tls.clone(), this.way.clone(), Some(this.wall))?;
+        let approach = self.route.to(
+            broker,
+            &self.config,
+            this.credentials.tls.clone(),
+            this.way.clone(),
+            Some(this.moment.wall),
+        )?;
         Ok(Order {
             endpoint: approach.endpoint,
             login,
@@ -329,6 +351,7 @@ impl Session {
     /// Orders a DISCONNECT; a reason if there is no connection to end.
     pub(super) fn disconnect(&mut self) -> Option<Reason> {
         self.exchange = None;
+        self.assigned = None;
         match &self.live {
             Some(Live { link, .. }) if link.ask(Ask::Disconnect).is_ok() => None,
             // Its end is on its way to us.

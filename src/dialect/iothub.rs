@@ -132,11 +132,16 @@ impl Dialect for IotHub {
     }
 
     /// Four of the five that the hub allows; modules get no cloud-to-device messages.
+    ///
+    /// Direct methods come with QoS 0: whoever waits for one has given up by the time that a broker on the way, which keeps
+    /// sessions, could send it once more, and nothing would tell it from a new one.
     fn subscriptions(&self) -> Vec<Subscription> {
         let messages = self.module.is_none().then(|| format!("{}/messages/devicebound/#", self.path()));
-        let filters = ["$iothub/methods/POST/#", "$iothub/twin/res/#", "$iothub/twin/PATCH/properties/desired/#"];
-        let filters = filters.map(str::to_owned).into_iter().chain(messages);
-        filters.map(|filter| Subscription { filter, qos: Qos::AtLeastOnce }).collect()
+        let methods = Subscription { filter: "$iothub/methods/POST/#".to_owned(), qos: Qos::AtMostOnce };
+        let twin = ["$iothub/twin/res/#", "$iothub/twin/PATCH/properties/desired/#"].map(str::to_owned);
+        let lasting = twin.into_iter().chain(messages);
+        let lasting = lasting.map(|filter| Subscription { filter, qos: Qos::AtLeastOnce });
+        std::iter::once(methods).chain(lasting).collect()
     }
 
     fn decode(&self, packet: &Packet) -> Inbound {

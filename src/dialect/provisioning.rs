@@ -54,6 +54,8 @@ pub enum Progress {
     Assigning { operation: String, after: Duration },
     /// The host name of the hub, and the device's name there.
     Assigned { hub: String, device: DeviceId },
+    /// It has too much to do now: ask the same again, no sooner than `after`: 1 second to 1 minute.
+    Later { after: Duration },
     /// `status` as in HTTP: 429 and 5xx may be over soon, anything else is for the operator. `why` is for people: one line, in
     /// part the service's own words.
     Refused { status: u16, why: String },
@@ -116,6 +118,12 @@ impl Provisioning {
         if packet.payload.len() > LARGEST {
             return refused(status, format!("an answer of {} bytes; at most {LARGEST} are read", packet.payload.len()));
         }
+        // Where it does not say when, whoever leads the dialogue waits longer each time.
+        if (status == 429 || status >= 500)
+            && let Some(after) = retry_after(properties)
+        {
+            return Progress::Later { after };
+        }
         match json::strict(&packet.payload) {
             Ok(Value::Object(answer)) if status < 300 => judged(status, properties, &answer),
             Ok(Value::Object(answer)) => failed(status, &answer, "message"),
@@ -128,6 +136,12 @@ fn packet(topic: String, payload: Bytes) -> Packet {
     Packet { topic, payload, qos: Qos::AtLeastOnce, retain: false }
 }
 
+/// When the service wants to be asked again, within bounds.
+fn retry_after(properties: Properties<'_>) -> Option<Duration> {
+    let seconds = properties.number("retry-after")?;
+    Some(Duration::from_secs(seconds).clamp(SOONEST, LATEST))
+}
+
 /// An answer of the service that it could answer.
 fn judged(http: u16, properties: Properties<'_>, answer: &Map<String, Value>) -> Progress {
     let nothing = Map::new();
@@ -137,8 +151,7 @@ fn judged(http: u16, properties: Properties<'_>, answer: &Map<String, Value>) ->
         (Some("assigned"), _) => assigned(state),
         // Not assigned yet is no verdict as long as there is something to ask for again.
         (Some("assigning" | "unassigned"), Some(operation)) if fits(operation) => {
-            let after = properties.number("retry-after").map_or(AFTER, Duration::from_secs);
-            Progress::Assigning { operation: operation.to_owned(), after: after.clamp(SOONEST, LATEST) }
+            Progress::Assigning { operation: operation.to_owned(), after: retry_after(properties).unwrap_or(AFTER) }
         }
         (Some("assigning" | "unassigned"), _) => {
             refused(502, "the service assigns, and names no operation to ask for".to_owned())

@@ -33,6 +33,10 @@ pub enum Inbound {
         patch: Map<String, Value>,
         version: u64,
     },
+    /// The desired state has changed in a way that could not be read; the version that it has now, where that is known.
+    DesiredUnread {
+        version: Option<u64>,
+    },
     /// The answer to [`Outbound::FetchTwin`]: both documents as the cloud has them, without members of the cloud's own.
     Twin {
         id: MessageId,
@@ -60,6 +64,7 @@ impl fmt::Debug for Inbound {
             }
             Self::Desired { body, version } => write!(out, "Desired({} bytes, version {version:?})", body.len()),
             Self::DesiredPatch { version, .. } => write!(out, "DesiredPatch(version {version})"),
+            Self::DesiredUnread { version } => write!(out, "DesiredUnread(version {version:?})"),
             Self::Twin { id, version, .. } => write!(out, "Twin({id:?}, version {version})"),
             Self::Answered { id, status } => write!(out, "Answered({id:?}, {status})"),
             Self::Dropped { why } => write!(out, "Dropped({why:?})"),

@@ -78,7 +78,21 @@ impl Agent {
             }
             _ => {}
         }
-        self.followed.ahead = self.followed.ahead.max(Some(version));
+        self.lose_track(Some(version));
+    }
+
+    /// The cloud tells of a change, and nobody knows which.
+    pub(super) fn desired_unread(&mut self, version: Option<u64>) {
+        let known = self.followed.document.as_ref().map(|(_, known)| *known);
+        let is_repeat = version.is_some() && version <= known;
+        if !is_repeat {
+            self.lose_track(version);
+        }
+    }
+
+    /// What was followed leads no further than to here.
+    fn lose_track(&mut self, version: Option<u64>) {
+        self.followed.ahead = self.followed.ahead.max(version);
         self.followed.document = None;
         self.outbox.read_again();
     }

@@ -67,6 +67,10 @@ impl Agent {
                 out.push(Effect::Ack(delivery));
                 self.desired_changed(&patch, version, out);
             }
+            Inbound::DesiredUnread { version } => {
+                out.push(Effect::Ack(delivery));
+                self.desired_unread(version);
+            }
             Inbound::Twin { id, desired, version, reported } => {
                 out.push(Effect::Ack(delivery));
                 if self.outbox.fetched(id, reported, now.boot) {

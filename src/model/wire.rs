@@ -206,7 +206,7 @@ impl Reason {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Planned => "nothing to do",
-            Self::NoLogin(_) => "see `twinagent check` and `twinagent pubkey`",
+            Self::NoLogin(_) => "`twinagent check` says what is missing, or cannot be used",
             Self::Dns(_) => "check `host` under [cloud.*] and the resolver of this machine",
             Self::Tcp(_) => "check `host` and `port` under [cloud.*] and the firewall between here and there",
             Self::Proxy(_) | Self::ProxyLogin(_) => "check `proxy` under [session], and what the proxy allows",
@@ -220,12 +220,17 @@ impl Reason {
             Self::Refused { code: 1 } => "the broker does not speak MQTT 3.1.1",
             Self::Refused { code: 3 } => "the broker is not ready; the agent goes on trying",
             Self::Refused { .. } => {
-                "check that the key of `twinagent pubkey` is registered for this device, the ids under [cloud.*], and the clock"
+                "check that the cloud knows this device with the key or certificate that `twinagent status` names, the names and ids under [cloud.*], and the clock"
             }
-            Self::ClosedBeforeAnswer => "often a wrong project id or region; check [cloud.*]",
+            Self::ClosedBeforeAnswer => {
+                "often a name or an id under [cloud.*] that the broker does not know, or a certificate that it does not take"
+            }
             Self::SubscriptionRefused { .. } => "the broker's rules do not let this device read its own topics",
-            Self::Provisioning(..) => {
-                "check `id_scope` and `registration_id` under [cloud.iothub], and the enrollment of this device"
+            Self::Provisioning(Schedule::Refused, _) => {
+                "check `id_scope` and `registration_id` under [cloud.iothub.provisioning], and the enrollment of this device"
+            }
+            Self::Provisioning(Schedule::Busy | Schedule::Network, _) => {
+                "the service that assigns hubs is busy, slow or not ready; the agent goes on asking"
             }
             Self::Closed => {
                 "another client with the same identity, an expired login, or a broken rule of the broker, such as telemetry or `answers = \"events\"` to a registry without an event topic; see the broker's log"

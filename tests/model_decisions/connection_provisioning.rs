@@ -98,7 +98,29 @@ fn the_service_is_asked_with_the_patience_of_a_refusal() {
     });
     let reason = said.expect("an end");
     assert_eq!((reason.code(), reason.schedule()), ("provisioning", Schedule::Refused));
-    assert!(reason.hint().contains("id_scope"));
+    assert!(reason.hint().contains("`id_scope` and `registration_id` under [cloud.iothub.provisioning]"));
+    for patient in [Schedule::Busy, Schedule::Network] {
+        let hint = Reason::Provisioning(patient, "not yet".to_owned()).hint();
+        assert!(!hint.contains("[cloud") && !hint.contains("enrollment"), "nothing is wrong here: {hint}");
+    }
+}
+
+#[test]
+fn what_is_said_of_a_login_holds_on_every_cloud() {
+    let reasons = [
+        Reason::NoLogin("no key".to_owned()),
+        Reason::Refused { code: 2 },
+        Reason::Refused { code: 5 },
+        Reason::ClosedBeforeAnswer,
+        Reason::SubscriptionRefused { filter: "a/#".to_owned() },
+        Reason::TakenOver { times: 3 },
+    ];
+    for reason in reasons {
+        let hint = reason.hint();
+        for of_one_cloud in ["pubkey", "project", "region", "registry", "hub"] {
+            assert!(!hint.contains(of_one_cloud), "{reason}: {hint}");
+        }
+    }
 }
 
 #[test]

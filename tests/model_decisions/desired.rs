@@ -89,6 +89,37 @@ fn a_gap_is_closed_by_reading_the_twin() {
     assert_eq!(followed(&change(&mut desk, 11, json!({ "n": 1 }))), [(json!({ "all": "new", "n": 1 }), 11)]);
 }
 
+/// Not even the next change shows the gap, if there is none for long.
+#[test]
+fn a_change_that_cannot_be_read_is_read_from_the_twin() {
+    let mut desk = desk();
+    let unread = |desk: &mut Desk, version| {
+        desk.wait(60);
+        let input = desk.delivery(Inbound::DesiredUnread { version });
+        desk.take([input])
+    };
+    for known in [0, 7] {
+        assert_eq!(fetches(&unread(&mut desk, Some(known))), 0, "{known} is a repeat");
+    }
+    desk.hub.version = 8;
+    desk.hub.desired = object(json!({ "all": "new" }));
+    let effects = unread(&mut desk, Some(8));
+    assert_eq!((fetches(&effects), followed(&effects)), (1, vec![(json!({ "all": "new" }), 8)]));
+    // Which one it was is not known, so the twin says.
+    desk.hub.version = 9;
+    desk.hub.desired = object(json!({}));
+    let effects = unread(&mut desk, None);
+    assert_eq!((fetches(&effects), followed(&effects)), (1, vec![(json!({}), 9)]));
+    assert_eq!(followed(&change(&mut desk, 10, json!({ "n": 1 }))), [(json!({ "n": 1 }), 10)]);
+    let storm: usize = (0..100)
+        .map(|_| {
+            let input = desk.delivery(Inbound::DesiredUnread { version: None });
+            fetches(&desk.take([input]))
+        })
+        .sum();
+    assert!(storm <= 2, "{storm}");
+}
+
 #[test]
 fn a_storm_of_gaps_is_no_storm_of_questions() {
     let mut desk = desk();

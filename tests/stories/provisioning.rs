@@ -6,7 +6,7 @@ use serde_json::json;
 use twinagent::bridge::{Enrollment, HubName, Verdict};
 
 use crate::cloud::iothub::{KEY, shared};
-use crate::device::{Device, PATIENCE};
+use crate::device::{Device, PATIENCE, Setup};
 use crate::hub::{certificate, certificate_files, configure, hub, key_file, setup};
 use crate::living::{DROP_IN, write};
 use crate::log::Log;
@@ -30,7 +30,11 @@ fn enrollment(device: &str, rounds: u32, verdict: Verdict) -> Enrollment {
 
 /// A device that must ask which hub it belongs to.
 async fn unassigned() -> Device {
-    let device = Device::new(setup()).await;
+    unassigned_as(setup()).await
+}
+
+async fn unassigned_as(setup: Setup) -> Device {
+    let device = Device::new(setup).await;
     let service = &hub(&device).service;
     service.delete(&hub(&device).name).await.expect("the device");
     let section =
@@ -143,5 +147,38 @@ async fn a_device_with_a_certificate_is_assigned_too() {
     assert_eq!(answer.expect("an answer").0, 200);
     assert!(!done(&device, &["status"]).await.contains(KEY));
     assert_eq!(run(&device, &["check"]).await.code, 0);
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_with_too_much_to_do_is_asked_again_when_it_says_and_over_the_same_connection() {
+    let log = Log::listen();
+    let mut device = unassigned().await;
+    let service = hub(&device).service.clone();
+    let busy = Enrollment { throttled: 2, retry_after: 2, ..enrollment("assigned-1", 1, Verdict::Assigned) };
+    service.enroll(busy).await.expect("an enrolment");
+    let began = twinagent::host::clock::boot();
+    device.start();
+    ready(&service, "assigned-1").await;
+    assert!(twinagent::host::clock::boot().since(began) >= Duration::from_secs(6), "{}", log.text());
+    assert_eq!(log.count("the service that assigns hubs is busy"), 2, "{}", log.text());
+    assert_eq!(log.count("not connected: "), 0, "{}", log.text());
+    device.stop().await;
+}
+
+/// Both tokens live as long, and that of the hub begins when the hub is dialled.
+#[tokio::test]
+async fn a_service_that_takes_its_time_takes_none_of_the_login_at_the_hub() {
+    let log = Log::listen();
+    let mut device = unassigned_as(Setup { skew: Duration::ZERO, ..setup() }).await;
+    write(&device, DROP_IN, "device.id = \"gw-1\"\nauth.lifetime = \"15s\"\n");
+    let service = hub(&device).service.clone();
+    let slow = Enrollment { retry_after: 12, ..enrollment("assigned-1", 1, Verdict::Assigned) };
+    service.enroll(slow).await.expect("an enrolment");
+    device.start();
+    ready(&service, "assigned-1").await;
+    // More than was left of the first, and less than it takes to the renewal of the second.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(log.count("not connected: "), 0, "{}", log.text());
     device.stop().await;
 }

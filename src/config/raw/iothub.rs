@@ -125,14 +125,18 @@ fn contradictions(from: &mut Reader) {
 }
 
 impl Parts {
-    /// The credential of systemd wins over the file, and stands for it where nothing else proves anything.
+    /// The credential of systemd wins over the file, and stands for it where no other key is named and no hub assigned. A
+    /// certificate is no reason to pass it over: it may say which device and hub that is for.
     fn find_credential(&mut self, from: &mut Reader) {
-        let others = [KEY, CERT, SCOPE].iter().any(|key| from.place(key).is_some());
+        let others = [KEY, SCOPE].iter().any(|key| from.place(key).is_some());
         let found = from.credentials.as_ref().map(|folder| folder.join(connection_string::CREDENTIAL));
         if let Some(path) = found.filter(|path| !from.is_kept && path.exists())
             && (self.string_file.is_some() || !others)
         {
             from.files.push(path.clone());
+            if from.place(STRING).is_none() {
+                from.is_said_by(STRING, &path);
+            }
             self.string_file = Some(path);
         }
     }
@@ -200,10 +204,18 @@ impl Parts {
         if self.host.as_ref().is_some_and(|named| !named.eq_ignore_ascii_case(&host)) {
             disagree(from, HOST, "HostName");
         }
-        if self.module.is_some() && self.module != module {
-            disagree(from, MODULE, "ModuleId");
+        match (&self.module, &module) {
+            (Some(named), Some(said)) if named != said => disagree(from, MODULE, "ModuleId"),
+            // Its key is the device's own, and a module has another.
+            (Some(_), None) => from.fault(
+                MODULE,
+                format_args!("is set, and the file of {STRING} names no `ModuleId`: it is that of the device itself"),
+            ),
+            _ => {}
         }
-        if self.gateway.is_some() && gateway.is_some() && self.gateway != gateway {
+        if let (Some(named), Some(said)) = (&self.gateway, &gateway)
+            && !named.eq_ignore_ascii_case(said)
+        {
             disagree(from, GATEWAY, "GatewayHostName");
         }
         let file = self.string_file.clone().unwrap_or_default();

@@ -134,6 +134,43 @@ fn a_credential_of_systemd_wins_and_stands_for_the_file() {
     assert_eq!(hub(&machine.config()).proof, HubProof::Key("/k".into()), "another proof was chosen");
 }
 
+/// Which device and hub a certificate is for may be said by the credential alone.
+#[test]
+fn a_credential_counts_beside_a_certificate_and_may_bring_no_key() {
+    let cert = "cert_file = \"/c.pem\"\ncert_key_file = \"/k.pem\"";
+    let mut machine = machine(cert, None);
+    machine.folders.credentials = Some(machine.path("state"));
+    put(&machine, "state/twinagent.connection-string", "HostName=my-hub.example;DeviceId=gw-1;x509=true", 0o644);
+    let config = machine.config();
+    assert_eq!(hub(&config).hub, Hub::Named("my-hub.example".to_owned()));
+    assert_eq!(config.device.as_ref().map(DeviceId::as_str), Some("gw-1"));
+    assert_eq!(hub(&config).proof, HubProof::Certificate { chain: "/c.pem".into(), key: "/k.pem".into() });
+    assert_eq!(last_good::read(&last_good::write(&config)), Ok(config));
+
+    put(&machine, "state/twinagent.connection-string", STRING, 0o644);
+    let faults = machine.faults();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(
+        faults[0].contains("cloud.iothub.cert_file: stands beside cloud.iothub.connection_string_file"),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn what_a_connection_string_says_agrees_as_names_do() {
+    let said = format!("{STRING};GatewayHostName=Edge.Local;ModuleId=agent");
+    let agrees = "STRING\nhost = \"MY-hub.example\"\ngateway_host = \"edge.local\"\nmodule_id = \"agent\"";
+    machine(agrees, Some(&said)).config();
+    for (section, key, member) in [
+        ("STRING\ngateway_host = \"other.local\"", "gateway_host", "GatewayHostName"),
+        ("STRING\nmodule_id = \"Agent\"", "module_id", "ModuleId"),
+    ] {
+        let faults = machine(section, Some(&said)).faults();
+        let expected = format!("etc/twinagent.toml:4: cloud.iothub.{key}: is another than `{member}`");
+        assert!(faults.len() == 1 && faults[0].starts_with(&expected), "{faults:?}");
+    }
+}
+
 #[test]
 fn a_key_file_has_base64_in_its_first_line() {
     let mut machine = machine("", None);
@@ -247,7 +284,7 @@ fn what_contradicts_itself_names_both_keys_and_a_line() {
         (
             "STRING\nmodule_id = \"m\"",
             &[
-                ":4: cloud.iothub.module_id: is another than `ModuleId` in the file of cloud.iothub.connection_string_file; leave it out, or make both agree",
+                ":4: cloud.iothub.module_id: is set, and the file of cloud.iothub.connection_string_file names no `ModuleId`: it is that of the device itself",
             ],
         ),
         (

@@ -110,20 +110,19 @@ impl IotHub {
     }
 }
 
-/// A change of the desired properties. One that cannot be read leaves a gap in the versions, which the next one shows.
+/// A change of the desired properties. Of one that cannot be read at least the hub is heard: it may be the last for long.
 fn desired(properties: Properties<'_>, body: &[u8]) -> Inbound {
-    let Some(mut patch) = object(body) else {
-        return Inbound::Dropped { why: "a change of desired that is no JSON object" };
-    };
+    let version = properties.number(VERSION);
+    let Some(mut patch) = object(body) else { return Inbound::DesiredUnread { version } };
     let told = patch.get(VERSION).and_then(Value::as_u64);
-    let Some(version) = properties.number(VERSION).or(told) else {
-        return Inbound::Dropped { why: "a change of desired without a version" };
-    };
-    if patch.contains_key(VERSION) && told != Some(version) {
-        return Inbound::Dropped { why: "a change of desired with two versions" };
+    match version.or(told) {
+        Some(version) if !patch.contains_key(VERSION) || told == Some(version) => {
+            drop_the_hubs_own(&mut patch);
+            Inbound::DesiredPatch { patch, version }
+        }
+        // Without a version, or with two, so it is not known after which it comes.
+        _ => Inbound::DesiredUnread { version: None },
     }
-    drop_the_hubs_own(&mut patch);
-    Inbound::DesiredPatch { patch, version }
 }
 
 /// Both documents and the version of desired, where the body has them.

@@ -123,6 +123,15 @@ fn no_more_is_subscribed_to_than_the_hub_allows() {
     assert_eq!(filters(device()), [&of_both[..], &["devices/gw-1/messages/devicebound/#"]].concat());
 }
 
+/// One that came again would be another command: nothing in it tells it from a new one.
+#[test]
+fn a_direct_method_comes_once_or_not_at_all_and_the_rest_comes_again() {
+    for Subscription { filter, qos } in device().subscriptions() {
+        let may_be_lost = filter == "$iothub/methods/POST/#";
+        assert_eq!(qos == Qos::AtMostOnce, may_be_lost, "{filter}");
+    }
+}
+
 #[test]
 fn a_direct_method_has_one_caller_who_waits() {
     let command = request(heard("$iothub/methods/POST/rebootDevice/?$rid=1f", r#"{"reason":"x"}"#));
@@ -270,26 +279,29 @@ fn what_is_no_twin_is_an_answer_and_nothing_more() {
 fn a_change_of_desired_says_which_version_it_makes() {
     let topic = "$iothub/twin/PATCH/properties/desired/?$version=5";
     let patch = |topic: &str, body: &str| match heard(topic, body.to_owned()) {
-        Inbound::DesiredPatch { patch, version } => Some((Value::Object(patch), version)),
-        Inbound::Dropped { .. } => None,
+        Inbound::DesiredPatch { patch, version } => Ok((Value::Object(patch), version)),
+        Inbound::DesiredUnread { version } => Err(version),
         other => panic!("{other:?}"),
     };
-    let expected = Some((json!({ "a": null, "b": { "c": 1 } }), 5));
+    let expected = Ok((json!({ "a": null, "b": { "c": 1 } }), 5));
     assert_eq!(patch(topic, r#"{"a":null,"b":{"c":1},"$version":5}"#), expected);
     assert_eq!(patch(topic, r#"{"a":null,"b":{"c":1}}"#), expected);
     let without = "$iothub/twin/PATCH/properties/desired/";
     assert_eq!(patch(without, r#"{"a":null,"b":{"c":1},"$version":5}"#), expected);
-    assert_eq!(patch(topic, "{}"), Some((json!({}), 5)));
-    for (topic, body) in [
-        (topic, r#"{"$version":6}"#),
-        (topic, r#"{"$version":"5"}"#),
-        (topic, r#"{"a":1,"a":2}"#),
-        (topic, "[]"),
-        (topic, ""),
-        (without, "{}"),
-        ("$iothub/twin/PATCH/properties/desired/?$version=-1", "{}"),
+    assert_eq!(patch(topic, "{}"), Ok((json!({}), 5)));
+    let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(300_000));
+    for (topic, body, version) in [
+        (topic, r#"{"$version":6}"#, None),
+        (topic, r#"{"$version":"5"}"#, None),
+        (topic, r#"{"a":1,"a":2}"#, Some(5)),
+        (topic, "[]", Some(5)),
+        (topic, "", Some(5)),
+        (topic, &large, Some(5)),
+        (without, "{}", None),
+        (without, "[]", None),
+        ("$iothub/twin/PATCH/properties/desired/?$version=-1", "{}", None),
     ] {
-        assert_eq!(patch(topic, body), None, "{topic} {body}");
+        assert_eq!(patch(topic, body), Err(version), "{topic} {body:.60}: the twin is to be read again");
     }
 }
 

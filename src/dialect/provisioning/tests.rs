@@ -92,6 +92,21 @@ fn the_wait_is_bounded_both_ways() {
     }
 }
 
+/// Whatever else such an answer holds.
+#[test]
+fn a_service_with_too_much_to_do_says_when() {
+    for (said, seconds) in [
+        ("429/?$rid=beef-1&retry-after=9", 9),
+        ("429/?$rid=beef-2&retry-after=0", 1),
+        ("503/?retry-after=3600&$rid=beef-2", 60),
+    ] {
+        for body in [r#"{"errorCode":429001,"message":"…"}"#, ""] {
+            let progress = heard(&format!("$dps/registrations/res/{said}"), body);
+            assert_eq!(progress, Progress::Later { after: Duration::from_secs(seconds) }, "{said} {body}");
+        }
+    }
+}
+
 #[test]
 fn a_refusal_has_a_status_and_words() {
     let refusal = |progress| match progress {
@@ -103,9 +118,13 @@ fn a_refusal_has_a_status_and_words() {
         r#"{"errorCode":401002,"trackingId":"t","message":"Invalid\ncertificate.","timestampUtc":"…"}"#,
     ));
     assert_eq!((status, why.as_str()), (401, "Invalid certificate. (401002)"));
+    for (code, body) in [("429", r#"{"errorCode":429001}"#), ("503", r#"{"errorCode":503001}"#)] {
+        let (status, _) = refusal(heard(&format!("$dps/registrations/res/{code}/?$rid=beef-1"), body));
+        assert_eq!(status.to_string(), code, "it does not say when");
+    }
     let (status, _) =
-        refusal(heard("$dps/registrations/res/429/?$rid=beef-1&retry-after=9", r#"{"errorCode":429001}"#));
-    assert_eq!(status, 429);
+        refusal(heard("$dps/registrations/res/401/?$rid=beef-1&retry-after=9", r#"{"errorCode":401002}"#));
+    assert_eq!(status, 401, "later it is the same");
     let long = "x".repeat(100_000);
     let cases = [
         (

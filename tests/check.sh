@@ -263,7 +263,8 @@ if [ "$mode" != quick ]; then
     step "shell scripts" scripts
     step "fuzz targets" fuzz_targets
 fi
-step "tests, all features" bounded 25m cargo test --locked --all-features --no-fail-fast
+# The stories, told on each cloud, wait for time-outs more than for a processor.
+step "tests, all features" bounded 25m env RUST_TEST_THREADS=8 cargo test --locked --all-features --no-fail-fast
 if [ "$mode" != quick ]; then
     step "tests, the device's features" bounded 15m cargo test --locked --no-fail-fast
     step "power cuts" cuts

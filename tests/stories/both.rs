@@ -67,6 +67,7 @@ const ALONE: &[(&str, Kind, &str)] = &[
         Kind::IotCore,
         "a message to a device that is away waits; `direct` has the story of callers who do not",
     ),
+    ("provisioning", Kind::IotHub, "it is about what only this cloud has"),
     ("rotation", Kind::IotCore, PAIR),
     ("start::a_key_that_is_missing_is_waited_for", Kind::IotCore, PAIR),
     ("start::a_key_that_is_spoiled_is_told_before_the_next_login_needs_it", Kind::IotCore, PAIR),

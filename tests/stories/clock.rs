@@ -163,8 +163,14 @@ async fn a_clock_that_is_used_as_it_is_is_refused(kind: Kind) {
     let cloud = Log::listen();
     let device = Device::new(Setup { config: QUICK, ..Setup::on(kind) }).await;
     let process = Clock::unset(&device).start(&device);
-    refused(&device, 0).await;
-    assert!(cloud.text().contains(expired(kind)), "{}", cloud.text());
+    match kind {
+        Kind::IotCore => {
+            refused(&device, 0).await;
+            assert!(cloud.text().contains(expired(kind)), "{}", cloud.text());
+        }
+        // It does not get as far as a login: to its clock, the certificate of the cloud is from the future.
+        Kind::IotHub => logged(&device, "not connected: TLS failed").await,
+    }
     assert_eq!(status(&device).await["problems"][0]["code"], "clock");
     process.stop().await;
 }

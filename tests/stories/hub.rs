@@ -1,14 +1,13 @@
-//! Stories of what Azure IoT Hub alone has: identities of several kinds, messages that wait, ways to the hub, and the
-//! service that says which hub it is.
+//! Stories of what Azure IoT Hub alone has: identities of several kinds, messages that wait, ways to the hub, and the strings
+//! in which all of that is handed out.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
-use twinagent::bridge::{Access, Enrollment, HubName, Verdict};
+use twinagent::bridge::Access;
 use twinagent::config::Folders;
 use twinagent::daemon::{self, Parts};
 use twinagent::handler::built_in;
@@ -18,20 +17,20 @@ use crate::cloud::iothub::{Cloud, KEY, shared};
 use crate::device::{Device, PATIENCE, Setup, write as write_new};
 use crate::living::{DROP_IN, MAIN, NOTICED, write};
 use crate::log::Log;
-use crate::program::{done, problem, run, status};
+use crate::program::{problem, status};
 
 const QUICK: &str = "[session]\nbackoff_max = \"1s\"\nbackoff_max_refused = \"1s\"\n";
 
-fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     Setup { config: QUICK, ..Setup::on(Kind::IotHub) }
 }
 
-fn hub(device: &Device) -> &Cloud {
+pub(crate) fn hub(device: &Device) -> &Cloud {
     device.cloud.iothub()
 }
 
 /// Writes the device's configuration anew: this section of the cloud, and its listener and authority.
-fn configure(device: &Device, section: &str) {
+pub(crate) fn configure(device: &Device, section: &str) {
     let port = device.bridge.addresses().mqtts.expect("a listener").port();
     configure_on(device, port, section);
 }
@@ -43,7 +42,7 @@ fn configure_on(device: &Device, port: u16, section: &str) {
     write(device, MAIN, text);
 }
 
-fn key_file(device: &Device) -> String {
+pub(crate) fn key_file(device: &Device) -> String {
     format!("key_file = \"{}\"\n", device.path("etc/keys/hub.key").display())
 }
 
@@ -118,7 +117,7 @@ async fn a_module_leaves_the_device_to_another_client() {
 }
 
 /// A self-signed certificate for the device, with its key; the hub's way to know it.
-fn certificate(device: &Device, name: &str) -> Access {
+pub(crate) fn certificate(device: &Device, name: &str) -> Access {
     let key = rcgen::KeyPair::generate().expect("a key");
     let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
     let certificate = parameters.self_signed(&key).expect("a certificate");
@@ -136,7 +135,7 @@ fn certificate(device: &Device, name: &str) -> Access {
     Access::Thumbprint(thumbprint)
 }
 
-fn certificate_files(device: &Device) -> String {
+pub(crate) fn certificate_files(device: &Device) -> String {
     let file = |name: &str| device.path("etc/keys").join(name).display().to_string();
     format!("cert_file = \"{}\"\ncert_key_file = \"{}\"\n", file("device.pem"), file("device-key.pem"))
 }
@@ -259,9 +258,8 @@ async fn a_connection_string_that_is_wrong_is_told_for_what_it_is_and_mended() {
     device.stop().await;
 }
 
-// === The clock
+// === Keys
 
-/// A hub that knows the time, and a device that is told which key is right a moment too late.
 #[tokio::test]
 async fn a_key_that_the_hub_does_not_know_is_refused_without_a_storm_and_the_right_one_is_taken_at_once() {
     let log = Log::listen();
@@ -283,142 +281,5 @@ async fn a_key_that_the_hub_does_not_know_is_refused_without_a_storm_and_the_rig
     device.wait_until_ready().await;
     works(&mut device, "c-1").await;
     assert!(!log.text().contains(KEY), "no secret is logged");
-    device.stop().await;
-}
-
-// === Provisioning
-
-const SCOPE: &str = "0ne00000001";
-
-fn enrollment(device: &str, rounds: u32, verdict: Verdict) -> Enrollment {
-    Enrollment {
-        id_scope: SCOPE.to_owned(),
-        registration_id: "gw-1".to_owned(),
-        access: shared(),
-        hub: "localhost".to_owned(),
-        device: device.to_owned(),
-        rounds,
-        throttled: 0,
-        retry_after: 1,
-        verdict,
-    }
-}
-
-/// A device that must ask which hub it belongs to.
-async fn unassigned() -> Device {
-    let device = Device::new(setup()).await;
-    let service = &hub(&device).service;
-    service.delete(&hub(&device).name).await.expect("the device");
-    let section =
-        format!("{}[cloud.iothub.provisioning]\nhost = \"localhost\"\nid_scope = \"{SCOPE}\"\n", key_file(&device));
-    configure(&device, &section);
-    write(&device, DROP_IN, "device.id = \"gw-1\"\n");
-    device
-}
-
-async fn ready(service: &twinagent::bridge::Hub, device: &str) -> HubName {
-    let name = HubName::device(device).expect("a name");
-    let there = async {
-        while service.twin(&name).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, there).await.expect("it is made when it is assigned");
-    service.wait_until_ready(&name, PATIENCE).await.expect("it subscribes");
-    name
-}
-
-#[tokio::test]
-async fn the_assigned_hub_is_kept_over_restarts_and_asked_for_again_when_it_refuses_for_long() {
-    let log = Log::listen();
-    let mut device = unassigned().await;
-    let service = hub(&device).service.clone();
-    service.enroll(enrollment("assigned-1", 2, Verdict::Assigned)).await.expect("an enrolment");
-    device.start();
-    let first = ready(&service, "assigned-1").await;
-    assert_eq!(service.registrations().await, Ok(1));
-    let answer = service.invoke(&first, "count", Some(json!({})), Duration::ZERO, PATIENCE).await;
-    assert_eq!(answer.expect("an answer").0, 200);
-
-    device.crash().await;
-    device.start();
-    service.wait_until_ready(&first, PATIENCE).await.expect("it is back");
-    tokio::time::timeout(PATIENCE, async {
-        while service.logins(&first).await != Ok(2) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-    .expect("it logs in again");
-    assert_eq!(service.registrations().await, Ok(1), "what was assigned is known");
-
-    // The hub does not know it any more, and another device is its own from now on.
-    service.enroll(enrollment("assigned-2", 0, Verdict::Assigned)).await.expect("an enrolment");
-    service.set_enabled(&first, false).await.expect("the device");
-    let second = tokio::time::timeout(Duration::from_secs(90), ready_slowly(&service, "assigned-2")).await;
-    let second = second.unwrap_or_else(|_| panic!("it asks again: {}", log.text()));
-    let refused = log.count("login refused by the broker");
-    assert!((10..=40).contains(&refused), "{refused} refusals\n{}", log.text());
-    let answer = service.invoke(&second, "echo", Some(json!(1)), Duration::ZERO, PATIENCE).await;
-    assert_eq!(answer, Ok((200, json!(1))));
-    device.stop().await;
-}
-
-/// As [`ready`], without its limit.
-async fn ready_slowly(service: &twinagent::bridge::Hub, device: &str) -> HubName {
-    let name = HubName::device(device).expect("a name");
-    while service.twin(&name).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    service.wait_until_ready(&name, PATIENCE).await.expect("it subscribes");
-    name
-}
-
-#[tokio::test]
-async fn a_device_that_is_assigned_nowhere_says_so_and_goes_on_asking_in_peace() {
-    let log = Log::listen();
-    let mut device = unassigned().await;
-    let service = hub(&device).service.clone();
-    let verdict = Verdict::Failed { code: 401_002, message: "nobody knows it".to_owned() };
-    service.enroll(enrollment("assigned-1", 1, verdict)).await.expect("an enrolment");
-    device.start();
-    log.wait_for("not connected: ").await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let asked = service.registrations().await.expect("a count");
-    assert!((1..=20).contains(&asked), "{asked}\n{}", log.text());
-    status(&device, |status| {
-        status["sentence"]
-            .as_str()
-            .is_some_and(|text| text.contains("no hub was assigned to this device: nobody knows it"))
-    })
-    .await;
-    service.enroll(enrollment("assigned-1", 0, Verdict::Disabled)).await.expect("an enrolment");
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    service.enroll(enrollment("assigned-1", 1, Verdict::Assigned)).await.expect("an enrolment");
-    ready(&service, "assigned-1").await;
-    device.stop().await;
-}
-
-#[tokio::test]
-async fn a_device_with_a_certificate_is_assigned_too() {
-    let mut device = unassigned().await;
-    let service = hub(&device).service.clone();
-    let access = certificate(&device, "gw-1");
-    let section = format!(
-        "{}[cloud.iothub.provisioning]\nhost = \"localhost\"\nid_scope = \"{SCOPE}\"\n",
-        certificate_files(&device)
-    );
-    configure(&device, &section);
-    service
-        .enroll(Enrollment { access, ..enrollment("assigned-1", 1, Verdict::Assigned) })
-        .await
-        .expect("an enrolment");
-    device.start();
-    let name = ready(&service, "assigned-1").await;
-    let answer = service.invoke(&name, "count", Some(json!({})), Duration::ZERO, PATIENCE).await;
-    assert_eq!(answer.expect("an answer").0, 200);
-    assert!(Path::new(&device.path("state")).exists());
-    assert!(!done(&device, &["status"]).await.contains(KEY));
-    assert_eq!(run(&device, &["check"]).await.code, 0);
     device.stop().await;
 }

@@ -64,6 +64,8 @@ struct Lives {
     start: u64,
     /// From when commands arrive.
     work: u64,
+    /// The longest that a command runs which is to be cut in the middle, in milliseconds.
+    run: u64,
     /// Commands that are on their way at a time: some for every stage, far fewer than may wait to be told.
     callers: u64,
 }
@@ -72,8 +74,8 @@ impl Lives {
     /// On one cloud an answer goes by itself; on the other with the twin, which is told once a second.
     fn on(kind: Kind) -> Self {
         match kind {
-            Kind::IotCore => Self { count: 100, start: 40_000, work: 100_000, callers: 4 },
-            Kind::IotHub => Self { count: 40, start: 60_000, work: 1_500_000, callers: 16 },
+            Kind::IotCore => Self { count: 100, start: 40_000, work: 100_000, run: 60, callers: 4 },
+            Kind::IotHub => Self { count: 40, start: 60_000, work: 1_500_000, run: 900, callers: 16 },
         }
     }
 }
@@ -147,6 +149,7 @@ async fn story(Story { kind, sessions, loses_its_journal }: Story) -> Verdict {
             cloud: device.cloud.clone(),
             outcomes: outcomes.subscribe(),
             dice: Dice(dice.throw()),
+            run: life.run,
             patience,
         };
         callers.spawn(caller.call(stopped.clone()));
@@ -190,6 +193,8 @@ struct Caller {
     cloud: Cloud,
     outcomes: broadcast::Receiver<String>,
     dice: Dice,
+    /// The longest of its commands, in milliseconds.
+    run: u64,
     /// How long it waits for the answer to what was acknowledged.
     patience: Duration,
 }
@@ -204,7 +209,7 @@ impl Caller {
             }
             let id = format!("c{}-{round}", self.number);
             // Every third run takes long enough to be cut in the middle.
-            let sleep = if self.dice.one_in(3) { self.dice.below(60) } else { 0 };
+            let sleep = if self.dice.one_in(3) { self.dice.below(self.run) } else { 0 };
             let payload = json!({ "sleepMillis": sleep }).to_string();
             let is_stubborn = self.dice.one_in(2);
             self.until_answered(&id, &payload, is_stubborn).await;

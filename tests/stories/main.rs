@@ -33,6 +33,7 @@ mod offline;
 mod order;
 mod outage;
 mod power;
+mod provisioning;
 mod proxy;
 mod reboot;
 mod rotation;

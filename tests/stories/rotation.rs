@@ -128,6 +128,8 @@ async fn a_key_that_the_cloud_does_not_know_yet_is_covered_by_the_previous_one()
     let new = make(&device, "next").await;
     fs::rename(device.path(CURRENT), device.path(PREVIOUS)).expect("kept");
     fs::rename(device.path(NEXT), device.path(CURRENT)).expect("too early");
+    // Seen by now, else it would be seen between two tries, and cut the wait between them short.
+    status(&device, |status| status["otherKeys"] == json!([{ "slot": "previous", "usable": true }])).await;
     log_in_again(&mut device).await;
     works(&mut device, "c-1").await;
     assert_eq!((device.logins().await, log.count(REFUSED)), (2, 1), "{}", log.text());

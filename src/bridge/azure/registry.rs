@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn hub() -> Azure {
-        Azure::new(Settings { skew: Duration::ZERO }, None, Vec::new()).expect("a hub")
+        Azure::new(Settings { skew: Duration::ZERO, hosts: Vec::new() }, None, Vec::new()).expect("a hub")
     }
 
     fn name(device: &str, module: Option<&str>) -> HubName {

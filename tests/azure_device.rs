@@ -10,6 +10,7 @@ mod python;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
@@ -26,6 +27,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// A stand-in on the one port that the client dials, at an address of this test's own; its name in the certificate.
 async fn hub_at_8883(folder: &Path) -> (Bridge, String) {
+    let mut in_use = None;
     for _ in 0..TRIES {
         let [a, b, c, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
         let address = Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254)).to_string();
@@ -35,11 +37,16 @@ async fn hub_at_8883(folder: &Path) -> (Bridge, String) {
             names: vec![address.clone()],
             ..Options::new(folder)
         };
-        if let Ok(bridge) = Bridge::start(options).await {
-            return (bridge, address);
+        match Bridge::start(options).await {
+            Ok(bridge) => return (bridge, address),
+            Err(error) => {
+                let cause = error.downcast_ref::<io::Error>().map(io::Error::kind);
+                assert_eq!(cause, Some(io::ErrorKind::AddrInUse), "the stand-in cannot start at {address}: {error:#}");
+                in_use = Some(error);
+            }
         }
     }
-    panic!("no address of {TRIES} had port 8883 free");
+    panic!("no address of {TRIES} had port 8883 free: {in_use:#?}");
 }
 
 /// Sends two messages to the device as soon as it exists, and waits until it has taken them.

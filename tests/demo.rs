@@ -204,7 +204,9 @@ fn what_the_kept_demo_says_to_try_works() {
 fn what_the_kept_demo_on_iot_hub_says_to_try_works() {
     let folder = TempDir::new().expect("a folder");
     let kept = Kept::start("iothub", &folder);
-    assert_eq!(kept.commands.len(), 7, "{:#?}", kept.commands);
+    assert_eq!(kept.commands.len(), 6, "{:#?}", kept.commands);
+    assert!(!kept.commands.iter().any(|line| line.contains("SharedAccess")), "{:#?}", kept.commands);
+    assert_eq!(kept.copy("stat --format %a authorization").trim(), "600");
     assert_eq!(kept.json(kept.line("\"echo\"")), json!({ "status": 200, "payload": { "hello": "world" } }));
     let changed = kept.json(kept.line("PATCH"));
     assert_eq!(changed["properties"]["desired"]["color"], "blue", "{changed}");

@@ -69,8 +69,13 @@ pub struct Options {
     /// device did not acknowledge come again, commands are queued while it is away, and an expired token ends nothing.
     /// Of Cloud IoT Core only; IoT Hub keeps what it keeps.
     pub sessions: bool,
-    /// How far a device's clock may be off; a connection is closed so long after its token expired.
+    /// The host names that the hub goes by. Whoever logs in to another one is refused. `None`: `localhost`, the name of this
+    /// machine, and `names`, in which a `*` stands for itself here.
+    pub hubs: Option<Vec<String>>,
+    /// Of Cloud IoT Core: how far a device's clock may be off; a connection is closed so long after its token expired.
     pub skew: Duration,
+    /// The same for a token of IoT Hub and of its provisioning service. The real ones do not wait.
+    pub hub_skew: Duration,
     /// The least time between the PUBACK of a state and the next state.
     pub state_interval: Duration,
     /// A configuration that is not acknowledged is sent again after this time.
@@ -95,13 +100,22 @@ impl Options {
             names: Vec::new(),
             token_file: None,
             sessions: false,
+            hubs: None,
             skew: Duration::from_secs(10 * 60),
+            hub_skew: Duration::ZERO,
             state_interval: Duration::from_secs(1),
             config_retry: Duration::from_secs(10),
             idle: Duration::from_secs(20 * 60),
             command_limit: google::COMMAND_LIMIT,
             event_log: false,
         }
+    }
+
+    /// The names of the hub, in lower case.
+    fn hub_hosts(&self) -> Vec<String> {
+        let own = || ["localhost".to_owned(), tls::host_name()].into_iter().chain(self.names.iter().cloned());
+        let hosts = self.hubs.clone().unwrap_or_else(|| own().collect());
+        hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()
     }
 }
 
@@ -159,7 +173,8 @@ impl Bridge {
         let lock = persist::lock(&options.data)?;
         let identity = tls::Identity::load_or_make(&options.data, &options.names)?;
         let google = persist::load(&options.data, settings)?;
-        let azure = persist::load_hub(&options.data, azure::Settings { skew: options.skew })?;
+        let azure =
+            persist::load_hub(&options.data, azure::Settings { skew: options.hub_skew, hosts: options.hub_hosts() })?;
         let service_key = Secret::new(azure.service_key().to_owned());
 
         let mut keepers = JoinSet::new();

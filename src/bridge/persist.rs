@@ -1,9 +1,11 @@
 //! The files under the data folder that hold registries and devices: read at start, written in the background.
 //!
 //! A file is replaced as a whole, so a reader sees the old or the new one. Nothing is synced: this is a stand-in, and
-//! a power cut may cost it its last second.
+//! a power cut may cost it its last second. Those of the hub hold keys, so all of them are for their owner alone.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -39,6 +41,9 @@ pub(crate) fn load(data: &Path, settings: Settings) -> anyhow::Result<Google> {
 pub(crate) fn load_hub(data: &Path, settings: azure::Settings) -> anyhow::Result<Azure> {
     let identities = read_all(&data.join(azure::IDENTITIES))?;
     let path = data.join(azure::HUB_FILE);
+    let folder = path.parent().expect("it is in a folder of the hub's");
+    fs::set_permissions(folder, Permissions::from_mode(0o700))
+        .with_context(|| format!("cannot close the folder {} to others", folder.display()))?;
     let hub = path.exists().then(|| read(&path)).transpose();
     Azure::new(settings, hub.with_context(|| format!("cannot read {}", path.display()))?, identities)
 }
@@ -89,14 +94,20 @@ pub(crate) fn writer(data: PathBuf) -> (mpsc::Sender<Vec<FileChange>>, impl Futu
 fn apply(data: &Path, change: &FileChange) -> std::io::Result<()> {
     let path = data.join(&change.path);
     match &change.content {
-        Some(content) => {
-            let new = path.with_extension("new");
-            fs::write(&new, content)?;
-            fs::rename(&new, &path)
-        }
+        Some(content) => replace(&path, content, 0o600),
         None => match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         },
     }
+}
+
+/// Replaces a file as a whole. This is its mode afterwards, whatever it was before.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    // One that a crash has left would keep its mode.
+    let _ = fs::remove_file(&new);
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(&new)?;
+    file.write_all(content)?;
+    fs::rename(&new, path)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::azure::sas::Token;
-use super::azure::{HubError, HubName, thumbprint_matches};
+use super::azure::{HubError, HubName, check_validity, thumbprint_matches};
 use super::broker::ClientNumber;
 use super::hub::Access;
 use crate::dialect::sas::SharedKey;
@@ -150,7 +150,10 @@ impl Provisioning {
         let enrollment = &self.registrations.get(&number).expect("it was just found").enrollment;
         match &enrollment.access {
             Access::Thumbprint(thumbprint) => match certificate {
-                Some(der) if thumbprint_matches(thumbprint, der) => Ok((number, None)),
+                Some(der) if thumbprint_matches(thumbprint, der) => {
+                    check_validity(der, now)?;
+                    Ok((number, None))
+                }
                 Some(_) => Err("the certificate is not that of the enrollment".to_owned()),
                 None => Err("a certificate is expected".to_owned()),
             },

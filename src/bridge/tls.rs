@@ -3,9 +3,7 @@
 //! Files: `ca.pem` (for clients), `ca.key`, `server.pem`, `server.key`, `server.names`. A further name makes a new
 //! certificate of the same authority, so clients go on trusting it.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::peer::AnyClient;
+use super::persist;
 
 /// What the listeners show.
 #[derive(Debug)]
@@ -127,19 +126,8 @@ fn cannot(what: &str, path: &Path) -> String {
     format!("cannot {what} {}", path.display())
 }
 
-/// Replaces a file as a whole.
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let new = path.with_extension("new");
-    // An old one would keep its mode.
-    let _ = fs::remove_file(&new);
-    let written = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&new)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .and_then(|()| fs::rename(&new, path));
-    written.with_context(|| cannot("write", path))
+    persist::replace(path, text.as_bytes(), mode).with_context(|| cannot("write", path))
 }
 
 #[cfg(test)]

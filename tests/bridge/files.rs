@@ -1,6 +1,7 @@
 //! What is in the data folder, and what is listened on.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::codec::Framed;
-use twinagent::bridge::{Bridge, Options};
+use twinagent::bridge::{Access, Bridge, Options};
 
 use crate::raw::{Raw, connect};
 use crate::support::{World, start};
@@ -51,6 +52,25 @@ async fn changes_are_on_disk_soon_without_a_stop() {
         }
     };
     tokio::time::timeout(crate::support::LIMIT, soon).await.expect("written in the background");
+}
+
+#[tokio::test]
+async fn what_holds_keys_is_for_its_owner_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mode = |name: &str| fs::metadata(folder.path().join(name)).expect("it is there").permissions().mode() & 0o777;
+    // As an earlier bridge may have left it.
+    fs::create_dir_all(folder.path().join("azure/identities")).expect("made");
+    fs::set_permissions(folder.path().join("azure"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    fs::write(folder.path().join("azure/hub.new"), "").expect("written");
+    let bridge = start(&folder, |_| {}).await;
+    let access = Access::Key { primary: "a2V5a2V5a2V5a2V5".to_owned(), secondary: None };
+    bridge.hub().create_device("dev1", access).await.expect("a device");
+    bridge.stop().await;
+    let identities = fs::read_dir(folder.path().join("azure/identities")).expect("the folder is there");
+    let names: Vec<_> = identities.map(|entry| entry.expect("a file").file_name()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    let identity = format!("azure/identities/{}", names[0].to_str().expect("a text"));
+    assert_eq!((mode("azure"), mode("azure/hub.json"), mode(&identity)), (0o700, 0o600, 0o600));
 }
 
 #[tokio::test]

@@ -39,8 +39,10 @@ pub(crate) struct Setup {
     pub(crate) tls: bool,
     /// Cloud IoT Core's registry has a topic for telemetry.
     pub(crate) event_topic: bool,
-    /// How long the bridge tolerates an expired token.
+    /// How long the bridge tolerates an expired token. Azure IoT Hub does not.
     pub(crate) skew: Duration,
+    /// The names that an IoT hub goes by, wherever it is reached.
+    pub(crate) hubs: &'static [&'static str],
     pub(crate) rest: bool,
     /// A listener that takes web sockets, too.
     pub(crate) https: bool,
@@ -64,7 +66,8 @@ impl Setup {
             sessions: cloud == Kind::IotHub,
             tls: cloud == Kind::IotHub,
             event_topic: true,
-            skew: Duration::from_secs(600),
+            skew: if cloud == Kind::IotHub { Duration::ZERO } else { Duration::from_secs(600) },
+            hubs: &["localhost"],
             rest: false,
             https: false,
             listen: "127.0.0.1:0",
@@ -121,7 +124,9 @@ impl Device {
             http: setup.rest.then(|| "127.0.0.1:0".to_owned()),
             https: setup.https.then(|| "127.0.0.1:0".to_owned()),
             sessions: setup.sessions,
+            hubs: Some(setup.hubs.iter().copied().map(str::to_owned).collect()),
             skew: setup.skew,
+            hub_skew: setup.skew,
             names: vec![setup.host.to_owned()],
             ..Options::new(folder.path().join("cloud"))
         };

@@ -187,6 +187,7 @@ async fn the_way_may_be_a_websocket() {
 #[tokio::test]
 async fn a_gateway_is_where_to_connect_and_the_hub_is_who_to_log_in_to() {
     let mut device = Device::new(setup()).await;
+    // The name of the gateway is none of the hub's: who logs in by it is refused.
     let section = format!("host = \"localhost\"\ngateway_host = \"127.0.0.1\"\n{}", key_file(&device));
     configure(&device, &section);
     write(&device, DROP_IN, "device.id = \"gw-1\"\n");

@@ -13,13 +13,15 @@ use crate::log::Log;
 use crate::program::{done, run, status};
 
 const SCOPE: &str = "0ne00000001";
+/// Another name than that of the service, by which nobody logs in to it.
+const HUB: &str = "127.0.0.1";
 
 fn enrollment(device: &str, rounds: u32, verdict: Verdict) -> Enrollment {
     Enrollment {
         id_scope: SCOPE.to_owned(),
         registration_id: "gw-1".to_owned(),
         access: shared(),
-        hub: "localhost".to_owned(),
+        hub: HUB.to_owned(),
         device: device.to_owned(),
         rounds,
         throttled: 0,
@@ -34,7 +36,7 @@ async fn unassigned() -> Device {
 }
 
 async fn unassigned_as(setup: Setup) -> Device {
-    let device = Device::new(setup).await;
+    let device = Device::new(Setup { hubs: &[HUB], ..setup }).await;
     let service = &hub(&device).service;
     service.delete(&hub(&device).name).await.expect("the device");
     let section =

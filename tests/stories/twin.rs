@@ -251,15 +251,18 @@ async fn answers_that_no_twin_takes_are_told_in_another_form() {
     let mut device = Device::online(setup()).await;
     let deep = format!("{}1{}", "[".repeat(30), "]".repeat(30));
     let odd = r#"{"a.b":1,"$c":null,"d e":9007199254740993}"#;
-    for (id, payload) in [("deep", deep.as_str()), ("odd", odd), ("null", r#"{"a":null}"#)] {
+    let in_array = r#"{"a":[{"b":null}]}"#;
+    for (id, payload) in [("deep", deep.as_str()), ("odd", odd), ("null", r#"{"a":null}"#), ("in-array", in_array)] {
         device.send(&format!("echo/{id}"), payload).await;
         let answer = device.answer(id, 200).await;
-        if answer["payloadText"] == true {
-            let text = answer["payload"].as_str().expect("JSON as a text");
-            let sent: Value = serde_json::from_str(payload).expect("JSON");
-            assert_eq!(serde_json::from_str::<Value>(text).expect("JSON"), sent, "{id}");
-        }
+        assert_eq!(answer["payloadText"], true, "{id}: {answer}");
+        let text = answer["payload"].as_str().expect("JSON as a text");
+        let sent: Value = serde_json::from_str(payload).expect("JSON");
+        assert_eq!(serde_json::from_str::<Value>(text).expect("JSON"), sent, "{id}");
     }
+    device.send("echo/even", r#"{"a":[1]}"#).await;
+    let answer = device.answer("even", 200).await;
+    assert_eq!((&answer["payload"], &answer["payloadText"]), (&json!({ "a": [1] }), &Value::Null));
     device.send("count/good", "").await;
     device.answer("good", 200).await;
     assert_eq!((device.logins().await, device.complaint().await), (1, None));

@@ -41,7 +41,7 @@ pub(crate) struct Serve {
     /// Serve REST over TLS here, and MQTT within a WebSocket
     #[arg(long, value_name = "ADDR")]
     pub(crate) https: Option<String>,
-    /// A further name or address in the certificate; may be given several times
+    /// A further name or address in the certificate, and of the hub of IoT Hub; may be given several times
     #[arg(long = "name", value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// A file with the bearer token for Cloud IoT Core's REST; needed to serve REST beyond loopback
@@ -50,7 +50,7 @@ pub(crate) struct Serve {
     /// Keep sessions and forgive, as brokers do that came after Cloud IoT Core; IoT Hub stays as it is
     #[arg(long)]
     pub(crate) sessions: bool,
-    /// Seconds that a device's clock may be off
+    /// Seconds that a device's clock may be off; IoT Hub takes no token that has ended
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub(crate) skew: u64,
 }

@@ -63,8 +63,8 @@ trait Operator: Sized {
     async fn refusal(&self) -> anyhow::Result<Option<String>>;
     /// The reported documents that can be read, the newest first.
     async fn reported(&self) -> anyhow::Result<Vec<Value>>;
-    /// Commands to copy into a shell, in `folder`.
-    fn what_to_try(&self) -> anyhow::Result<String>;
+    /// Commands to copy into a shell, in `folder`, where a file that they need is made.
+    fn what_to_try(&self, folder: &Path) -> anyhow::Result<String>;
 }
 
 impl Demo {
@@ -101,7 +101,7 @@ impl Demo {
             () = interrupt.wait() => Err(anyhow!("interrupted")),
         };
         if played.is_ok() && self.keep {
-            told.what_to_try(&site, &operator.what_to_try()?)?;
+            told.what_to_try(&site, &operator.what_to_try(folder)?)?;
             played = tokio::select! {
                 () = interrupt.wait() => Ok(()),
                 ended = site.agent_or(pending()) => ended,

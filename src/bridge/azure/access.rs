@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::HubError;
+use crate::bridge::google::validity;
 use crate::dialect::sas::SharedKey;
+use crate::model::now::Timestamp;
 
 /// What is kept of a device's proofs.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +168,18 @@ impl Authentication {
             _ => json!({ "primaryThumbprint": null, "secondaryThumbprint": null }),
         }
     }
+}
+
+/// Whether a certificate, in DER, is good at this time; the error says what is wrong with it.
+pub(crate) fn check_validity(der: &[u8], now: Timestamp) -> Result<(), String> {
+    let (starts, ends) = validity(der).ok_or("the certificate cannot be read")?;
+    if now < starts {
+        return Err(format!("the certificate is not valid before {starts}"));
+    }
+    if now > ends {
+        return Err(format!("the certificate ended on {ends}"));
+    }
+    Ok(())
 }
 
 /// Whether a text is the thumbprint of a certificate: SHA-1 or SHA-256 of its DER, in hexadecimal digits.

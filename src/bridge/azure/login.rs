@@ -2,11 +2,13 @@
 //!
 //! Source: "Communicate with an IoT hub using the MQTT protocol" (learn.microsoft.com/azure/iot).
 
+use super::access::check_validity;
 use super::names::UserName;
 use super::policy::Right;
 use super::sas::{Denied, Token};
 use super::{Azure, HubName};
 use crate::bridge::broker::ClientNumber;
+use crate::bridge::google::quoted;
 use crate::model::now::Timestamp;
 
 /// What a CONNECT says.
@@ -54,6 +56,9 @@ impl Azure {
     /// Lets a device in, or says why not.
     pub(crate) fn login(&self, login: &Login<'_>, now: Timestamp) -> Result<Admitted, Refused> {
         let UserName { host, name } = UserName::parse(login.username)?;
+        if !self.is_host(&host) {
+            return Err(format!("the user name is for another hub: {}", quoted(&host)).into());
+        }
         if login.client_id != name.to_string() {
             return Err(format!("the client id is not {name}, as the user name has it").into());
         }
@@ -63,7 +68,7 @@ impl Azure {
         }
         let expires = match login.password {
             None | Some([]) => {
-                self.check_certificate(number, &name, login.certificate)?;
+                self.check_certificate(number, &name, login.certificate, now)?;
                 None
             }
             Some(password) => Some(self.check_token(number, &name, &host, password, now)?),
@@ -76,13 +81,15 @@ impl Azure {
         number: ClientNumber,
         name: &HubName,
         certificate: Option<&[u8]>,
+        now: Timestamp,
     ) -> Result<(), String> {
         let shown = certificate.ok_or("neither a token nor a certificate was shown")?;
         let authentication = &self.known(number).map_err(|error| error.message)?.identity.authentication;
-        if authentication.is_certificate(shown) {
-            return Ok(());
+        if !authentication.is_certificate(shown) {
+            let kind = authentication.kind();
+            return Err(format!("the certificate is not that of {name}, which proves itself by {kind}"));
         }
-        Err(format!("the certificate is not that of {name}, which proves itself by {}", authentication.kind()))
+        check_validity(shown, now)
     }
 
     /// A token is signed with a key of the device, or of a policy that lets devices in.
@@ -114,24 +121,20 @@ mod tests {
 
     const PRIMARY: &str = "a2V5a2V5a2V5a2V5";
     const SECONDARY: &str = "b3RoZXJvdGhlcm90aGVy";
-    const CERTIFICATE: &[u8] = b"abc";
-    /// SHA-1 of it: FIPS 180-4, examples.
-    const THUMBPRINT: &str = "a9993e364706816aba3e25717850c26c9cd0d89d";
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_micros(seconds * 1_000_000)
     }
 
-    /// A hub with device `d`, its module `d/m` with other keys, and device `x` with a certificate.
+    /// A hub with device `d`, and its module `d/m` with other keys.
     fn hub() -> Azure {
-        let mut hub = Azure::new(Settings { skew: Duration::from_secs(10) }, None, Vec::new()).expect("a hub");
+        let settings = Settings { skew: Duration::from_secs(10), hosts: vec!["hub.example".to_owned()] };
+        let mut hub = Azure::new(settings, None, Vec::new()).expect("a hub");
         let device = HubName::device("d").expect("a name");
         let module = device.module("m").expect("a name");
-        let certified = HubName::device("x").expect("a name");
         for (name, body) in [
             (device, IdentityBody::with_keys(PRIMARY, Some(SECONDARY))),
             (module, IdentityBody::with_keys("bW9kdWxlbW9kdWxlbW9kdWxl", None)),
-            (certified, IdentityBody::with_thumbprints(THUMBPRINT, None)),
         ] {
             hub.put_identity(&name, body, None, at(0)).expect("an identity");
         }
@@ -171,17 +174,35 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_lets_in_whom_it_belongs_to() {
-        let hub = hub();
-        assert_eq!(enter(&hub, "x", "", Some(CERTIFICATE)).map(|admitted| admitted.expires), Ok(None));
+    fn a_certificate_lets_in_whom_it_belongs_to_while_it_is_valid() {
+        let mut params = rcgen::CertificateParams::default();
+        params.not_before = rcgen::date_time_ymd(1970, 1, 1);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 2);
+        let of = || {
+            let key = rcgen::KeyPair::generate().expect("a key");
+            params.self_signed(&key).expect("a certificate").der().to_vec()
+        };
+        let (own, other) = (of(), of());
+        let digest = ring::digest::digest(&ring::digest::SHA256, &own);
+        let thumbprint = digest.as_ref().iter().fold(String::new(), |text, byte| format!("{text}{byte:02X}"));
+        let mut hub = hub();
+        let name = HubName::device("x").expect("a name");
+        hub.put_identity(&name, IdentityBody::with_thumbprints(&thumbprint, None), None, at(0)).expect("an identity");
+        assert_eq!(enter(&hub, "x", "", Some(&own)).map(|admitted| admitted.expires), Ok(None));
         let no_password = Login {
-            username: "h/x/?api-version=2021-04-12",
+            username: "hub.example/x/?api-version=2021-04-12",
             client_id: "x",
             password: None,
-            certificate: Some(CERTIFICATE),
+            certificate: Some(&own),
         };
-        assert!(hub.login(&no_password, at(0)).is_ok());
-        for (name, certificate) in [("x", None), ("x", Some(&b"abd"[..])), ("d", Some(CERTIFICATE))] {
+        for (now, why) in
+            [(-1, Some("not valid before 1970-01-01T00:00:00")), (0, None), (86_400, None), (86_401, Some("ended on"))]
+        {
+            let refused = hub.login(&no_password, at(now)).err().map(|refused| refused.why);
+            assert_eq!(refused.is_some(), why.is_some(), "{now}: {refused:?}");
+            assert!(refused.unwrap_or_default().contains(why.unwrap_or_default()), "{now}");
+        }
+        for (name, certificate) in [("x", None), ("x", Some(&*other)), ("d", Some(&*own))] {
             assert!(enter(&hub, name, "", certificate).is_err(), "{name}");
         }
     }
@@ -208,6 +229,15 @@ mod tests {
             let refused = enter(&hub, name, &password, None).expect_err(name);
             assert!(refused.code == 5 && !refused.why.is_empty() && !refused.why.contains("sig="), "{name}");
         }
+        // As of a device that takes the name of its gateway, or that of the provisioning service, for the hub's.
+        let elsewhere = token(PRIMARY, "other.example/devices/d", None);
+        let of_another_hub = Login {
+            username: "other.example/d/?api-version=2021-04-12",
+            client_id: "d",
+            password: Some(elsewhere.as_bytes()),
+            certificate: None,
+        };
+        assert!(hub.login(&of_another_hub, at(0)).expect_err("another hub").why.contains("another hub"));
         let other_client = Login {
             username: "hub.example/d/?api-version=2021-04-12",
             client_id: "e",

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::access::thumbprint_matches;
+pub(crate) use self::access::{check_validity, thumbprint_matches};
 pub use self::error::HubError;
 pub(crate) use self::identity::IdentityBody;
 pub(crate) use self::login::Login;
@@ -45,10 +45,12 @@ pub(crate) const IDENTITIES: &str = "azure/identities";
 pub(crate) const HUB_FILE: &str = "azure/hub.json";
 
 /// What can be set for tests.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// How far a clock may be off that a token is judged by.
+    /// How long after its end a token is taken.
     pub(crate) skew: Duration,
+    /// The names of the hub, in lower case.
+    pub(crate) hosts: Vec<String>,
 }
 
 /// A hub with all that is in it.
@@ -130,8 +132,14 @@ impl Azure {
         Ok(Self { settings, hub, records: records.collect(), numbers, changed })
     }
 
-    pub(crate) fn settings(&self) -> Settings {
-        self.settings
+    /// How long after its end a token is taken.
+    pub(crate) fn skew(&self) -> Duration {
+        self.settings.skew
+    }
+
+    /// Whether this, in lower case, is a name of the hub.
+    fn is_host(&self, host: &str) -> bool {
+        self.settings.hosts.iter().any(|known| known == host)
     }
 
     /// Whether a client is one of this cloud.

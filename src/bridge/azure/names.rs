@@ -13,6 +13,17 @@ use super::HubError;
 const LONGEST_ID: usize = 128;
 /// What an id may hold besides letters and digits.
 const MARKS: &[u8] = b"-.%_*?!(),:=@$'";
+/// The versions of the interface that the cloud's own libraries and pages name, for devices and for the service.
+const API_VERSIONS: [&str; 8] = [
+    "2016-11-14",
+    "2018-06-30",
+    "2019-03-30",
+    "2019-10-01",
+    "2020-03-13",
+    "2020-05-31-preview",
+    "2020-09-30",
+    "2021-04-12",
+];
 
 /// A device, or a module of one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -93,18 +104,15 @@ impl UserName {
         let mut versions = query.split('&').filter_map(|pair| pair.strip_prefix("api-version="));
         match (versions.next(), versions.next()) {
             (Some(version), None) if is_api_version(version) => {}
-            _ => return Err("the user name has no api-version that is a date, such as 2021-04-12".to_owned()),
+            _ => return Err(format!("the user name has no api-version of these: {}", API_VERSIONS.join(", "))),
         }
         Ok(Self { host: host_of(host), name })
     }
 }
 
-/// `2021-04-12`, or `2021-06-30-preview`.
+/// Whether the service has an interface of this version.
 pub(crate) fn is_api_version(text: &str) -> bool {
-    let date = text.strip_suffix("-preview").unwrap_or(text);
-    let shape = |(at, byte): (usize, u8)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() };
-    // The first version of the service is that of 3 February 2016.
-    date.len() == 10 && date.bytes().enumerate().all(shape) && date >= "2016-02-03"
+    API_VERSIONS.contains(&text)
 }
 
 /// The host of `host` or `host:port`, in lower case.
@@ -143,7 +151,7 @@ mod tests {
                 "dev1",
             ),
             ("My.Hub:8883/d/m/?model-id=dtmi%3Aa%3B1&api-version=2020-09-30", "my.hub", "d/m"),
-            ("hub/d/?api-version=2021-06-30-preview", "hub", "d"),
+            ("hub/d/?api-version=2020-05-31-preview", "hub", "d"),
         ] {
             let read = UserName::parse(text).expect(text);
             assert_eq!((read.host.as_str(), read.name.to_string().as_str()), (host, name));
@@ -164,6 +172,7 @@ mod tests {
             "hub/d/?api-version=",
             "hub/d/?api-version=latest",
             "hub/d/?api-version=2015-01-01",
+            "hub/d/?api-version=2021-04-13",
             "hub/d/?api-version=2021-04-12&api-version=2021-04-12",
             "unused",
         ] {

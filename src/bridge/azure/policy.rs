@@ -90,6 +90,9 @@ impl Azure {
         let text =
             authorization.ok_or_else(|| refused("a header Authorization with a SharedAccessSignature is expected"))?;
         let host = host.map(host_of).ok_or_else(|| refused("the request has no host"))?;
+        if !self.is_host(&host) {
+            return Err(refused("the request is for the host of another hub"));
+        }
         let token = Token::parse(text).map_err(|denied| refused(&denied.to_string()))?;
         let policy = token.policy().ok_or_else(|| refused("the token names no policy (skn)"))?;
         let keys = self.hub.keys(policy, right);
@@ -113,7 +116,8 @@ mod tests {
     }
 
     fn hub() -> Azure {
-        Azure::new(Settings { skew: Duration::from_secs(10) }, None, Vec::new()).expect("a hub")
+        let settings = Settings { skew: Duration::from_secs(10), hosts: vec!["localhost".to_owned()] };
+        Azure::new(settings, None, Vec::new()).expect("a hub")
     }
 
     fn token(hub: &Azure, policy: &str, resource: &str) -> String {
@@ -144,11 +148,13 @@ mod tests {
         let nobody = token(&hub, "nobody", "localhost");
         let device = token(&hub, "iothubowner", "localhost/devices/d");
         let unnamed = owner.replace("&skn=iothubowner", "");
+        let other = token(&hub, "iothubowner", "other");
         for (text, host, now) in [
             (None, Some("localhost"), 0),
             (Some("Bearer x"), Some("localhost"), 0),
             (Some(&*owner), Some("localhost"), 110),
             (Some(&*owner), Some("other"), 0),
+            (Some(&*other), Some("other"), 0),
             (Some(&*owner), None, 0),
             (Some(&*nobody), Some("localhost"), 0),
             (Some(&*device), Some("localhost"), 0),
@@ -163,7 +169,7 @@ mod tests {
     fn keys_are_made_once() {
         let made = hub();
         let kept: HubFile = serde_json::from_slice(&super::super::to_json(&made.hub)).expect("the file of a hub");
-        let again = Azure::new(Settings { skew: Duration::ZERO }, Some(kept), Vec::new()).expect("a hub");
+        let again = Azure::new(hub().settings, Some(kept), Vec::new()).expect("a hub");
         assert_eq!(made.service_key(), again.service_key());
         assert!(made.has_changes() && !again.has_changes() && !made.service_key().is_empty());
         assert!(!format!("{made:?}").contains(made.service_key()));

@@ -205,7 +205,8 @@ mod tests {
     /// Devices `d0` to `d9`, of which the even ones are in `Rome`, and a module of `d3`.
     fn hub() -> Azure {
         let now = Timestamp::from_micros(0);
-        let mut hub = Azure::new(Settings { skew: Duration::ZERO }, None, Vec::new()).expect("a hub");
+        let mut hub =
+            Azure::new(Settings { skew: Duration::ZERO, hosts: Vec::new() }, None, Vec::new()).expect("a hub");
         for at in 0..10_u8 {
             let name = HubName::device(&format!("d{at}")).expect("a name");
             hub.put_identity(&name, IdentityBody::default(), None, now).expect("a device");
@@ -292,7 +293,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_answered_or_refused(tail in "[a-c.=' \"*0-9ANDWHERü-]{0,40}") {
-            let hub = Azure::new(Settings { skew: Duration::ZERO }, None, Vec::new()).expect("a hub");
+            let hub = Azure::new(Settings { skew: Duration::ZERO, hosts: Vec::new() }, None, Vec::new()).expect("a hub");
             for text in [tail.clone(), format!("SELECT * FROM devices WHERE {tail}")] {
                 match hub.query(&text, None, Some(&tail)) {
                     Ok(page) => prop_assert!(page.items.is_empty()),

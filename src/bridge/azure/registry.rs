@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn hub() -> Azure {
-        Azure::new(Settings { skew: Duration::ZERO }, None, Vec::new()).expect("a hub")
+        Azure::new(Settings { skew: Duration::ZERO, hosts: Vec::new() }, None, Vec::new()).expect("a hub")
     }
 
     fn name(device: &str, module: Option<&str>) -> HubName {
@@ -270,7 +270,7 @@ mod tests {
                 records.push(serde_json::from_slice(&content).expect("its own JSON"));
             }
         }
-        let again = Azure::new(hub.settings(), file, records).expect("its own files");
+        let again = Azure::new(hub.settings.clone(), file, records).expect("its own files");
         let twin = again.twin(number).expect("the same number");
         assert_eq!(twin["connectionState"], "Disconnected");
         assert_eq!(twin["lastActivityTime"], json!(at(5)));
@@ -287,7 +287,7 @@ mod tests {
         let twice = vec![record.clone(), Record { number: record.number ^ 1, ..record.clone() }];
         let foreign = vec![Record { number: 7, ..record }];
         for records in [twice, foreign] {
-            Azure::new(hub.settings(), None, records).expect_err("these are not from one hub");
+            Azure::new(hub.settings.clone(), None, records).expect_err("these are not from one hub");
         }
     }
 

@@ -37,6 +37,7 @@ pub use self::names::{DeviceName, RegistryName};
 pub(crate) use self::registry::RegistryBody;
 pub(crate) use self::resources::{COMMAND_LIMIT, check_command};
 pub(crate) use self::rules::{Feed, Published, Violation, command_topic, config_topic, quoted};
+pub(crate) use self::x509::validity;
 
 use self::device::Device;
 use self::registry::Registry;

@@ -131,6 +131,29 @@ impl Content {
     }
 }
 
+/// From when and until when a certificate in DER is valid, whatever its key is. `None`: it is none.
+pub(crate) fn validity(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
+    let read = yasna::parse_der(der, |reader| {
+        reader.read_sequence(|certificate| {
+            let times = certificate.next().read_sequence(|parts| {
+                // The version, then the serial number, the algorithm and the issuer.
+                parts.read_optional(|part| part.read_tagged(Tag::context(0), |number| number.read_der().map(drop)))?;
+                for _ in 0..3 {
+                    parts.next().read_der()?;
+                }
+                let times = parts.next().read_sequence(|times| Ok((time(times.next())?, time(times.next())?)))?;
+                while parts.read_optional(|part| part.read_der().map(drop))?.is_some() {}
+                Ok(times)
+            })?;
+            // The algorithm again, and the signature.
+            certificate.next().read_der()?;
+            certificate.next().read_der()?;
+            Ok(times)
+        })
+    });
+    read.ok()
+}
+
 /// RFC 5280 section 4.1.2.5: two digits of the year until 2049, four afterwards.
 fn time(reader: BERReader<'_, '_>) -> ASN1Result<Timestamp> {
     let seconds = if reader.lookahead_tag()? == TAG_UTCTIME {
@@ -226,6 +249,11 @@ mod tests {
             assert_eq!((&details["publicKeyType"], device.is_version_3()), (&json!(kind), false));
             assert!(device.is_signed_by(&authority));
             assert!(!device.is_signed_by(&device) && !authority.is_signed_by(&device));
+            let Content { starts, ends, .. } = device.content;
+            assert_eq!(
+                (validity(&device.der), validity(&authority.der)),
+                (Some((starts, ends)), validity(&device.der))
+            );
             let at = |text: &str| text.parse().expect("a time");
             for (moment, valid) in [
                 ("2026-11-22T16:43:10Z", false),

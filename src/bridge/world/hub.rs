@@ -17,10 +17,17 @@ use crate::bridge::hub::topics::{self, Properties, Said};
 use crate::bridge::peer::Certificate;
 use crate::bridge::taps::HubMessage;
 
-/// The largest telemetry message, in bytes of payload.
+/// The largest telemetry message, in bytes as [`weigh`] counts them.
 const MAX_TELEMETRY: usize = 256 * 1024;
 /// Topics that a device can be subscribed to at one time.
 const SUBSCRIPTIONS: usize = 5;
+
+/// Payload, names and values count, but not the names of system properties: "Create and read IoT Hub messages", message size
+/// (learn.microsoft.com/azure/iot-hub).
+fn weigh(properties: &Properties, payload: &Bytes) -> usize {
+    let bag = properties.iter().map(|(name, value)| if name.starts_with("$.") { 0 } else { name.len() } + value.len());
+    bag.sum::<usize>() + payload.len()
+}
 
 fn deleted() -> Violation {
     Violation::new(Canonical::NotFound, "the identity was deleted")
@@ -46,7 +53,7 @@ impl World {
             let why = "a last will must go to the topic of telemetry, with QoS 0 or 1".to_owned();
             return Err(Unwelcome { code: None, why });
         }
-        let skew = self.azure.settings().skew;
+        let skew = self.azure.skew();
         Ok(Welcome {
             number: admitted.number,
             until: admitted.expires.map(|expires| expires.saturating_add(skew)),
@@ -141,8 +148,9 @@ impl World {
         let payload = Bytes::copy_from_slice(&message.payload);
         match said {
             Said::Telemetry(mut properties) => {
-                if payload.len() > MAX_TELEMETRY {
-                    return Err(Violation::invalid(format!("the message is too large: {} bytes", payload.len())));
+                let bytes = weigh(&properties, &payload);
+                if bytes > MAX_TELEMETRY {
+                    return Err(Violation::invalid(format!("the message is too large: {bytes} bytes")));
                 }
                 if message.retain {
                     properties.push(("mqtt-retain".to_owned(), "true".to_owned()));

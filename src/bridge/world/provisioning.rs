@@ -24,7 +24,7 @@ impl World {
     ) -> Result<Welcome, Unwelcome> {
         let (username, password) =
             connect.login.as_ref().map_or(("", ""), |login| (login.username.as_str(), login.password.as_str()));
-        let (skew, der) = (self.azure.settings().skew, peer.map(Certificate::der));
+        let (skew, der) = (self.azure.skew(), peer.map(Certificate::der));
         let admitted = self.provisioning.login(username, &connect.client_id, password, der, skew, wall());
         let (number, expires) = admitted.map_err(|why| Unwelcome { code: Some(5), why })?;
         // There are no kept sessions, whatever the client asks for.

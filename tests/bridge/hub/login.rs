@@ -32,7 +32,7 @@ async fn a_token_counts_over_the_bytes_that_came_for_its_resource_and_what_is_be
         ("of another hub", spelled("other%2Fdevices%2Fdev1")),
         ("changed after it was signed", spelled("localhost%2Fdevices%2Fdev1").replace("%2F", "%2f")),
         ("with another key", token(OTHER_KEY, "localhost/devices/dev1", 3600)),
-        ("expired", token(KEY, "localhost/devices/dev1", -3600)),
+        ("expired", token(KEY, "localhost/devices/dev1", -1)),
         ("none", String::new()),
         ("nonsense", "secret".to_owned()),
     ] {
@@ -64,9 +64,35 @@ async fn user_name_and_client_id_must_name_the_same_identity() {
         ("dev2", "localhost/dev1/?api-version=2021-04-12"),
         ("dev1", "localhost/dev1/m1/?api-version=2021-04-12"),
         ("dev1", "localhost/dev1/?api-version=yesterday"),
+        ("dev1", "localhost/dev1/?api-version=2021-04-13"),
         ("dev1", "localhost//?api-version=2021-04-12"),
     ] {
         assert_eq!(world.login(login(client_id, username)).await, 5, "{client_id} {username}");
+    }
+}
+
+#[tokio::test]
+async fn a_hub_goes_by_its_own_names_alone() {
+    let login = |host: &str| {
+        let mut connect = Connect::new("dev1");
+        let password = token(KEY, &format!("{host}/devices/dev1"), 3600);
+        connect.set_login(format!("{host}/dev1/?api-version=2021-04-12"), password);
+        connect
+    };
+    let names = vec!["Hub.Test".to_owned(), "*.fleet.test".to_owned()];
+    let world = HubWorld::with(|options| options.names = names.clone()).await;
+    for host in ["localhost", "hub.test", "HUB.test"] {
+        assert_eq!(world.login(login(host)).await, 0, "{host}");
+    }
+    for host in ["127.0.0.1", "other.test", "a.fleet.test", "hub.test.example"] {
+        assert_eq!(world.login(login(host)).await, 5, "{host}");
+        let why = world.hub.last_refusal().await.expect("the bridge runs").expect("a reason");
+        assert!(why.contains("another hub") && why.contains(host), "{why}");
+    }
+    let world =
+        HubWorld::with(|options| (options.names, options.hubs) = (names, Some(vec!["only.test".to_owned()]))).await;
+    for (host, code) in [("only.test", 0), ("localhost", 5), ("hub.test", 5)] {
+        assert_eq!(world.login(login(host)).await, code, "{host}");
     }
 }
 
@@ -111,7 +137,8 @@ async fn a_module_is_an_identity_beside_its_device() {
 
 #[tokio::test]
 async fn the_connection_ends_with_its_token_and_the_newest_one_wins() {
-    let world = HubWorld::with(|options| options.skew = Duration::ZERO).await;
+    // What Cloud IoT Core forgives says nothing about the hub.
+    let world = HubWorld::with(|options| options.skew = Duration::from_secs(600)).await;
     let begun = Instant::now();
     let short = connect(&token(KEY, "localhost/devices/dev1", 3));
     let (mut raw, _) = world.online_with(short, &[]).await;

@@ -21,19 +21,22 @@ async fn telemetry_carries_its_properties() {
     raw.publish_acknowledged("devices/dev1/messages/events/%24.mid=m1&%24.ct=application%2Fjson&a%20b=c%2Fd", "{}")
         .await;
     raw.publish_acknowledged("devices/dev1/messages/events/", vec![7; 256 * 1024]).await;
+    // A property of the cloud's counts by its value, one of ours by its name too.
+    raw.publish_acknowledged("devices/dev1/messages/events/%24.mid=1&a=b", vec![7; 256 * 1024 - 3]).await;
     let mut retained = Publish::new("devices/dev1/messages/events/", QoS::AtLeastOnce, "kept?");
     (retained.retain, retained.pkid) = (true, 3);
     raw.send(Packet::Publish(retained)).await;
     assert_eq!(raw.next().await, Seen::Packet(Packet::PubAck(PubAck::new(3))));
     let mut taken = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         taken.push(timeout(LIMIT, messages.recv()).await.expect("it comes").expect("the tap is open"));
     }
     let typed = property("$.ct", "application/json");
     assert_eq!(taken[0].properties, [property("$.mid", "m1"), typed, property("a b", "c/d")]);
     assert_eq!((taken[0].device.to_string().as_str(), &taken[0].payload[..]), ("dev1", &b"{}"[..]));
     assert_eq!((taken[1].properties.len(), taken[1].payload.len()), (0, 256 * 1024));
-    assert_eq!(taken[2].properties, [property("mqtt-retain", "true")]);
+    assert_eq!(taken[2].properties, [property("$.mid", "1"), property("a", "b")]);
+    assert_eq!(taken[3].properties, [property("mqtt-retain", "true")]);
 }
 
 #[tokio::test]
@@ -60,6 +63,8 @@ async fn what_is_not_allowed_ends_the_connection() {
         (publish("/devices/dev1/state", "x"), "not one of the device's"),
         (quiet("$iothub/twin/GET/", ""), "not one of the device's"),
         (publish("devices/dev1/messages/events/", vec![7; 256 * 1024 + 1]), "too large"),
+        (publish("devices/dev1/messages/events/a=b", vec![7; 256 * 1024 - 1]), "too large"),
+        (publish("devices/dev1/messages/events/%24.mid=1", vec![7; 256 * 1024]), "too large"),
         (Packet::Publish(twice), "QoS 2"),
         (filter("#"), "the filter"),
         (filter("devices/dev2/messages/devicebound/#"), "the filter"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rumqttc::mqttbytes::v4::{Connect, Packet};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use twinagent::bridge::Access;
+use twinagent::bridge::{Access, Enrollment, HubName};
 
 use super::device::{HubWorld, KEY, good, token, with_key};
 use crate::raw::Raw;
@@ -25,8 +25,14 @@ pub(crate) struct Own {
 
 impl Own {
     pub(crate) fn new() -> Self {
+        Self::valid_in(1975, 2049)
+    }
+
+    /// From the beginning of one year to that of another.
+    fn valid_in(first: i32, last: i32) -> Self {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["dev2".to_owned()]).expect("a name");
+        let mut params = CertificateParams::new(vec!["dev2".to_owned()]).expect("a name");
+        (params.not_before, params.not_after) = (date_time_ymd(first, 1, 1), date_time_ymd(last, 1, 1));
         Self { certificate: params.self_signed(&key).expect("a certificate").der().clone(), key }
     }
 
@@ -107,6 +113,28 @@ async fn a_certificate_is_known_by_its_thumbprint_in_both_versions_of_tls() {
     let mut third = Connect::new("dev3");
     third.set_login("localhost/dev3/?api-version=2021-04-12", "");
     assert_eq!(code(&world, Some(&own), third, &rustls::version::TLS12).await, 0);
+}
+
+#[tokio::test]
+async fn a_certificate_counts_while_it_is_valid() {
+    let world = with_tls().await;
+    for ((first, last), expected, why) in
+        [((1975, 2049), 0, ""), ((1975, 1976), 5, "ended on 1976"), ((2048, 2049), 5, "not valid before 2048")]
+    {
+        let own = Own::valid_in(first, last);
+        // The hub and its provisioning service judge it alike.
+        world.hub.create_device("dev2", Access::Thumbprint(own.sha256())).await.expect("a device");
+        let enrollment = Enrollment::new("0ne0001", "dev2", Access::Thumbprint(own.sha256()));
+        world.hub.enroll(enrollment).await.expect("enrolled");
+        let mut to_register = Connect::new("dev2");
+        to_register.set_login("0ne0001/registrations/dev2/api-version=2019-03-31", "");
+        for login in [by_certificate(), to_register] {
+            assert_eq!(code(&world, Some(&own), login, &rustls::version::TLS13).await, expected, "{first}");
+            let told = world.hub.last_refusal().await.expect("the bridge runs").unwrap_or_default();
+            assert!(told.contains(why), "{told}");
+        }
+        world.hub.delete(&HubName::device("dev2").expect("a name")).await.expect("the device");
+    }
 }
 
 /// Without TLS there is no proof, whatever is said.

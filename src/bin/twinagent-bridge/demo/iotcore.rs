@@ -1,5 +1,7 @@
 //! The demo's cloud as Cloud IoT Core: a registry, a device with a public key, commands, states.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -120,7 +122,7 @@ impl Operator for IotCore {
         states.iter().map(|state| read(state).context("a state is not JSON in base64")).collect()
     }
 
-    fn what_to_try(&self) -> anyhow::Result<String> {
+    fn what_to_try(&self, _: &Path) -> anyhow::Result<String> {
         let device = format!("{}{}", self.rest.origin(), self.device);
         let data = |payload: &Value| STANDARD.encode(payload.to_string());
         let command = |subfolder: &str, payload| json!({ "subfolder": subfolder, "binaryData": data(&payload) });

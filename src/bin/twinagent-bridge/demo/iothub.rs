@@ -1,6 +1,6 @@
 //! The demo's cloud as Azure IoT Hub: a device with a key of the hub's, direct methods, the device's twin.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -18,6 +18,8 @@ use super::{DEVICE, Operator, REASON, bounded, text};
 const API: &str = "api-version=2021-04-12";
 /// How long the token of the operator holds: longer than anybody keeps a demo.
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// The file of the header that carries it, for a person's own calls.
+const HEADER: &str = "authorization";
 
 pub(super) struct IotHub {
     rest: Rest,
@@ -137,16 +139,17 @@ impl Operator for IotHub {
         Ok(vec![Value::Object(reported)])
     }
 
-    fn what_to_try(&self) -> anyhow::Result<String> {
-        let (twin, token) = (format!("{}/twins/{DEVICE}", self.rest.origin()), &self.token);
+    fn what_to_try(&self, folder: &Path) -> anyhow::Result<String> {
+        let twin = format!("{}/twins/{DEVICE}", self.rest.origin());
+        // Neither the screen nor the list of processes shows the token.
+        site::write(&folder.join(HEADER), &format!("Authorization: {}\n", self.token))?;
         let method = |name: &str, payload: Value| json!({ "methodName": name, "payload": payload });
         let echo = method("echo", json!({ "hello": "world" }));
         let reboot = method("rebootDevice", json!({ "reason": "once more" }));
         let desired = json!({ "properties": { "desired": { "color": "blue" } } });
-        let curl = "curl --silent --show-error --cacert cloud/ca.pem --header \"Authorization: $token\"";
+        let curl = format!("curl --silent --show-error --cacert cloud/ca.pem --header @{HEADER}");
         Ok(format!(
-            "    twin='{twin}'\n    \
-             token='{token}'\n\n\
+            "    twin='{twin}'\n\n\
              Invoke a direct method; its answer is the answer:\n\n    \
              {curl} \"${{twin}}/methods?{API}\" --data '{echo}'\n\n\
              Change what is desired; the twin tells its digest under reported.desired:\n\n    \

@@ -17,9 +17,7 @@ async fn only_a_token_of_a_policy_opens_the_service() {
         (Some(&good), 200),
         (Some(&policy_token(&key, &host, "iothubowner", 60)), 200),
         (Some(&lower), 200),
-        // The bridge forgives a clock that is ten minutes off.
-        (Some(&policy_token(&key, &host, "iothubowner", -599)), 200),
-        (Some(&policy_token(&key, &host, "iothubowner", -601)), 401),
+        (Some(&policy_token(&key, &host, "iothubowner", -1)), 401),
         (Some(&policy_token(&key, "other.example", "iothubowner", 60)), 401),
         (Some(&policy_token(&key, "localhost/devices/dev1", "iothubowner", 60)), 401),
         (Some(&policy_token(&key, "localhost", "service", 60)), 401),
@@ -57,6 +55,7 @@ async fn a_call_names_its_version_and_a_path_that_there_is() {
         ("/devices/dev1", 400_001),
         ("/devices/dev1?api-version=", 400_001),
         ("/devices/dev1?api-version=newest", 400_001),
+        ("/devices/dev1?api-version=2021-04-13", 400_001),
         ("/devices/a%20b?api-version=2021-04-12", 400_004),
         ("/devices/%ff?api-version=2021-04-12", 400_004),
     ] {

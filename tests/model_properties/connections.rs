@@ -45,6 +45,8 @@ fn reason() -> impl Strategy<Value = Reason> {
         Just(Reason::Proxy(String::new())),
         Just(Reason::Tls(TlsFault::Expired, String::new())),
         Just(Reason::CaptivePortal(String::new())),
+        prop_oneof![Just(Schedule::Network), Just(Schedule::Busy), Just(Schedule::Refused)]
+            .prop_map(|schedule| Reason::WebSocket(schedule, String::new())),
         Just(Reason::TimedOut { stage: "waiting", seconds: 30 }),
         any::<u8>().prop_map(|code| Reason::Refused { code }),
         Just(Reason::ClosedBeforeAnswer),

@@ -12,12 +12,14 @@ use twinagent::bridge::{Access, Enrollment, HubName, Verdict};
 use twinagent::config::Folders;
 use twinagent::daemon::{self, Parts};
 use twinagent::handler::built_in;
+use twinagent::model::fingerprint::Fingerprint;
 
 use crate::cloud::Kind;
 use crate::cloud::iothub::{Cloud, KEY, shared};
 use crate::device::{Device, PATIENCE, Setup, write as write_new};
 use crate::living::{DROP_IN, MAIN, NOTICED, write};
 use crate::log::Log;
+use crate::process::Process;
 use crate::program::{done, problem, run, status};
 
 const QUICK: &str = "[session]\nbackoff_max = \"1s\"\nbackoff_max_refused = \"1s\"\n";
@@ -259,6 +261,58 @@ async fn a_connection_string_that_is_wrong_is_told_for_what_it_is_and_mended() {
     device.stop().await;
 }
 
+#[tokio::test]
+async fn a_file_that_is_still_to_come_is_waited_for_and_is_no_trouble() {
+    let log = Log::listen();
+    let mut device = Device::new(setup()).await;
+    let file = device.path("etc/keys/hub.key");
+    fs::remove_file(&file).expect("the key");
+    device.start();
+    let told = status(&device, |status| status["state"] == "not configured").await;
+    let sentence = told["sentence"].as_str().expect("a sentence");
+    assert!(
+        sentence.starts_with("not configured: there is nothing to log in with yet: ")
+            && sentence.contains(&file.display().to_string())
+            && !sentence.contains("keygen"),
+        "{sentence}"
+    );
+    assert_eq!(told["problems"], json!([]));
+    let told = run(&device, &["check"]).await;
+    assert!(told.code == 0 && told.out.contains("nothing to log in with yet: "), "{told:?}");
+    assert_eq!(device.logins().await, 0);
+    write_new(&file, &format!("{KEY}\n"));
+    device.wait_until_ready().await;
+    works(&mut device, "c-1").await;
+    assert!(!log.text().contains("not connected: "), "{}", log.text());
+
+    // One that was there and is gone is a loss, and that is one.
+    fs::remove_file(&file).expect("the key");
+    status(&device, |status| problem(&status["problems"], "key").is_some()).await;
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_string_that_only_the_service_can_read_is_judged_by_the_service() {
+    let mut device = Device::new(setup()).await;
+    let credentials = device.path("credentials");
+    fs::create_dir(&credentials).expect("a folder");
+    let string = format!("HostName=localhost;DeviceId=gw-1;SharedAccessKey={KEY}");
+    fs::write(credentials.join("twinagent.connection-string"), string).expect("a file");
+    let absent = device.path("etc/connection-string");
+    configure(&device, &format!("host = \"localhost\"\nconnection_string_file = \"{}\"\n", absent.display()));
+    write(&device, DROP_IN, "device.id = \"gw-1\"\n");
+    let before = run(&device, &["check"]).await;
+    assert!(before.out.contains("; nothing to log in with yet: "), "{before:?}");
+    let environment = [("CREDENTIALS_DIRECTORY", &*credentials.display().to_string())];
+    let process = Process::start_with(&device, &environment);
+    device.wait_until_ready().await;
+    let told = run(&device, &["check"]).await;
+    let words = "; shared key (the key of the running daemon, its credential /";
+    assert!(told.code == 0 && told.out.contains(words), "{told:?}");
+    assert!(!told.out.contains(KEY) && !told.err.contains(KEY));
+    process.stop().await;
+}
+
 // === The clock
 
 /// A hub that knows the time, and a device that is told which key is right a moment too late.
@@ -364,6 +418,31 @@ async fn the_assigned_hub_is_kept_over_restarts_and_asked_for_again_when_it_refu
     device.stop().await;
 }
 
+/// What another machine was told is not for a copy of its card.
+#[tokio::test]
+async fn a_copy_asks_for_itself_which_hub_it_belongs_to() {
+    let mut device = unassigned().await;
+    let service = hub(&device).service.clone();
+    service.enroll(enrollment("assigned-1", 0, Verdict::Assigned)).await.expect("an enrolment");
+    device.machine = Fingerprint::new(Some("b-1"), Some("m-1"));
+    device.start();
+    let name = ready(&service, "assigned-1").await;
+    device.crash().await;
+    // The same machine, as it was installed anew.
+    for (board, logins, registrations) in [("b-1", 2, 1), ("b-2", 3, 2)] {
+        device.machine = Fingerprint::new(Some(board), Some("m-2"));
+        device.start();
+        let there = async {
+            while service.logins(&name).await != Ok(logins) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, there).await.expect("it logs in again");
+        assert_eq!(service.registrations().await, Ok(registrations), "{board}");
+        device.crash().await;
+    }
+}
+
 /// As [`ready`], without its limit.
 async fn ready_slowly(service: &twinagent::bridge::Hub, device: &str) -> HubName {
     let name = HubName::device(device).expect("a name");
@@ -389,7 +468,7 @@ async fn a_device_that_is_assigned_nowhere_says_so_and_goes_on_asking_in_peace()
     status(&device, |status| {
         status["sentence"]
             .as_str()
-            .is_some_and(|text| text.contains("no hub was assigned to this device: nobody knows it"))
+            .is_some_and(|text| text.contains("no hub was assigned to this device: localhost: nobody knows it"))
     })
     .await;
     service.enroll(enrollment("assigned-1", 0, Verdict::Disabled)).await.expect("an enrolment");

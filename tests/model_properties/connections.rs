@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use twinagent::model::connection::{Connection, MOST_TRIES, Step, TRIES_PERIOD, Terms};
 use twinagent::model::device_key::KeySlot;
 use twinagent::model::now::BootInstant;
-use twinagent::model::wire::{Reason, TlsFault};
+use twinagent::model::wire::{Reason, Schedule, TlsFault};
 
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 const BACKOFF_MAX_REFUSED: Duration = Duration::from_secs(900);

@@ -109,6 +109,13 @@ fn key(folders: &Folders) -> (Option<String>, Vec<String>) {
 
 /// With what the device proves itself to its hub in a few words, unless that cannot be used; then why.
 fn hub_proof(folders: &Folders, hub: &IotHub) -> (Option<String>, Vec<String>) {
+    if let Some(theirs) = daemon_key::credential(folders) {
+        let origin = theirs.origin();
+        return match &theirs.proof {
+            Some(proof) => (Some(format!("{proof} ({origin})")), Vec::new()),
+            None => (None, theirs.usable().err().map(|failure| failure.lines()).unwrap_or_default()),
+        };
+    }
     match hub_key::read(folders, &machine(), &hub.proof) {
         Ok(HubKey::Shared { .. }) => (Some("shared key".to_owned()), Vec::new()),
         Ok(HubKey::Certificate(identity)) => match identity.holds(clock::wall()) {

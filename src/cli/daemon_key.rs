@@ -28,6 +28,8 @@ impl From<&Key> for PublicKey {
 pub(super) struct DaemonKey {
     pub(super) is_credential: bool,
     pub(super) path: String,
+    /// Its kind, as words for people; nothing, if there is none that can be used.
+    pub(super) proof: Option<String>,
     /// The error is what is wrong with it; nothing, if there is none.
     pub(super) public: Result<PublicKey, Option<String>>,
 }
@@ -70,6 +72,7 @@ fn read(told: &Value) -> DaemonKey {
     DaemonKey {
         is_credential: word(told, "/source").as_deref() == Some("credential"),
         path: word(told, "/path").unwrap_or_default(),
+        proof: word(told, "/proof"),
         public: match (pem, word(told, "/algorithm")) {
             (Some(pem), Some(algorithm)) => Ok(PublicKey { pem: pem.to_owned(), algorithm }),
             _ => Err(word(told, "/trouble")),

@@ -110,7 +110,7 @@ impl Cli {
             Command::Config(arguments) => config::run(&folders, file, arguments),
             Command::Keygen(arguments) => keygen::run(&folders, file, &arguments),
             Command::Pubkey(arguments) => pubkey::run(&folders, file, arguments),
-            Command::Reset(arguments) => reset::run(&folders, arguments),
+            Command::Reset(arguments) => reset::run(&folders, file, arguments),
             Command::Token(arguments) => token::run(&folders, file, arguments),
             Command::Status(arguments) => status::run(&folders, arguments),
             Command::Methods(arguments) => methods::run(&folders, arguments),

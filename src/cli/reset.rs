@@ -5,12 +5,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::{Exit, Failure, output};
-use crate::config::Folders;
+use super::{Exit, Failure, output, read_configuration};
+use crate::config::{Cloud, Folders, HubProof};
 use crate::model::device_key::KeySlot;
 use crate::store::{LockError, StateDir, StoreError, forget, forget_assignment};
 
@@ -18,12 +18,13 @@ const NOT_PERMITTED: &str = "this takes root, or the user that the daemon runs a
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Arguments {
-    /// Remove the device's private keys and the hub that it was assigned to, too, so that an image of this machine is nobody
+    /// Remove the device's keys, what it proves itself to a hub with and the hub that it was assigned to, too, so that an image of
+    /// this machine is nobody
     #[arg(long)]
     identity: bool,
 }
 
-pub(super) fn run(folders: &Folders, arguments: Arguments) -> Result<(), Failure> {
+pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) -> Result<(), Failure> {
     let state = match fs::symlink_metadata(&folders.state) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         _ => Some(StateDir::lock(&folders.state).map_err(not_locked)?),
@@ -39,9 +40,19 @@ pub(super) fn run(folders: &Folders, arguments: Arguments) -> Result<(), Failure
             say(&assignment)?;
             removed.extend(assignment);
         }
+        // Read before any of it is gone: a connection string says what the configuration leaves out.
+        let proof = hub_proof(folders, file)?;
         let keys = remove_keys(folders)?;
         say(&keys)?;
         removed.extend(keys);
+        for path in proof {
+            if remove_below(&folders.configuration, &path)? {
+                output::print(&format!("removed {}\n", path.display()))?;
+                removed.push(path);
+            } else if path.exists() {
+                output::note(&format!("left {} as it is, and it is who this device is", path.display()))?;
+            }
+        }
         if let Some(credentials) = &folders.credentials {
             output::note(&format!("left {} as it is: what is in it belongs to systemd", credentials.display()))?;
         }
@@ -74,6 +85,42 @@ fn remove_keys(folders: &Folders) -> Result<Vec<PathBuf>, Failure> {
         synced.with_context(|| format!("{} cannot be synced", folders.keys().display()))?;
     }
     Ok(removed)
+}
+
+/// What the configuration has the device prove itself to a hub with. One that cannot be read names nothing, which is told.
+fn hub_proof(folders: &Folders, file: Option<&Path>) -> io::Result<Vec<PathBuf>> {
+    let cloud = match read_configuration(folders, file, None) {
+        Ok(loaded) => loaded.config.cloud,
+        Err(faults) => {
+            let why = faults.to_string().replace('\n', "; ");
+            output::note(&format!(
+                "the configuration is wrong, so a key or a certificate of a hub is left where it is: {why}"
+            ))?;
+            None
+        }
+    };
+    Ok(match cloud {
+        Some(Cloud::IotHub(hub)) => match hub.proof {
+            HubProof::ConnectionString(path) | HubProof::Key(path) => vec![path],
+            HubProof::Certificate { chain, key } => vec![chain, key],
+        },
+        Some(Cloud::IotCore(_)) | None => Vec::new(),
+    })
+}
+
+/// Removes the file if it lies below this folder, whatever links lead there. Whether it did, and was there.
+fn remove_below(folder: &Path, path: &Path) -> Result<bool, Failure> {
+    let context = || format!("{} cannot be removed", path.display());
+    let really = |path: &Path| match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some).with_context(context),
+    };
+    let (Some(found), Some(folder)) = (really(path)?, really(folder)?) else { return Ok(false) };
+    let Some(parent) = found.parent().filter(|parent| parent.starts_with(&folder)) else { return Ok(false) };
+    fs::remove_file(&found).with_context(context)?;
+    let synced = File::open(parent).and_then(|folder| folder.sync_all());
+    synced.with_context(|| format!("{} cannot be synced", parent.display()))?;
+    Ok(true)
 }
 
 fn not_locked(error: LockError) -> Failure {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use crate::model::durable::Durable;
 use crate::model::fingerprint::Fingerprint;
-use crate::store::{Journal, StateDir, StoreError, machine};
+use crate::store::{Journal, StateDir, StoreError, forget_assignment, machine};
 
 /// Whose state was found.
 pub(super) enum Claim {
@@ -79,9 +79,11 @@ fn is_blank(state: &StateDir) -> bool {
     entries.next().is_none() && rest.members.is_empty() && rest.desired.is_none()
 }
 
-/// Sets the journal aside, then notes that the state is ours. A crash between the two leaves the second to the next start;
-/// until it is done no journal may be written, for it would be set aside as well.
+/// Sets the journal aside, forgets which hub the other machine was assigned to, then notes that the state is ours. A crash
+/// before the last leaves it to the next start; until it is done no journal may be written, for it would be set aside as well.
 fn take_over(state: &StateDir, here: Fingerprint) -> Result<Claim, StoreError> {
+    // The service is asked again, and knows whether this device is one of its own.
+    forget_assignment(state)?;
     let aside = if is_blank(state) {
         tracing::info!("the state folder comes from another machine, where nothing was done; beginning anew");
         machine::discard(state)?;

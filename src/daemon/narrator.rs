@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::agent::{Attempt, Effect, Input};
 use crate::model::cloud::Inbound;
-use crate::model::device_key::KeySlot;
+use crate::model::device_key::{Found, KeySlot};
 use crate::model::now::BootInstant;
 use crate::model::record::Record;
 use crate::model::wire::{Handshake, Reason};
@@ -52,8 +52,12 @@ impl Narrator {
                 Input::ShuttingDown(true) => tracing::info!("the machine shuts down"),
                 Input::ShuttingDown(false) => tracing::info!("the machine does not shut down after all"),
                 Input::Key(key) => {
-                    if key.is_absent() {
-                        tracing::info!("there is no key: {}; hint: `sudo twinagent keygen` makes one", key.path);
+                    match &key.found {
+                        Found::Absent => {
+                            tracing::info!("there is no key: {}; hint: `sudo twinagent keygen` makes one", key.path);
+                        }
+                        Found::Awaited(why) => tracing::info!("{why}"),
+                        Found::Usable { .. } | Found::Shared | Found::Certificate { .. } | Found::Unusable(_) => {}
                     }
                     for (slot, why) in &key.unusable {
                         tracing::warn!("the {} key cannot be used: {why}", slot.name());

@@ -51,13 +51,31 @@ pub(super) fn begin(
     })
 }
 
-/// A service that says no says so of who we are, which is not what a hub's no means.
+/// A service that says no says so of who we are, which is not what a hub's no means. All else is what it is to any broker, but
+/// the broker is another one than that of the configuration's first lines, so it is named.
 fn of_service(reason: Reason, host: &str) -> Reason {
+    let of = |words: String| if words.starts_with(host) { words } else { format!("{host}: {words}") };
     match reason {
-        Reason::Refused { .. } | Reason::ClosedBeforeAnswer | Reason::SubscriptionRefused { .. } | Reason::Closed => {
-            Reason::Provisioning(reason.schedule(), format!("{host}: {reason}"))
-        }
-        reason => reason,
+        Reason::Dns(words) => Reason::Dns(of(words)),
+        Reason::Tcp(words) => Reason::Tcp(of(words)),
+        Reason::Proxy(words) => Reason::Proxy(of(words)),
+        Reason::ProxyLogin(words) => Reason::ProxyLogin(of(words)),
+        Reason::Tls(fault, words) => Reason::Tls(fault, of(words)),
+        Reason::CaptivePortal(words) => Reason::CaptivePortal(of(words)),
+        Reason::WebSocket(schedule, words) => Reason::WebSocket(schedule, of(words)),
+        Reason::Lost(words) => Reason::Lost(of(words)),
+        Reason::Undecodable(words) => Reason::Undecodable(of(words)),
+        Reason::Protocol(words) => Reason::Protocol(of(words)),
+        Reason::Provisioning(schedule, words) => Reason::Provisioning(schedule, of(words)),
+        reason @ (Reason::Planned | Reason::NoLogin(_)) => reason,
+        reason @ (Reason::Refused { .. }
+        | Reason::ClosedBeforeAnswer
+        | Reason::SubscriptionRefused { .. }
+        | Reason::Closed
+        | Reason::TimedOut { .. }
+        | Reason::DeadLink { .. }
+        | Reason::KickedEarly { .. }
+        | Reason::TakenOver { .. }) => Reason::Provisioning(reason.schedule(), of(reason.to_string())),
     }
 }
 
@@ -138,5 +156,42 @@ async fn leave(mut link: Link) {
     if link.ask(Ask::Disconnect).is_ok() {
         // Late, it is closed without one.
         let _ = timeout(LEAVE_WITHIN, async { while !matches!(link.event().await, Event::Ended(_)) {} }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::wire::TlsFault;
+
+    #[test]
+    fn whatever_keeps_the_service_from_an_answer_it_is_named() {
+        let words = || "as it is".to_owned();
+        for reason in [
+            Reason::Dns(words()),
+            Reason::Tcp(words()),
+            Reason::Proxy(words()),
+            Reason::ProxyLogin(words()),
+            Reason::Tls(TlsFault::Name, words()),
+            Reason::CaptivePortal(words()),
+            Reason::WebSocket(Schedule::Busy, words()),
+            Reason::TimedOut { stage: "waiting", seconds: 30 },
+            Reason::Refused { code: 5 },
+            Reason::Refused { code: 3 },
+            Reason::ClosedBeforeAnswer,
+            Reason::SubscriptionRefused { filter: "$dps".to_owned() },
+            Reason::Closed,
+            Reason::Lost(words()),
+            Reason::DeadLink { seconds: 30 },
+            Reason::Undecodable(words()),
+            Reason::Protocol(words()),
+            Reason::Provisioning(Schedule::Refused, "unknown".to_owned()),
+            Reason::Provisioning(Schedule::Busy, "dps.example has not decided".to_owned()),
+        ] {
+            let (told, schedule) = (reason.to_string(), reason.schedule());
+            let named = of_service(reason, "dps.example");
+            assert_eq!(named.to_string().matches("dps.example").count(), 1, "{told} became {named}");
+            assert_eq!(named.schedule(), schedule, "{named}");
+        }
     }
 }

@@ -35,7 +35,7 @@ impl Broker {
         Self { host: host.to_owned(), port: settings.port, websocket: settings.websocket.then_some(path(settings)) }
     }
 
-    /// The service that assigns hubs. It listens as hubs do, and no gateway stands before it.
+    /// The service that assigns hubs. It listens as hubs do, and the configuration lets no gateway stand beside it.
     pub(super) fn of_service(settings: &IotHub, host: &str) -> Self {
         let websocket = settings.websocket.then_some(WEBSOCKET);
         Self { host: host.to_owned(), port: settings.port, websocket }
@@ -65,7 +65,7 @@ impl Route {
     }
 
     /// The way to this broker, for who trusts these roots; none is without TLS. `wall`: the time by which certificates are
-    /// judged, if another than that of the last way. A broker on this machine is reached without the proxy.
+    /// judged; without it, that of the last way goes on. A broker on this machine is reached without the proxy.
     pub(super) fn to(
         &mut self,
         broker: &Broker,
@@ -75,6 +75,9 @@ impl Route {
         wall: Option<Timestamp>,
     ) -> Result<Approach, Reason> {
         if self.trust != roots {
+            if let (Some(before), Some(roots)) = (&self.trust, &roots) {
+                roots.tell_time_of(before);
+            }
             self.trust = roots;
         }
         if let (Some(trust), Some(wall)) = (&self.trust, wall) {

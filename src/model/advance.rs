@@ -4,7 +4,7 @@
 use super::agent::{Agent, Effect, newest};
 use super::clock::{Expiry, NOT_SET};
 use super::command::{CommandId, Outcome, Status};
-use super::device_key::DeviceKey;
+use super::device_key::{DeviceKey, Found};
 use super::ledger::{Entry, Number, Run};
 use super::now::{Clock, Now};
 use super::reboot::Mode;
@@ -179,9 +179,8 @@ impl Agent {
     /// What is to be done before a connection can be tried at all.
     pub(super) fn not_configured(&self) -> Option<&str> {
         // What stands or was begun has the key that it needs.
-        let has_no_key = |key: &DeviceKey| key.is_absent() && key.others.is_empty();
-        let is_keyless = || self.device_key.as_ref().is_some_and(has_no_key) && self.connection.is_at_rest();
-        self.unconfigured.as_deref().or_else(|| is_keyless().then_some(NO_KEY))
+        let has_no_key = |key: &&DeviceKey| key.is_absent() && key.others.is_empty() && self.connection.is_at_rest();
+        self.unconfigured.as_deref().or_else(|| self.device_key.as_ref().filter(has_no_key).map(missing))
     }
 
     /// What is the matter: what is serious first, a hint last, for whoever shows it may have to cut it.
@@ -223,6 +222,14 @@ impl Agent {
         } else {
             self.connection.stage()
         }
+    }
+}
+
+/// What is to be done by who has no key.
+fn missing(key: &DeviceKey) -> &str {
+    match &key.found {
+        Found::Awaited(why) => why,
+        _ => NO_KEY,
     }
 }
 

@@ -68,6 +68,8 @@ pub enum Found {
     },
     /// The device has no private key yet. That is a state, not a fault.
     Absent,
+    /// A file that the configuration names is not there yet, which is no fault either; in words for people.
+    Awaited(String),
     /// In words for people.
     Unusable(String),
 }
@@ -76,7 +78,7 @@ impl Found {
     pub fn is_usable(&self) -> bool {
         match self {
             Self::Usable { .. } | Self::Shared | Self::Certificate { .. } => true,
-            Self::Absent | Self::Unusable(_) => false,
+            Self::Absent | Self::Awaited(_) | Self::Unusable(_) => false,
         }
     }
 
@@ -86,14 +88,15 @@ impl Found {
             Self::Usable { .. } => Some("private key"),
             Self::Shared => Some("shared key"),
             Self::Certificate { .. } => Some("certificate"),
-            Self::Absent | Self::Unusable(_) => None,
+            Self::Absent | Self::Awaited(_) | Self::Unusable(_) => None,
         }
     }
 }
 
 impl DeviceKey {
+    /// There is none yet, and nobody is at fault.
     pub fn is_absent(&self) -> bool {
-        self.found == Found::Absent
+        matches!(self.found, Found::Absent | Found::Awaited(_))
     }
 
     /// As local callers are told of it.
@@ -109,7 +112,7 @@ impl DeviceKey {
                 document["algorithm"] = json!(algorithm);
             }
             Found::Certificate { thumbprint, .. } => document["thumbprint"] = json!(thumbprint),
-            Found::Shared | Found::Absent => {}
+            Found::Shared | Found::Absent | Found::Awaited(_) => {}
             Found::Unusable(why) => document["trouble"] = json!(why),
         }
         if let Some(proof) = self.found.proof() {

@@ -108,6 +108,10 @@ pub enum Reason {
     /// Somebody on the way answers in the broker's place, in HTTP.
     #[error("a web page instead of a broker: {0}")]
     CaptivePortal(String),
+    /// Who TLS has proved to be the broker answers in HTTP and opens no WebSocket. How soon it is of use to ask again, its status
+    /// says.
+    #[error("the broker opens no WebSocket: {1}")]
+    WebSocket(Schedule, String),
     #[error("nothing from the broker within {seconds} s while {stage}")]
     TimedOut { stage: &'static str, seconds: u64 },
     /// CONNACK with a return code other than 0.
@@ -214,11 +218,16 @@ impl Reason {
                 "this network wants a login of its own first, or `host` and `port` are those of a web server"
             }
             Self::Tls(fault, _) => fault.hint(),
+            Self::WebSocket(Schedule::Network | Schedule::Refused, _) => {
+                "check `host`, `port` and `websocket` under [cloud.*], and what the broker lets in"
+            }
             Self::TimedOut { .. } => {
                 "the network or the broker is slow or silent; `session.connect_timeout` is the limit"
             }
             Self::Refused { code: 1 } => "the broker does not speak MQTT 3.1.1",
-            Self::Refused { code: 3 } => "the broker is not ready; the agent goes on trying",
+            Self::Refused { code: 3 } | Self::WebSocket(Schedule::Busy, _) => {
+                "the broker is not ready; the agent goes on trying"
+            }
             Self::Refused { .. } => {
                 "check that the cloud knows this device with the key or certificate that `twinagent status` names, the names and ids under [cloud.*], and the clock"
             }
@@ -257,6 +266,7 @@ impl Reason {
             Self::ProxyLogin(_) => "proxy-login",
             Self::Tls(fault, _) => fault.code(),
             Self::CaptivePortal(_) => "captive-portal",
+            Self::WebSocket(..) => "websocket",
             Self::TimedOut { .. } => "time-out",
             Self::Refused { code: 3 } => "unavailable",
             Self::Refused { .. } => "refused",
@@ -276,7 +286,7 @@ impl Reason {
     /// How soon another try is of use.
     pub fn schedule(&self) -> Schedule {
         match self {
-            Self::Provisioning(schedule, _) => *schedule,
+            Self::Provisioning(schedule, _) | Self::WebSocket(schedule, _) => *schedule,
             Self::Refused { code: 3 } => Schedule::Busy,
             Self::Refused { .. }
             | Self::NoLogin(_)
@@ -318,8 +328,10 @@ impl Reason {
             | Self::TimedOut { .. }
             | Self::Lost(_)
             | Self::DeadLink { .. }
+            | Self::WebSocket(Schedule::Network, _)
             | Self::Provisioning(Schedule::Network, _) => true,
             Self::Planned
+            | Self::WebSocket(Schedule::Busy | Schedule::Refused, _)
             | Self::Provisioning(Schedule::Busy | Schedule::Refused, _)
             | Self::NoLogin(_)
             | Self::ProxyLogin(_)

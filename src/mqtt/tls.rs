@@ -24,7 +24,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::identity::Identity;
 use crate::host::clock;
 use crate::model::digest::Digest;
-use crate::model::now::Timestamp;
+use crate::model::now::{BootInstant, Timestamp};
 
 /// The largest `ca_file` that is read, in bytes. The bundle of all public roots has about 220 KiB.
 const CA_FILE_MAX: u64 = 4 * 1024 * 1024;
@@ -44,14 +44,31 @@ pub struct Trust {
     clock: Arc<ToldClock>,
 }
 
-/// The machine's clock, put right by so many microseconds: certificates are judged by the time that we believe in, or a device
-/// whose clock was never set could not log in by TLS at all.
-#[derive(Debug, Default)]
+/// The time that was told last, and what has passed since by the boot clock, which nobody sets: certificates are judged by the
+/// time that we believe in, or a device whose clock was never set could not log in by TLS at all. Holds the moment at which
+/// this machine started, in microseconds since 1970.
+#[derive(Debug)]
 struct ToldClock(AtomicI64);
+
+impl ToldClock {
+    fn telling(wall: Timestamp, boot: BootInstant) -> Self {
+        let clock = Self(AtomicI64::default());
+        clock.tell(wall, boot);
+        clock
+    }
+
+    fn tell(&self, wall: Timestamp, boot: BootInstant) {
+        self.0.store(wall.saturating_sub(boot.0).unix_micros(), Ordering::Relaxed);
+    }
+
+    fn at(&self, boot: BootInstant) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::Relaxed)).saturating_add(boot.0)
+    }
+}
 
 impl TimeProvider for ToldClock {
     fn current_time(&self) -> Option<UnixTime> {
-        let seconds = clock::wall().shifted(self.0.load(Ordering::Relaxed)).unix_seconds();
+        let seconds = self.at(clock::boot()).unix_seconds();
         Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap_or_default())))
     }
 }
@@ -72,15 +89,20 @@ impl Trust {
             None => from_system()?,
         };
         let digest = digest(&roots);
-        let clock = Arc::new(ToldClock::default());
+        let clock = Arc::new(ToldClock::telling(clock::wall(), clock::boot()));
         let config = config(roots, identity, clock.clone())?;
         Ok(Self { config, roots: digest, shown: identity.map(Identity::shown), clock })
     }
 
-    /// Says what time it is now. From here on certificates are judged by that, for all who have this trust.
+    /// Says what time it is now. From here on certificates are judged by that, for all who have this trust, whatever becomes of
+    /// the wall clock. Until then it is what the wall clock showed when this was read.
     pub fn tell_time(&self, now: Timestamp) {
-        let ahead = now.unix_micros().saturating_sub(clock::wall().unix_micros());
-        self.clock.0.store(ahead, Ordering::Relaxed);
+        self.clock.tell(now, clock::boot());
+    }
+
+    /// Goes on with the time that the other one was told.
+    pub fn tell_time_of(&self, other: &Self) {
+        self.tell_time(other.clock.at(clock::boot()));
     }
 
     pub(super) fn config(&self) -> Arc<ClientConfig> {
@@ -180,6 +202,32 @@ mod tests {
         let words = format!("{error:#}");
         assert!(words.contains("ca.pem"), "{words}");
         words
+    }
+
+    #[test]
+    fn the_time_that_was_told_goes_on_by_the_boot_clock() {
+        let (told, passed) = (Timestamp::from_micros(1_800_000_000_000_000), Duration::from_secs(90));
+        let boot = BootInstant(Duration::from_secs(1_000));
+        let clock = ToldClock::telling(clock::wall(), clock::boot());
+        clock.tell(told, boot);
+        assert_eq!((clock.at(boot), clock.at(boot + passed)), (told, told.saturating_add(passed)));
+    }
+
+    #[test]
+    fn other_roots_go_on_with_the_time_that_was_told() {
+        let trust = || {
+            let clock = Arc::new(ToldClock::telling(clock::wall(), clock::boot()));
+            let config = config(RootCertStore::empty(), None, clock.clone()).expect("a configuration");
+            Trust { config, roots: Digest::of(b""), shown: None, clock }
+        };
+        let (one, other) = (trust(), trust());
+        let told = Timestamp::from_micros(1_900_000_000_000_000);
+        one.tell_time(told);
+        other.tell_time_of(&one);
+        for trust in [one, other] {
+            let now = trust.clock.current_time().expect("a time").as_secs();
+            assert!((0..3_600).contains(&(now.cast_signed() - told.unix_seconds())), "{now}");
+        }
     }
 
     #[test]

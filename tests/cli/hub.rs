@@ -125,6 +125,40 @@ fn a_shared_key_has_no_public_half_and_a_key_of_ones_own_is_of_no_use_alone() {
     assert!(told.code == 0 && told.out.starts_with("-----BEGIN CERTIFICATE REQUEST-----"), "{told:?}");
 }
 
+#[test]
+fn a_reset_of_the_identity_takes_what_the_hub_knows_the_device_by() {
+    let device = Device::new();
+    let file = put(&device, "connection-string", STRING, 0o600);
+    assert_eq!(set_up(&device, &["--connection-string-file", &file]).code, 0);
+    let told = device.run(&["reset"]);
+    assert!(told.code == 0 && device.path("connection-string").exists(), "{told:?}");
+    let told = device.run(&["reset", "--identity"]);
+    assert_eq!((told.code, told.out.as_str()), (0, "removed connection-string\n"), "{told:?}");
+    assert!(!device.path("connection-string").exists());
+    // It is gone, and what it said with it.
+    let told = device.run(&["reset", "--identity"]);
+    assert!(told.code == 0 && told.err.contains("the configuration is wrong, so a key or a certificate"), "{told:?}");
+
+    // What lies elsewhere is not ours to remove, whatever leads there.
+    let device = Device::new();
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let other = elsewhere.path().join("device.pem");
+    fs::write(&other, "x").expect("a file");
+    let link = device.path("device.pem");
+    std::os::unix::fs::symlink(&other, &link).expect("a link");
+    let key = put(&device, "keys.d.pem", "x", 0o600);
+    let text = format!(
+        "cloud.kind = \"iothub\"\ndevice.id = \"gw-1\"\n[cloud.iothub]\nhost = \"h.example\"\ncert_file = \"{}\"\n\
+         cert_key_file = \"{key}\"\n",
+        link.display()
+    );
+    put(&device, "twinagent.toml", &text, 0o644);
+    let told = device.run(&["reset", "--identity"]);
+    assert_eq!((told.code, told.out.as_str()), (0, "removed keys.d.pem\n"), "{told:?}");
+    assert_eq!(told.err, "left device.pem as it is, and it is who this device is\n");
+    assert!(other.exists() && link.exists());
+}
+
 #[cfg(feature = "bridge")]
 #[test]
 fn a_certificate_is_checked_with_its_key_and_known_by_its_thumbprint() {

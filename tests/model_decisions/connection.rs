@@ -114,6 +114,20 @@ fn without_a_key_nothing_is_tried_until_there_is_one() {
     assert_eq!(sentences(&effects), ["connecting"]);
 }
 
+/// What a device of a hub lacks is a file that its configuration names, and no `keygen` makes it.
+#[test]
+fn a_file_that_is_still_to_come_is_waited_for_by_its_name() {
+    let now = moment(Duration::from_secs(1_000), Duration::ZERO, 1);
+    let mut agent = Agent::new(settings(Road::Own, SIMULATED), Durable::default(), None, 1, &now);
+    let awaited = key(Found::Awaited("there is no /etc/hub.key".to_owned()));
+    let effects = agent.handle(&now, [Input::Begin { left_clean: None }, awaited]);
+    agent.stored();
+    assert!(!effects.contains(&Effect::Connect(Attempt::default())), "{effects:?}");
+    assert_eq!(sentences(&effects), ["not configured: there is no /etc/hub.key"]);
+    assert_eq!(agent.deadline(&now), None, "nothing is due");
+    assert!(agent.handle(&now, [key(Found::Shared)]).contains(&Effect::Connect(Attempt::default())));
+}
+
 #[test]
 fn a_key_that_is_lost_ends_no_session_and_no_further_one_is_tried() {
     let mut desk = desk();

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use twinagent::model::connection::{Connection, MOST_TRIES, Step, TRIES_PERIOD, Terms};
 use twinagent::model::device_key::KeySlot;
 use twinagent::model::now::BootInstant;
-use twinagent::model::wire::{Reason, TlsFault};
+use twinagent::model::wire::{Reason, Schedule, TlsFault};
 
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 const BACKOFF_MAX_REFUSED: Duration = Duration::from_secs(900);
@@ -45,6 +45,8 @@ fn reason() -> impl Strategy<Value = Reason> {
         Just(Reason::Proxy(String::new())),
         Just(Reason::Tls(TlsFault::Expired, String::new())),
         Just(Reason::CaptivePortal(String::new())),
+        prop_oneof![Just(Schedule::Network), Just(Schedule::Busy), Just(Schedule::Refused)]
+            .prop_map(|schedule| Reason::WebSocket(schedule, String::new())),
         Just(Reason::TimedOut { stage: "waiting", seconds: 30 }),
         any::<u8>().prop_map(|code| Reason::Refused { code }),
         Just(Reason::ClosedBeforeAnswer),

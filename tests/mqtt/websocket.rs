@@ -329,6 +329,31 @@ async fn what_stands_behind_the_answer_is_not_lost() {
     assert_eq!(next(&mut link).await, Event::Online { session_kept: false, tls: None });
 }
 
+/// Behind a certificate that holds stands no captive portal.
+#[cfg(feature = "bridge")]
+#[tokio::test]
+async fn a_broker_that_opens_no_websocket_is_told_from_somebody_on_the_way() {
+    use twinagent::model::wire::Schedule;
+
+    let authority = crate::authority::Authority::new("ours");
+    for (status, schedule) in [("503 Service Unavailable", Schedule::Busy), ("404 Not Found", Schedule::Refused)] {
+        let (listener, port) = crate::authority::listen().await;
+        let mut order = authority.order("localhost", port);
+        order.endpoint.websocket = Some(PATH.to_owned());
+        let mut link = connect(order);
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut stream = authority.broker("localhost").accept(stream).await.expect("TLS");
+        request(&mut stream).await;
+        let first = format!("HTTP/1.1 {status}");
+        let answer = format!("{first}\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.expect("written");
+        stream.flush().await.expect("sent");
+        let told = Reason::WebSocket(schedule, first);
+        assert_eq!(told.schedule(), schedule);
+        assert_eq!(next(&mut link).await, Event::Ended(told));
+    }
+}
+
 #[cfg(feature = "bridge")]
 #[tokio::test]
 async fn a_websocket_runs_over_tls() {

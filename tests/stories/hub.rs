@@ -17,7 +17,8 @@ use crate::cloud::iothub::{Cloud, KEY, shared};
 use crate::device::{Device, PATIENCE, Setup, write as write_new};
 use crate::living::{DROP_IN, MAIN, NOTICED, write};
 use crate::log::Log;
-use crate::program::{problem, status};
+use crate::process::Process;
+use crate::program::{problem, run, status};
 
 const QUICK: &str = "[session]\nbackoff_max = \"1s\"\nbackoff_max_refused = \"1s\"\n";
 
@@ -257,6 +258,58 @@ async fn a_connection_string_that_is_wrong_is_told_for_what_it_is_and_mended() {
     connection_string(&device, &good);
     device.wait_until_ready().await;
     device.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_still_to_come_is_waited_for_and_is_no_trouble() {
+    let log = Log::listen();
+    let mut device = Device::new(setup()).await;
+    let file = device.path("etc/keys/hub.key");
+    fs::remove_file(&file).expect("the key");
+    device.start();
+    let told = status(&device, |status| status["state"] == "not configured").await;
+    let sentence = told["sentence"].as_str().expect("a sentence");
+    assert!(
+        sentence.starts_with("not configured: there is nothing to log in with yet: ")
+            && sentence.contains(&file.display().to_string())
+            && !sentence.contains("keygen"),
+        "{sentence}"
+    );
+    assert_eq!(told["problems"], json!([]));
+    let told = run(&device, &["check"]).await;
+    assert!(told.code == 0 && told.out.contains("nothing to log in with yet: "), "{told:?}");
+    assert_eq!(device.logins().await, 0);
+    write_new(&file, &format!("{KEY}\n"));
+    device.wait_until_ready().await;
+    works(&mut device, "c-1").await;
+    assert!(!log.text().contains("not connected: "), "{}", log.text());
+
+    // One that was there and is gone is a loss, and that is one.
+    fs::remove_file(&file).expect("the key");
+    status(&device, |status| problem(&status["problems"], "key").is_some()).await;
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_string_that_only_the_service_can_read_is_judged_by_the_service() {
+    let mut device = Device::new(setup()).await;
+    let credentials = device.path("credentials");
+    fs::create_dir(&credentials).expect("a folder");
+    let string = format!("HostName=localhost;DeviceId=gw-1;SharedAccessKey={KEY}");
+    fs::write(credentials.join("twinagent.connection-string"), string).expect("a file");
+    let absent = device.path("etc/connection-string");
+    configure(&device, &format!("host = \"localhost\"\nconnection_string_file = \"{}\"\n", absent.display()));
+    write(&device, DROP_IN, "device.id = \"gw-1\"\n");
+    let before = run(&device, &["check"]).await;
+    assert!(before.out.contains("; nothing to log in with yet: "), "{before:?}");
+    let environment = [("CREDENTIALS_DIRECTORY", &*credentials.display().to_string())];
+    let process = Process::start_with(&device, &environment);
+    device.wait_until_ready().await;
+    let told = run(&device, &["check"]).await;
+    let words = "; shared key (the key of the running daemon, its credential /";
+    assert!(told.code == 0 && told.out.contains(words), "{told:?}");
+    assert!(!told.out.contains(KEY) && !told.err.contains(KEY));
+    process.stop().await;
 }
 
 // === Keys

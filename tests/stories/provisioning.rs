@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use twinagent::bridge::{Enrollment, HubName, Verdict};
+use twinagent::model::fingerprint::Fingerprint;
 
 use crate::cloud::iothub::{KEY, shared};
 use crate::device::{Device, PATIENCE, Setup};
@@ -104,6 +105,31 @@ async fn ready_slowly(service: &twinagent::bridge::Hub, device: &str) -> HubName
     name
 }
 
+/// What another machine was told is not for a copy of its card.
+#[tokio::test]
+async fn a_copy_asks_for_itself_which_hub_it_belongs_to() {
+    let mut device = unassigned().await;
+    let service = hub(&device).service.clone();
+    service.enroll(enrollment("assigned-1", 0, Verdict::Assigned)).await.expect("an enrolment");
+    device.machine = Fingerprint::new(Some("b-1"), Some("m-1"));
+    device.start();
+    let name = ready(&service, "assigned-1").await;
+    device.crash().await;
+    // The same machine, as it was installed anew.
+    for (board, logins, registrations) in [("b-1", 2, 1), ("b-2", 3, 2)] {
+        device.machine = Fingerprint::new(Some(board), Some("m-2"));
+        device.start();
+        let there = async {
+            while service.logins(&name).await != Ok(logins) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, there).await.expect("it logs in again");
+        assert_eq!(service.registrations().await, Ok(registrations), "{board}");
+        device.crash().await;
+    }
+}
+
 #[tokio::test]
 async fn a_device_that_is_assigned_nowhere_says_so_and_goes_on_asking_in_peace() {
     let log = Log::listen();
@@ -119,7 +145,7 @@ async fn a_device_that_is_assigned_nowhere_says_so_and_goes_on_asking_in_peace()
     status(&device, |status| {
         status["sentence"]
             .as_str()
-            .is_some_and(|text| text.contains("no hub was assigned to this device: nobody knows it"))
+            .is_some_and(|text| text.contains("no hub was assigned to this device: localhost: nobody knows it"))
     })
     .await;
     service.enroll(enrollment("assigned-1", 0, Verdict::Disabled)).await.expect("an enrolment");

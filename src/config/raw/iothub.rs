@@ -31,6 +31,8 @@ const WEB_PORT: u16 = 443;
 
 const ONE_PROOF: &str = "a device proves itself in one way, so one of them must go";
 const ONE_HUB: &str = "the hub is either named or assigned, so one of them must go";
+const NO_GATEWAY: &str =
+    "the service is asked at `port` and trusted by `ca_file`, which are a gateway's then; name the hub by `host`";
 const DEVICES_ONLY: &str = "only devices are provisioned, no modules, so one of them must go";
 
 /// There is no connection string, and why is among the faults.
@@ -117,6 +119,7 @@ fn contradictions(from: &mut Reader) {
     from.exclusive(SCOPE, HOST, ONE_HUB);
     from.exclusive(SCOPE, STRING, ONE_HUB);
     from.exclusive(SCOPE, MODULE, DEVICES_ONLY);
+    from.exclusive(SCOPE, GATEWAY, NO_GATEWAY);
     for (one, other) in [(CERT, CERT_KEY), (CERT_KEY, CERT)] {
         if from.place(one).is_some() && from.place(other).is_none() {
             from.missing(other, one);

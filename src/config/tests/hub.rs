@@ -236,7 +236,7 @@ fn a_service_may_assign_the_hub() {
 fn what_contradicts_itself_names_both_keys_and_a_line() {
     let device = "\n[device]\nid = \"gw-1\"";
     let one = "a device proves itself in one way, so one of them must go";
-    let cases: [(&str, &[&str]); 11] = [
+    let cases: [(&str, &[&str]); 12] = [
         (
             "host = \"h\"\nkey_file = \"/k\"\ncert_file = \"/c\"\ncert_key_file = \"/ck\"",
             &[":4: cloud.iothub.key_file: stands beside cloud.iothub.cert_file: ONE"],
@@ -267,6 +267,12 @@ fn what_contradicts_itself_names_both_keys_and_a_line() {
             "key_file = \"/k\"\nmodule_id = \"m\"\nprovisioning.id_scope = \"s\"",
             &[
                 ":5: cloud.iothub.provisioning.id_scope: stands beside cloud.iothub.module_id: only devices are provisioned, no modules, so one of them must go",
+            ],
+        ),
+        (
+            "key_file = \"/k\"\ngateway_host = \"edge.local\"\nprovisioning.id_scope = \"s\"",
+            &[
+                ":5: cloud.iothub.provisioning.id_scope: stands beside cloud.iothub.gateway_host: the service is asked at `port` and trusted by `ca_file`, which are a gateway's then; name the hub by `host`",
             ],
         ),
         (

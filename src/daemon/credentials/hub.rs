@@ -5,7 +5,7 @@
 
 use super::Found;
 use crate::config::{Folders, HubProof};
-use crate::daemon::hub_key::{self, HubKey};
+use crate::daemon::hub_key::{self, HubKey, Unread};
 use crate::dialect::Proof;
 use crate::model::device_key::{self, DeviceKey};
 use crate::model::digest::Digest;
@@ -23,14 +23,19 @@ pub(super) fn find(folders: &Folders, machine: &Fingerprint, proof: &HubProof, n
         others: Vec::new(),
         unusable: Vec::new(),
     };
-    let unusable = |why: String| Found {
-        facts: facts(device_key::Found::Unusable(why.clone())),
+    let none = |found, why: String| Found {
+        facts: facts(found),
         mark: Digest::of(why.as_bytes()),
         proof: Err(why),
         identity: None,
     };
+    let unusable = |why: String| none(device_key::Found::Unusable(why.clone()), why);
     match hub_key::read(folders, machine, proof) {
-        Err(unread) => unusable(unread.to_string()),
+        Err(Unread::Absent(why)) => {
+            let why = format!("there is nothing to log in with yet: {why}");
+            none(device_key::Found::Awaited(why.clone()), why)
+        }
+        Err(Unread::Closed(why) | Unread::Unfit(why)) => unusable(why),
         Ok(HubKey::Shared { key, mark }) => {
             Found { facts: facts(device_key::Found::Shared), mark, proof: Ok(Proof::Shared(key)), identity: None }
         }

@@ -82,7 +82,7 @@ fn facts(folders: &Folders, Keys(slots): &Keys) -> DeviceKey {
     };
     for (name, slot) in KeySlot::ALL.into_iter().zip(slots).skip(1) {
         match slot.found() {
-            device_key::Found::Absent => {}
+            device_key::Found::Absent | device_key::Found::Awaited(_) => {}
             device_key::Found::Unusable(why) => facts.unusable.push((name, why)),
             _ => facts.others.push(name),
         }

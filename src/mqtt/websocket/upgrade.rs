@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::super::plain::status_line;
 use super::super::{Endpoint, distrust};
-use crate::model::wire::Reason;
+use crate::model::wire::{Reason, Schedule};
 
 /// The largest header of an answer, in bytes. Web servers send no more.
 const HEADER_MAX: usize = 8 * 1024;
@@ -40,14 +40,10 @@ pub(super) async fn ask(
         answer.extend_from_slice(&space[..count]);
         if let Some(end) = end_of_header(&answer) {
             let rest = answer.split_off(end);
-            return judge(&answer, &key).map(|()| rest);
+            return judge(&answer, &key, endpoint.tls.is_some()).map(|()| rest);
         }
         if count == 0 || answer.len() > HEADER_MAX {
-            return Err(if answer.starts_with(b"HTTP/") {
-                Reason::CaptivePortal(status_line(&answer))
-            } else {
-                Reason::Protocol("the WebSocket was not answered in HTTP".to_owned())
-            });
+            return Err(no_websocket(&answer, endpoint.tls.is_some()));
         }
     }
 }
@@ -68,17 +64,31 @@ fn end_of_header(answer: &[u8]) -> Option<usize> {
     answer.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4).filter(|end| *end <= HEADER_MAX)
 }
 
+/// Why there is no WebSocket, by the status line of the answer. Within TLS nobody but the broker can have given it.
+fn no_websocket(answer: &[u8], tls: bool) -> Reason {
+    if !answer.starts_with(b"HTTP/") {
+        return Reason::Protocol("the WebSocket was not answered in HTTP".to_owned());
+    }
+    if !tls {
+        return Reason::CaptivePortal(status_line(answer));
+    }
+    if answer.starts_with(b"HTTP/1.1 101") {
+        return Reason::Protocol("the header of the answer to the opening of the WebSocket has no end".to_owned());
+    }
+    let schedule = match answer.split(|byte| *byte == b' ').nth(1) {
+        Some([b'5', ..] | [b'4', b'2', b'9', ..]) => Schedule::Busy,
+        _ => Schedule::Refused,
+    };
+    Reason::WebSocket(schedule, status_line(answer))
+}
+
 /// Whether the answer opens what was asked for (RFC 6455 4.1).
-fn judge(answer: &[u8], key: &str) -> Result<(), Reason> {
+fn judge(answer: &[u8], key: &str, tls: bool) -> Result<(), Reason> {
     let wrong = |what: &str| Reason::Protocol(format!("the server opened something else than this WebSocket: {what}"));
     let mut lines = answer.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     let status = lines.next().unwrap_or_default();
     if !status.starts_with(b"HTTP/1.1 101") {
-        return Err(if status.starts_with(b"HTTP/") {
-            Reason::CaptivePortal(status_line(status))
-        } else {
-            Reason::Protocol("the WebSocket was not answered in HTTP".to_owned())
-        });
+        return Err(no_websocket(status, tls));
     }
     let fields: Vec<(&[u8], &[u8])> = lines
         .filter_map(|line| {
@@ -144,13 +154,34 @@ mod tests {
     }
 
     #[test]
+    fn within_tls_it_is_the_broker_that_says_no_and_its_status_says_for_how_long() {
+        for (status, schedule) in [
+            ("200 OK", Schedule::Refused),
+            ("302 Found", Schedule::Refused),
+            ("401 Unauthorized", Schedule::Refused),
+            ("403 Forbidden", Schedule::Refused),
+            ("404 Not Found", Schedule::Refused),
+            ("429 Too Many Requests", Schedule::Busy),
+            ("500 Internal Server Error", Schedule::Busy),
+            ("503", Schedule::Busy),
+            ("", Schedule::Refused),
+        ] {
+            let line = format!("HTTP/1.1 {status}");
+            let answer = format!("{line}\r\nContent-Length: 0\r\n\r\n");
+            let line = line.trim_end().to_owned();
+            assert_eq!(judge(answer.as_bytes(), KEY, true), Err(Reason::WebSocket(schedule, line.clone())));
+            assert_eq!(judge(answer.as_bytes(), KEY, false), Err(Reason::CaptivePortal(line)));
+        }
+    }
+
+    #[test]
     fn nothing_but_what_was_asked_for_is_taken() {
         let right = format!(
             "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
              Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n",
             proof(KEY)
         );
-        assert_eq!(judge(right.as_bytes(), KEY), Ok(()));
+        assert_eq!(judge(right.as_bytes(), KEY, true), Ok(()));
         for (from, to, told) in [
             ("101", "404", "404"),
             ("HTTP/1.1 101", "SSH-2.0", "not answered in HTTP"),
@@ -164,7 +195,7 @@ mod tests {
         ] {
             let wrong = right.replace(from, to);
             assert_ne!(wrong, right);
-            let told_of = judge(wrong.as_bytes(), KEY).expect_err(told).to_string();
+            let told_of = judge(wrong.as_bytes(), KEY, true).expect_err(told).to_string();
             assert!(told_of.contains(told), "{told_of}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use twinagent::model::wire::{Reason, TlsFault};
+use twinagent::model::wire::{Reason, Schedule, TlsFault};
 
 /// The beginning of each reason's words, as far as it does not depend on what happened, and its code.
 fn beginnings() -> Vec<(String, &'static str)> {
@@ -15,6 +15,7 @@ fn beginnings() -> Vec<(String, &'static str)> {
         // The words after it say which fault of TLS it is; its code is not asked for here.
         Reason::Tls(TlsFault::Other, text()),
         Reason::CaptivePortal(text()),
+        Reason::WebSocket(Schedule::Refused, text()),
         Reason::TimedOut { stage: "", seconds: 0 },
         Reason::ClosedBeforeAnswer,
         Reason::SubscriptionRefused { filter: text() },

@@ -11,7 +11,7 @@ use twinagent::bridge::{
 use twinagent::dialect::token;
 
 use super::{Heard, NotSent, Registered};
-use crate::device::{PATIENCE, Setup, write};
+use crate::device::{Setup, write};
 
 #[derive(Clone)]
 pub(crate) struct Cloud {
@@ -95,22 +95,6 @@ impl Cloud {
     pub(super) async fn reported(&self) -> Option<Value> {
         let states = self.service.states(&self.name).await.expect("states");
         states.first().map(|(_, newest)| serde_json::from_slice(newest).expect("a JSON document"))
-    }
-
-    pub(super) async fn logins(&self) -> u64 {
-        self.service.logins(&self.name).await.expect("the device")
-    }
-
-    pub(super) async fn connected(&self) -> bool {
-        self.service.connected(&self.name).await.expect("the device")
-    }
-
-    pub(super) async fn disconnect(&self) -> bool {
-        self.service.disconnect(&self.name).await.expect("the device")
-    }
-
-    pub(super) async fn wait_until_ready(&self) {
-        self.service.wait_until_ready(&self.name, PATIENCE).await.expect("the device subscribes");
     }
 
     pub(super) async fn complaint(&self) -> Option<String> {

@@ -93,7 +93,7 @@ impl Cloud {
                 Err(error) => panic!("no message can be sent: {error}"),
             }
         }
-        if !self.connected().await {
+        if !self.service.connected(&self.name).await.expect("the device") {
             return Ok(());
         }
         for message in sent {
@@ -126,22 +126,6 @@ impl Cloud {
         let members = reported.as_object_mut().expect("an object");
         members.retain(|name, _| !name.starts_with('$'));
         (!members.is_empty()).then_some(reported)
-    }
-
-    pub(super) async fn logins(&self) -> u64 {
-        self.service.logins(&self.name).await.expect("the device")
-    }
-
-    pub(super) async fn connected(&self) -> bool {
-        self.service.connected(&self.name).await.expect("the device")
-    }
-
-    pub(super) async fn disconnect(&self) -> bool {
-        self.service.disconnect(&self.name).await.expect("the device")
-    }
-
-    pub(super) async fn wait_until_ready(&self) {
-        self.service.wait_until_ready(&self.name, PATIENCE).await.expect("the device subscribes");
     }
 
     pub(super) async fn complaint(&self) -> Option<String> {

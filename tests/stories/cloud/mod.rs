@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use serde_json::Value;
 use twinagent::bridge::{Bridge, Door, Fault, RawPublish, Times};
 
-use crate::device::Setup;
+use crate::device::{PATIENCE, Setup};
 
 /// Which cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,21 +236,21 @@ impl Cloud {
 
     /// How often the device has logged in since the cloud was started.
     pub(crate) async fn logins(&self) -> u64 {
-        each!(self, cloud => cloud.logins().await)
+        each!(self, cloud => cloud.service.logins(&cloud.name).await.expect("the device"))
     }
 
     pub(crate) async fn connected(&self) -> bool {
-        each!(self, cloud => cloud.connected().await)
+        each!(self, cloud => cloud.service.connected(&cloud.name).await.expect("the device"))
     }
 
     /// Closes the connection of the device. False if there is none.
     pub(crate) async fn disconnect(&self) -> bool {
-        each!(self, cloud => cloud.disconnect().await)
+        each!(self, cloud => cloud.service.disconnect(&cloud.name).await.expect("the device"))
     }
 
     /// Waits until a command would arrive.
     pub(crate) async fn wait_until_ready(&self) {
-        each!(self, cloud => cloud.wait_until_ready().await);
+        each!(self, cloud => cloud.service.wait_until_ready(&cloud.name, PATIENCE).await.expect("the device subscribes"));
     }
 
     /// What the cloud holds against the device, if anything.

@@ -28,7 +28,8 @@ async fn a_refused_login_is_told_and_tried_again(kind: Kind) {
     device.wait_until_ready().await;
     device.send("count/c-1", "").await;
     device.answer("c-1", 200).await;
-    let refused = "not connected: login refused by the broker (CONNACK 5: not authorized); hint: check that the key";
+    let refused =
+        "not connected: login refused by the broker (CONNACK 5: not authorized); hint: check that the cloud knows";
     assert_eq!(
         (log.count(refused), log.count("not connected"), log.count(": connected ")),
         (2, 2, 1),

@@ -105,7 +105,7 @@ fn apply(data: &Path, change: &FileChange) -> std::io::Result<()> {
 /// Replaces a file as a whole. This is its mode afterwards, whatever it was before.
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
     let new = path.with_extension("new");
-    // One that a crash has left would keep its mode.
+    // One that a crash has left would keep its mode. Mostly there is none; one that stays is told by the next line.
     let _ = fs::remove_file(&new);
     let mut file = File::options().write(true).create_new(true).mode(mode).open(&new)?;
     file.write_all(content)?;

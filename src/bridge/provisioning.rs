@@ -174,6 +174,7 @@ impl Provisioning {
     /// Takes a request to register.
     pub(crate) fn register(&mut self, number: ClientNumber, body: &[u8], now: Timestamp) -> Reply {
         let Some(registration) = self.registrations.get_mut(&number) else { return Reply::unknown() };
+        // What is no JSON names nobody, and is refused for that.
         let body: Option<Value> = serde_json::from_slice(body).ok();
         let named = body.as_ref().and_then(|body| body["registrationId"].as_str());
         if named != Some(registration.enrollment.registration_id.as_str()) {

@@ -12,6 +12,7 @@ mod farewell;
 mod home;
 pub mod hub_key;
 mod keeper;
+mod live;
 mod machine;
 mod narrator;
 mod power;

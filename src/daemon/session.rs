@@ -1,8 +1,7 @@
-//! The connection to the cloud as the loop sees it: who we are there, login and the link, joined.
+//! How connections to the cloud are made: who we are there, keys, a hub to ask for, a login and the way, joined.
 //!
-//! Each connection is told from the ones before it, so that nothing meant for an old one reaches a new one.
+//! What is made is a [`Live`], of which there is one at a time.
 
-use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 
@@ -10,13 +9,13 @@ use anyhow::Context as _;
 
 use super::credentials::{self, Credentials, Read};
 use super::home::{self, Home};
+use super::live::{Live, Unsent};
 use super::provisioning::{self, Exchange};
 use super::route::{self, Broker, Route, Way};
 use crate::config::{Config, Folders};
 use crate::dialect::provisioning::Provisioning;
-use crate::dialect::{Dialect, Encoded};
 use crate::model::agent::Input;
-use crate::model::cloud::{CloudLimits, Outbound, Settles};
+use crate::model::cloud::{CloudLimits, Outbound};
 use crate::model::command::DeviceId;
 use crate::model::device_key::{DeviceKey, KeySlot};
 use crate::model::digest::Digest;
@@ -27,12 +26,9 @@ use crate::model::problems::Code;
 use crate::model::turn::Attempt;
 use crate::model::twin::CloudName;
 use crate::model::wire::{Delivery, Login, MessageId, Reason, Subscription};
-use crate::mqtt::{self, Ask, Event, Limits, Link, Order, Preparation, Refused};
+use crate::mqtt::{self, Event, Limits, Order, Preparation};
 use crate::store::StateDir;
 use crate::store::assignment::{self, Assignment};
-
-/// Deliveries of one connection are numbered below this; above it stands the number of the connection.
-const CONNECTION_BIT: u32 = 40;
 
 pub(super) struct Session {
     config: Config,
@@ -65,17 +61,6 @@ pub(super) struct Session {
     key: Option<DeviceKey>,
     /// There was one that could be used: if it is missing now, it has been lost.
     has_had_key: bool,
-}
-
-/// A connection, and the dialect of its login: another configuration must not make it speak for another device.
-struct Live {
-    link: Link,
-    dialect: Arc<dyn Dialect>,
-    made_with: Config,
-    /// The session stands.
-    is_online: bool,
-    /// Messages that the cloud answers: that they were written means nothing.
-    answered: BTreeSet<MessageId>,
 }
 
 /// One try to connect, with what was read for it.
@@ -135,7 +120,7 @@ impl Session {
 
     /// Whether the session that stands now shows that one can be had with this configuration.
     pub(super) fn proves(&self, config: &Config) -> bool {
-        self.live.as_ref().is_some_and(|live| live.is_online && config.connects_as(&live.made_with))
+        self.live.as_ref().is_some_and(|live| live.proves(config))
     }
 
     /// What the model must know of this cloud, or what is missing to have one.
@@ -313,13 +298,7 @@ impl Session {
             Some(prepared) => mqtt::connect_over(order, prepared),
             None => mqtt::connect(order),
         };
-        self.live = Some(Live {
-            link,
-            dialect: home.dialect,
-            made_with: self.config.clone(),
-            is_online: false,
-            answered: BTreeSet::new(),
-        });
+        self.live = Some(Live::new(link, home.dialect, self.config.clone(), self.connection));
         Ok(())
     }
 
@@ -352,56 +331,36 @@ impl Session {
     pub(super) fn disconnect(&mut self) -> Option<Reason> {
         self.exchange = None;
         self.assigned = None;
-        match &self.live {
-            Some(Live { link, .. }) if link.ask(Ask::Disconnect).is_ok() => None,
-            // Its end is on its way to us.
-            Some(_) => None,
-            None => Some(Reason::Planned),
-        }
+        let Some(live) = &self.live else { return Some(Reason::Planned) };
+        live.disconnect();
+        None
     }
 
     /// Has the connection find out at once whether it is still alive.
     pub(super) fn check_link(&self) {
-        if let Some(Live { link, .. }) = &self.live {
-            // Refused only if the connection has ended, or has so much to do that its own pings are as good.
-            let _ = link.ask(Ask::Check);
+        if let Some(live) = &self.live {
+            live.check();
         }
     }
 
     /// Sends a message; what becomes of it at once, if it cannot be sent.
     pub(super) fn send(&mut self, id: MessageId, message: &Outbound) -> Option<Input> {
-        let Live { link, dialect, answered, .. } = self.live.as_mut()?;
-        let refused = match dialect.encode(id, message) {
-            Ok(Encoded { packet, settled_by }) => match link.ask(Ask::Publish(id, packet)) {
-                Ok(()) => {
-                    if settled_by == Settles::Answer {
-                        answered.insert(id);
-                    }
-                    return None;
-                }
-                // Its end is on its way to us, and with it everything else is sent again.
-                Err(Refused::Ended) => return None,
-                // Not the message is to blame, so it must not be lost: on another connection there is room.
-                Err(error @ (Refused::Full | Refused::NotOnline)) => {
-                    tracing::error!("{message:?} was not sent: {error}");
-                    self.live = None;
-                    return Some(Input::Offline(Reason::Lost(error.to_string())));
-                }
-                Err(error @ (Refused::Oversize { .. } | Refused::NotATopic)) => error.to_string(),
-            },
-            Err(error) => error.to_string(),
-        };
-        tracing::error!("{message:?} cannot be sent: {refused}");
-        Some(Input::Unsent(id, refused))
+        match self.live.as_mut()?.send(id, message).err()? {
+            Unsent::Message(why) => {
+                tracing::error!("{message:?} cannot be sent: {why}");
+                Some(Input::Unsent(id, why))
+            }
+            Unsent::Connection(reason) => {
+                tracing::error!("{message:?} was not sent: {reason}");
+                self.live = None;
+                Some(Input::Offline(reason))
+            }
+        }
     }
 
-    pub(super) fn acknowledge(&mut self, delivery: Delivery) {
-        let Delivery(number) = delivery;
-        if let Some(Live { link, .. }) = &self.live
-            && number >> CONNECTION_BIT == self.connection
-        {
-            // Refused only if the connection has ended: then the broker sends it again, or told its sender.
-            let _ = link.ask(Ask::Ack(Delivery(number & ((1 << CONNECTION_BIT) - 1))));
+    pub(super) fn acknowledge(&self, delivery: Delivery) {
+        if let Some(live) = &self.live {
+            live.acknowledge(delivery);
         }
     }
 
@@ -422,33 +381,18 @@ impl Session {
     }
 
     pub(super) fn try_next(&mut self) -> Option<Input> {
-        let event = self.live.as_mut()?.link.try_event()?;
+        let event = self.live.as_mut()?.try_event()?;
         Some(self.read(event))
     }
 
     fn read(&mut self, event: Event) -> Input {
-        match event {
-            Event::Online { session_kept, tls } => {
-                if let Some(live) = &mut self.live {
-                    live.is_online = true;
-                }
-                Input::Online { session_kept, tls }
-            }
-            // Written; that is all it says of a message that the cloud answers.
-            Event::Settled(id) if self.live.as_mut().is_some_and(|live| live.answered.remove(&id)) => Input::Tick,
-            Event::Settled(id) => Input::Settled(id),
-            Event::Ended(reason) => {
-                self.live = None;
-                Input::Offline(reason)
-            }
-            Event::Received(Delivery(number), packet) => {
-                let delivery = Delivery(self.connection << CONNECTION_BIT | number);
-                match &self.live {
-                    Some(live) => Input::Cloud(live.dialect.decode(&packet), delivery),
-                    None => Input::Tick,
-                }
-            }
+        let is_end = matches!(event, Event::Ended(_));
+        // Whoever said it is still there.
+        let input = self.live.as_mut().map_or(Input::Tick, |live| live.read(event));
+        if is_end {
+            self.live = None;
         }
+        input
     }
 }
 
@@ -468,7 +412,7 @@ async fn answered(exchange: &mut Option<(Exchange, Try)>) -> Result<Assignment, 
 
 async fn event(live: &mut Option<Live>) -> Event {
     match live {
-        Some(live) => live.link.event().await,
+        Some(live) => live.event().await,
         None => pending().await,
     }
 }

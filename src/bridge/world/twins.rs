@@ -41,6 +41,7 @@ impl World {
 
     /// Gives readers in this process what the device has reported.
     fn tell_of_reported(&mut self, number: ClientNumber, patch: &[u8], version: u64) {
+        // Of a device that was deleted meanwhile there is nothing to tell.
         let twin = self.azure.device_twin(number).ok();
         let twin = twin.and_then(|twin| serde_json::from_slice::<Value>(&twin).ok());
         let (Some(mut twin), Some(device)) = (twin, self.azure.name_of(number).cloned()) else { return };

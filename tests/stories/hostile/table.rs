@@ -92,53 +92,42 @@ fn page() -> Bytes {
 
 // === In the place of a CONNACK, or right behind it
 
+/// What goes wrong at one login, on every cloud.
+fn on_login(name: &'static str, fault: Fault, lasts: Duration, reasons: &'static [&'static str]) -> Scenario {
+    Scenario { name, told: Where::Everywhere, does: Does::Logins(vec![fault]), lasts, reasons, setup: plain }
+}
+
 fn answers_to_the_login() -> Vec<Scenario> {
-    let login = |name, fault, lasts, reasons| Scenario {
-        name,
-        told: Where::Everywhere,
-        does: Does::Logins(vec![fault]),
-        lasts,
-        reasons,
-        setup: plain,
-    };
     let instead = |bytes: &'static [u8]| Fault::Instead(Stage::Connack, Bytes::from_static(bytes));
     let last = |bytes: &'static [u8]| Fault::Last(Stage::Connack, Bytes::from_static(bytes));
     let after = |bytes: &'static [u8]| Fault::After(Stage::Connack, Bytes::from_static(bytes));
     let many = (0..5_000).flat_map(|_| publish(0, "/devices/gw-1/nothing", "x").to_bytes().to_vec()).collect();
     vec![
-        login("CONNACK 1", Fault::RefuseLogin(1), SHORT, &["refused"]),
-        login("CONNACK 2", Fault::RefuseLogin(2), SHORT, &["refused"]),
-        login("CONNACK 3", Fault::RefuseLogin(3), SHORT, &["unavailable"]),
-        login("CONNACK 4", Fault::RefuseLogin(4), SHORT, &["refused"]),
-        login("CONNACK 5", Fault::RefuseLogin(5), SHORT, &["refused"]),
-        login("CONNACK 0x13", Fault::RefuseLogin(0x13), SHORT, &["refused"]),
-        login("CONNACK 0xff", Fault::RefuseLogin(0xff), SHORT, &["refused"]),
-        login("a CONNACK of MQTT 5", last(&[0x20, 3, 0, 0x86, 0]), SHORT, &["refused"]),
-        login("end of stream instead of a CONNACK", Fault::DropLogin, SHORT, &["closed-before-answer"]),
-        login("silence instead of a CONNACK", instead(b""), LONG, &["time-out"]),
-        login("a CONNACK by one byte a second", Fault::Drip(Duration::from_secs(1)), LONG, &["time-out"]),
-        login("half a CONNACK, then silence", instead(&[0x20, 2, 0]), LONG, &["time-out"]),
-        login("half a CONNACK, then the end", last(&[0x20, 2, 0]), SHORT, &["closed-before-answer"]),
-        login("a CONNACK that is too short", last(&[0x20, 1, 0]), SHORT, &["undecodable"]),
-        login("an empty CONNACK", last(&[0x20, 0]), SHORT, &["undecodable"]),
-        login("garbage", last(b"\xf7\x05\xff\0\x9a\x01\x02"), SHORT, &["undecodable"]),
-        login("a PUBLISH instead of a CONNACK", last(b"\x30\x05\0\x03a/bx"), SHORT, &["protocol"]),
-        login("a second CONNACK", after(&[0x20, 2, 0, 0]), SHORT, &["protocol"]),
-        login("5 000 messages before the SUBACK", Fault::After(Stage::Connack, many), SHORT, &["protocol"]),
+        on_login("CONNACK 1", Fault::RefuseLogin(1), SHORT, &["refused"]),
+        on_login("CONNACK 2", Fault::RefuseLogin(2), SHORT, &["refused"]),
+        on_login("CONNACK 3", Fault::RefuseLogin(3), SHORT, &["unavailable"]),
+        on_login("CONNACK 4", Fault::RefuseLogin(4), SHORT, &["refused"]),
+        on_login("CONNACK 5", Fault::RefuseLogin(5), SHORT, &["refused"]),
+        on_login("CONNACK 0x13", Fault::RefuseLogin(0x13), SHORT, &["refused"]),
+        on_login("CONNACK 0xff", Fault::RefuseLogin(0xff), SHORT, &["refused"]),
+        on_login("a CONNACK of MQTT 5", last(&[0x20, 3, 0, 0x86, 0]), SHORT, &["refused"]),
+        on_login("end of stream instead of a CONNACK", Fault::DropLogin, SHORT, &["closed-before-answer"]),
+        on_login("silence instead of a CONNACK", instead(b""), LONG, &["time-out"]),
+        on_login("a CONNACK by one byte a second", Fault::Drip(Duration::from_secs(1)), LONG, &["time-out"]),
+        on_login("half a CONNACK, then silence", instead(&[0x20, 2, 0]), LONG, &["time-out"]),
+        on_login("half a CONNACK, then the end", last(&[0x20, 2, 0]), SHORT, &["closed-before-answer"]),
+        on_login("a CONNACK that is too short", last(&[0x20, 1, 0]), SHORT, &["undecodable"]),
+        on_login("an empty CONNACK", last(&[0x20, 0]), SHORT, &["undecodable"]),
+        on_login("garbage", last(b"\xf7\x05\xff\0\x9a\x01\x02"), SHORT, &["undecodable"]),
+        on_login("a PUBLISH instead of a CONNACK", last(b"\x30\x05\0\x03a/bx"), SHORT, &["protocol"]),
+        on_login("a second CONNACK", after(&[0x20, 2, 0, 0]), SHORT, &["protocol"]),
+        on_login("5 000 messages before the SUBACK", Fault::After(Stage::Connack, many), SHORT, &["protocol"]),
     ]
 }
 
 // === In the place of a SUBACK
 
 fn answers_to_the_subscription(kind: Kind) -> Vec<Scenario> {
-    let suback = |name, fault, lasts, reasons| Scenario {
-        name,
-        told: Where::Everywhere,
-        does: Does::Logins(vec![fault]),
-        lasts,
-        reasons,
-        setup: plain,
-    };
     // The agent subscribes to all of its filters at once, with the packet id 1.
     let filters = match kind {
         Kind::IotCore => 2,
@@ -150,14 +139,14 @@ fn answers_to_the_subscription(kind: Kind) -> Vec<Scenario> {
     };
     let last = |code: u8| instead(1, &[vec![1; filters - 1], vec![code]].concat());
     vec![
-        suback("all subscriptions refused", Fault::RefuseSubscriptions, SHORT, &["subscription-refused"]),
-        suback("one subscription refused", last(0x80), SHORT, &["subscription-refused"]),
-        suback("a SUBACK of MQTT 5", last(0x87), SHORT, &["subscription-refused"]),
-        suback("a SUBACK for another packet", instead(9, &vec![1; filters]), SHORT, &["protocol"]),
-        suback("a SUBACK with one answer too few", instead(1, &vec![1; filters - 1]), SHORT, &["protocol"]),
-        suback("a SUBACK with one answer too many", instead(1, &vec![1; filters + 1]), SHORT, &["protocol"]),
-        suback("a SUBACK without answers", instead(1, &[]), SHORT, &["undecodable"]),
-        suback("no SUBACK", Fault::WithholdSubacks, LONG, &["time-out"]),
+        on_login("all subscriptions refused", Fault::RefuseSubscriptions, SHORT, &["subscription-refused"]),
+        on_login("one subscription refused", last(0x80), SHORT, &["subscription-refused"]),
+        on_login("a SUBACK of MQTT 5", last(0x87), SHORT, &["subscription-refused"]),
+        on_login("a SUBACK for another packet", instead(9, &vec![1; filters]), SHORT, &["protocol"]),
+        on_login("a SUBACK with one answer too few", instead(1, &vec![1; filters - 1]), SHORT, &["protocol"]),
+        on_login("a SUBACK with one answer too many", instead(1, &vec![1; filters + 1]), SHORT, &["protocol"]),
+        on_login("a SUBACK without answers", instead(1, &[]), SHORT, &["undecodable"]),
+        on_login("no SUBACK", Fault::WithholdSubacks, LONG, &["time-out"]),
     ]
 }
 

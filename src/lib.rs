@@ -6,8 +6,8 @@
 //! main, bin/twinagent-bridge
 //! cli
 //! daemon                                    bridge (feature)
-//! local   handler   mqtt   store   dialect   logging
-//! config    host
+//! local   handler   launcher   mqtt   store   dialect   logging
+//! config    host    varlink
 //! model
 //! ```
 //!
@@ -25,8 +25,10 @@ pub mod daemon;
 pub mod dialect;
 pub mod handler;
 pub mod host;
+pub mod launcher;
 pub mod local;
 pub mod logging;
 pub mod model;
 pub mod mqtt;
 pub mod store;
+pub mod varlink;

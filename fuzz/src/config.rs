@@ -63,6 +63,7 @@ fn load(bytes: &[u8]) -> Result<Loaded, Faults> {
     let nowhere = PathBuf::from("/nonexistent");
     let folders = Folders {
         vendor: nowhere.clone(),
+        vendor_handlers: nowhere.clone(),
         configuration: nowhere.clone(),
         volatile: nowhere.clone(),
         vetoes: nowhere.clone(),

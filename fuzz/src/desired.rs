@@ -1,11 +1,11 @@
 //! Any payload as the desired document (Cloud IoT Core: config), up to what the agent does about it: noted once, shown to
 //! local callers as one frame, and no trouble when it comes again.
 
-use twinagent::local::protocol::Answer;
 use twinagent::model::agent::{Effect, Input};
 use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::digest::Digest;
 use twinagent::model::record::Record;
+use twinagent::varlink::protocol::Answer;
 
 use super::model::Online;
 

@@ -1,7 +1,7 @@
 //! Any bytes, as a local caller could send them: read without a panic, and each complaint can be sent as one frame.
 
 use twinagent::local::interface::{self, Wish};
-use twinagent::local::protocol::{Answer, Call, Frames};
+use twinagent::varlink::protocol::{Answer, Call, Frames};
 
 /// What is no good call is named as its error is. Judged is the first frame.
 pub const VERDICTS: &[&str] = &[

@@ -48,7 +48,9 @@ pub struct DropIn<'a> {
 pub struct Folders {
     /// Drop-ins of vendor and image.
     pub vendor: PathBuf,
-    /// `twinagent.toml`, `conf.d`, `keys`.
+    /// Handlers of vendor and image.
+    pub vendor_handlers: PathBuf,
+    /// `twinagent.toml`, `conf.d`, `handlers.d`, `keys`.
     pub configuration: PathBuf,
     /// Drop-ins that last until the next boot.
     pub volatile: PathBuf,
@@ -73,6 +75,7 @@ impl Folders {
     pub fn from_env() -> Self {
         Self {
             vendor: "/usr/lib/twinagent/conf.d".into(),
+            vendor_handlers: "/usr/lib/twinagent/handlers.d".into(),
             configuration: folder("CONFIGURATION_DIRECTORY").unwrap_or_else(|| CONFIGURATION.into()),
             volatile: "/run/twinagent-config".into(),
             vetoes: "/run/twinagent-veto.d".into(),
@@ -99,6 +102,33 @@ impl Folders {
     /// Where drop-ins of this machine are kept.
     pub fn drop_ins(&self) -> PathBuf {
         self.configuration.join("conf.d")
+    }
+
+    /// Where the handlers of this machine are kept.
+    pub fn handlers(&self) -> PathBuf {
+        self.configuration.join("handlers.d")
+    }
+
+    /// The folder of the handlers' service, for its socket. For `/run/twinagent` it is `/run/twinagent-handlers`; a second
+    /// agent has its own, as it has those below.
+    pub fn launcher(&self) -> PathBuf {
+        self.beside_runtime("-handlers")
+    }
+
+    /// Where the payloads of jobs lie (`/run/twinagent-jobs`), which outlive the agent.
+    pub fn jobs(&self) -> PathBuf {
+        self.beside_runtime("-jobs")
+    }
+
+    /// The folder of the service that reads the journal of the system (`/run/twinagent-logs`), for its socket.
+    pub fn logs(&self) -> PathBuf {
+        self.beside_runtime("-logs")
+    }
+
+    fn beside_runtime(&self, suffix: &str) -> PathBuf {
+        let mut name = self.runtime.file_name().unwrap_or_default().to_owned();
+        name.push(suffix);
+        self.runtime.with_file_name(name)
     }
 
     /// The drop-in that `twinagent setup` writes.

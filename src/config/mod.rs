@@ -15,6 +15,7 @@ pub mod key_file;
 pub mod key_mark;
 pub mod last_good;
 mod layers;
+pub mod manifest;
 mod proxy;
 mod raw;
 mod reader;

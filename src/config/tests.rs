@@ -52,6 +52,7 @@ impl Machine {
         };
         let folders = Folders {
             vendor: at("usr"),
+            vendor_handlers: at("usr-handlers"),
             configuration: at("etc"),
             volatile: at("run"),
             vetoes: at("veto"),

@@ -14,6 +14,7 @@ pub mod hub_key;
 mod keeper;
 mod live;
 mod machine;
+mod methods;
 mod narrator;
 mod power;
 mod provisioning;
@@ -299,7 +300,7 @@ impl Daemon {
                 self.sentence = sentence;
                 self.tell_status();
             }
-            Effect::Reply(caller, reply) => self.callers.reply(caller, reply),
+            Effect::Hand(caller, _, reply) | Effect::Reply(caller, reply) => self.callers.reply(caller, reply),
             Effect::Reload => self.reload(inputs).await?,
             Effect::Reboot(plan) => inputs.extend(self.power.ask(plan)),
             Effect::LetGo => self.power.let_go(),

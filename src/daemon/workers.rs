@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{self, Poll, Waker};
+use std::time::Duration;
 
 use serde_json::json;
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::handler::{Handler, Running, interrupted};
+use crate::handler::{Context, Handler, NEWS, Running, Stop, interrupted};
 use crate::model::agent::Input;
 use crate::model::command::{Command, Method, MethodSpec, Outcome, Status};
 use crate::model::runs::RunId;
@@ -19,7 +21,38 @@ pub(super) struct Workers {
     handlers: HashMap<Method, (MethodSpec, Arc<dyn Handler>)>,
     tasks: JoinSet<Outcome>,
     runs: HashMap<Id, RunId>,
-    stops: HashMap<RunId, AbortHandle>,
+    stops: HashMap<RunId, watch::Sender<Option<Stop>>>,
+    news: mpsc::Sender<(RunId, String)>,
+    heard: mpsc::Receiver<(RunId, String)>,
+}
+
+/// How a run begins: anew, or again after the daemon stopped.
+type Begin = fn(&dyn Handler, &Command, Context) -> Running;
+
+/// What a run is held to.
+struct Limits {
+    time_limit: Duration,
+    grace: Duration,
+}
+
+impl Limits {
+    /// The outcome of the run, or of its being stopped.
+    async fn keep(
+        self,
+        mut running: Running,
+        stop: watch::Sender<Option<Stop>>,
+        mut stopped: watch::Receiver<Option<Stop>>,
+    ) -> Outcome {
+        let cause = tokio::select! {
+            outcome = &mut running => return outcome,
+            _ = stopped.wait_for(Option::is_some) => Stop::Cancelled,
+            () = tokio::time::sleep(self.time_limit) => Stop::TimedOut,
+        };
+        // Refused if it was cancelled at the same moment.
+        stop.send_if_modified(|stop| stop.is_none() && stop.replace(cause).is_none());
+        let ended = tokio::time::timeout(self.grace, &mut running).await;
+        ended.unwrap_or_else(|_| cause.outcome(self.time_limit))
+    }
 }
 
 impl Workers {
@@ -31,7 +64,8 @@ impl Workers {
                 (spec.name.clone(), (spec, handler.clone()))
             })
             .collect();
-        Self { handlers, tasks: JoinSet::new(), runs: HashMap::new(), stops: HashMap::new() }
+        let (news, heard) = mpsc::channel(NEWS);
+        Self { handlers, tasks: JoinSet::new(), runs: HashMap::new(), stops: HashMap::new(), news, heard }
     }
 
     pub(super) fn methods(&self) -> Vec<MethodSpec> {
@@ -40,55 +74,54 @@ impl Workers {
 
     /// Begins a run; its end, if it has ended already.
     pub(super) fn start(&mut self, run: RunId, command: Command) -> Option<Input> {
-        self.begin(run, command, |handler, command| handler.run(command))
+        self.begin(run, command, |handler, command, context| handler.run(command, context))
     }
 
     /// Asks what became of a run that was cut off; the answer, if it is there at once.
     pub(super) fn resume(&mut self, run: RunId, command: Command) -> Option<Input> {
-        self.begin(run, command, |handler, command| handler.resume(command))
+        self.begin(run, command, |handler, command, context| handler.resume(command, context))
     }
 
-    fn begin(&mut self, run: RunId, command: Command, begin: fn(&dyn Handler, &Command) -> Running) -> Option<Input> {
+    fn begin(&mut self, run: RunId, command: Command, begin: Begin) -> Option<Input> {
         // The model starts only what is in its list, but the journal may name a method of an older configuration.
         let Some((spec, handler)) = self.handlers.get(&command.method) else {
             return Some(Input::Finished(run, interrupted()));
         };
-        let (time_limit, output_limit) = (spec.time_limit, spec.output_limit);
+        let (time_limit, output_limit, grace) = (spec.time_limit, spec.output_limit, handler.grace());
+        let (stop, stopped) = watch::channel(None);
+        let context = Context::new(run, self.news.clone(), stopped.clone());
         // Most harmless methods have their answer at once. It then leaves with the PUBACK, in one write, and costs no
         // task. Any other method runs as a task behind the connection's, so that its PUBACK has left before.
         let running: Running = if spec.harmless {
-            match first_poll(|| begin(handler.as_ref(), &command)) {
+            match first_poll(|| begin(handler.as_ref(), &command, context)) {
                 Ok(outcome) => return Some(Input::Finished(run, bounded(outcome, output_limit))),
                 Err(running) => running,
             }
         } else {
             let handler = handler.clone();
-            Box::pin(async move { begin(handler.as_ref(), &command).await })
+            Box::pin(async move { begin(handler.as_ref(), &command, context).await })
         };
-        let task = self.tasks.spawn(async move {
-            let outcome = tokio::time::timeout(time_limit, running).await.unwrap_or_else(|_| {
-                let why = format!("stopped after its time limit of {} s", time_limit.as_secs());
-                Outcome::failed(Status::TIMED_OUT, why)
-            });
-            bounded(outcome, output_limit)
-        });
+        let (limits, within) = (Limits { time_limit, grace }, stop.clone());
+        let task = self.tasks.spawn(async move { bounded(limits.keep(running, within, stopped).await, output_limit) });
         self.runs.insert(task.id(), run);
-        self.stops.insert(run, task);
+        self.stops.insert(run, stop);
         None
     }
 
-    /// Stops a run. It ends like any other, for whoever still wants to know.
+    /// Stops a run, which gets the time that its handler needs for that. It ends like any other, for whoever still wants to
+    /// know.
     pub(super) fn cancel(&mut self, run: RunId) {
-        if let Some(task) = self.stops.remove(&run) {
-            task.abort();
+        if let Some(stop) = self.stops.get(&run) {
+            stop.send_if_modified(|stop| stop.is_none() && stop.replace(Stop::Cancelled).is_none());
         }
     }
 
-    /// The next run that ends; never, while none runs. May be dropped without loss.
+    /// The next run that ends, or says how it goes; never, while none runs. May be dropped without loss.
     pub(super) async fn next(&mut self) -> Input {
-        match self.tasks.join_next_with_id().await {
-            Some(ended) => self.ended(ended),
-            None => pending().await,
+        tokio::select! {
+            Some((run, text)) = self.heard.recv() => Input::Progress(run, text),
+            Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+            else => pending().await,
         }
     }
 
@@ -100,7 +133,6 @@ impl Workers {
     fn ended(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Input {
         let (task, outcome) = match ended {
             Ok(ended) => ended,
-            Err(error) if error.is_cancelled() => (error.id(), Outcome::failed(Status::CANCELLED, "stopped")),
             Err(error) => (error.id(), panicked()),
         };
         let run = self.runs.remove(&task).expect("every task was noted when it was spawned");
@@ -114,7 +146,7 @@ impl Workers {
 fn first_poll(begin: impl FnOnce() -> Running) -> Result<Outcome, Running> {
     let polled = catch_unwind(AssertUnwindSafe(|| {
         let mut running = begin();
-        match running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        match running.as_mut().poll(&mut task::Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => Ok(outcome),
             Poll::Pending => Err(running),
         }
@@ -141,7 +173,6 @@ fn bounded(outcome: Outcome, limit: usize) -> Outcome {
 mod tests {
     use std::collections::BTreeMap;
     use std::future::ready;
-    use std::time::Duration;
 
     use super::*;
     use crate::model::command::{Class, CommandId, DeviceId, Key};
@@ -153,15 +184,15 @@ mod tests {
     impl Handler for Odd {
         fn spec(&self) -> MethodSpec {
             MethodSpec {
-                name: Method::parse(self.0).expect("a method name"),
                 harmless: self.0 != "recorded",
                 class: Class::Parallel(8),
                 time_limit: Duration::from_millis(200),
                 output_limit: 8,
+                ..MethodSpec::new(Method::parse(self.0).expect("a method name"))
             }
         }
 
-        fn run(&self, _: &Command) -> Running {
+        fn run(&self, _: &Command, _: Context) -> Running {
             let done = || Outcome::new(Status::DONE, json!("done"));
             match self.0 {
                 "instant" | "recorded" => Box::pin(ready(done())),

@@ -3,7 +3,7 @@
 use std::future::ready;
 use std::time::Duration;
 
-use super::{Handler, Running};
+use super::{Context, Handler, Running};
 use crate::model::command::{Class, Command, Method, MethodSpec, Outcome, Status};
 
 #[derive(Debug)]
@@ -12,16 +12,16 @@ pub struct Echo;
 impl Handler for Echo {
     fn spec(&self) -> MethodSpec {
         MethodSpec {
-            name: Method::parse("echo").expect("`echo` is a method name"),
             harmless: true,
             class: Class::Parallel(64),
             time_limit: Duration::from_secs(10),
             // As much as a command can bring.
             output_limit: 256 * 1_024,
+            ..MethodSpec::new(Method::parse("echo").expect("`echo` is a method name"))
         }
     }
 
-    fn run(&self, command: &Command) -> Running {
+    fn run(&self, command: &Command, _: Context) -> Running {
         Box::pin(ready(Outcome::new(Status::DONE, command.payload.clone())))
     }
 }
@@ -37,7 +37,7 @@ mod tests {
         let key = Key { target: DeviceId::parse("d").expect("an id"), id: CommandId::parse("1").expect("an id") };
         for payload in [json!(null), json!({ "a": [1, "x"] }), json!("text")] {
             let command = Command { key: key.clone(), method: Echo.spec().name, payload: payload.clone() };
-            assert_eq!(Echo.run(&command).await, Outcome::new(Status::DONE, payload));
+            assert_eq!(Echo.run(&command, Context::alone()).await, Outcome::new(Status::DONE, payload));
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::SOCKET;
 use super::interface::AGENT;
-use super::protocol::{Answer, Frames, TooLong};
+use crate::varlink::protocol::{Answer, Frames, TooLong};
 
 /// For the daemon to let us in, or to take a call.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 
 use super::interface::{self, Complaint, Wish};
 use super::peer::{Peer, Rights, Standing};
-use super::protocol::{Answer, Call, Frames};
 use crate::model::ask::{CallerId, Question, Reply};
+use crate::varlink::protocol::{Answer, Call, Frames};
 
 /// The longest frame of one who may act: a payload has up to 256 KiB, which base64 makes 342 KiB.
 const LONGEST_OF_ACTORS: usize = 512 * 1024;

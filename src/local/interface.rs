@@ -8,10 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::protocol::{Answer, Call};
 use crate::model::ask::{Question, Refusal};
 use crate::model::command::{CommandId, Method};
 use crate::model::telemetry::Subfolder;
+use crate::varlink::protocol::{Answer, Call};
 
 pub const AGENT: &str = "io.twinagent.Agent";
 const SERVICE: &str = "org.varlink.service";
@@ -199,6 +199,8 @@ impl From<Refusal> for Complaint {
             Refusal::OwnMember { member } => Self::ours("OwnMember", json!({ "member": member })),
             Refusal::Unfit { member, rule } => Self::ours("Unfit", json!({ "member": member, "rule": rule })),
             Refusal::TooLarge { limit } => Self::ours("TooLarge", json!({ "limit": limit })),
+            Refusal::MethodTaken { method } => Self::ours("MethodTaken", json!({ "method": method })),
+            Refusal::UnknownRun => Self::ours("UnknownRun", json!({})),
             Refusal::CannotNow { why } => Self::ours("CannotNow", json!({ "why": why })),
         }
     }

@@ -10,7 +10,6 @@ pub mod client;
 mod connection;
 pub mod interface;
 mod peer;
-pub mod protocol;
 mod server;
 mod socket;
 

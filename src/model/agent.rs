@@ -248,6 +248,7 @@ impl Agent {
                 self.note_settled(settled, now, out);
             }
             Input::Finished(run, outcome) => self.run_ended(run, outcome, now, out),
+            Input::Progress(..) => {}
             Input::Probed(facts) => self.machine_answered(facts, now),
             Input::JournalFailed { why, held } => self.journal_failed(&why, held, now, out),
             Input::JournalHealed => self.journal_healed(out),

@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::command::{CommandId, Method};
+use super::command::{CommandId, Method, MethodSpec, Outcome};
 use super::telemetry::Subfolder;
 
 /// One caller waiting for an answer. Never used twice in one run of the daemon.
@@ -42,6 +42,12 @@ pub enum Question {
     Guard { reset: bool },
     /// Reads the configuration again.
     Reload,
+    /// The caller serves these methods until it is gone: each command of theirs is a further answer to it.
+    Serve { methods: Vec<MethodSpec> },
+    /// How a command ended that was handed to a program. `run` is the number that it was handed over with.
+    Finish { run: u64, outcome: Outcome },
+    /// How it goes, in a line for people.
+    Progress { run: u64, text: String },
 }
 
 impl Question {
@@ -55,9 +61,14 @@ impl Question {
             | Self::Twin
             | Self::Desired { .. } => false,
             Self::Guard { reset } => *reset,
-            Self::Invoke { .. } | Self::Cancel { .. } | Self::Report { .. } | Self::Telemetry { .. } | Self::Reload => {
-                true
-            }
+            Self::Invoke { .. }
+            | Self::Cancel { .. }
+            | Self::Report { .. }
+            | Self::Telemetry { .. }
+            | Self::Reload
+            | Self::Serve { .. }
+            | Self::Finish { .. }
+            | Self::Progress { .. } => true,
         }
     }
 }
@@ -78,6 +89,9 @@ impl fmt::Debug for Question {
             Self::Desired { follow } => write!(out, "Desired(follow {follow})"),
             Self::Guard { reset } => write!(out, "Guard(reset {reset})"),
             Self::Reload => out.write_str("Reload"),
+            Self::Serve { methods } => write!(out, "Serve({} methods)", methods.len()),
+            Self::Finish { run, outcome } => write!(out, "Finish({run} {})", outcome.status),
+            Self::Progress { run, .. } => write!(out, "Progress({run})"),
         }
     }
 }
@@ -112,6 +126,12 @@ pub enum Refusal {
     Unfit { member: String, rule: String },
     #[error("the reported document would have more than {limit} bytes")]
     TooLarge { limit: usize },
+    /// Another handler has a method of this name.
+    #[error("`{method}` is served already")]
+    MethodTaken { method: Method },
+    /// No command was handed over with this number, or it has ended.
+    #[error("no command of this number is under way")]
+    UnknownRun,
     #[error("cannot now: {why}")]
     CannotNow { why: String },
 }

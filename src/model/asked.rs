@@ -88,6 +88,8 @@ impl Agent {
                 Ok((desired_document(self.callers.document.as_ref()), !follow))
             }
             Question::Guard { reset } => Ok((self.guard(reset, now, out), true)),
+            Question::Serve { .. } => Err(Refusal::CannotNow { why: "no method can be served yet".to_owned() }),
+            Question::Finish { .. } | Question::Progress { .. } => Err(Refusal::UnknownRun),
             Question::Reload => {
                 out.push(Effect::Reload);
                 self.connection.hurry(now.boot);

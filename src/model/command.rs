@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::now::Timestamp;
+use super::payload::PayloadRules;
 
 /// Makes a name type: cheap to copy, checked once, written as its text.
 macro_rules! name {
@@ -220,6 +221,47 @@ pub struct MethodSpec {
     pub time_limit: Duration,
     /// The largest payload of an outcome, in bytes of JSON; a larger one is replaced by a note.
     pub output_limit: usize,
+    /// What it does, in a line for people; may be empty.
+    pub description: String,
+    pub origin: Origin,
+    /// What a payload must be like. Nothing: the handler judges it by itself.
+    pub payload: Option<PayloadRules>,
+    /// Its run goes on while the agent is away, and is found again ([`crate::model::turn::Effect::Resume`]): an agent that
+    /// stops does not wait for it.
+    pub outlives: bool,
+    /// The member of the desired document that it is run for, whenever that member has changed.
+    pub desired: Option<String>,
+}
+
+/// Where a method comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The model does it by itself.
+    Agent,
+    /// A handler in this program.
+    BuiltIn,
+    /// A manifest: its path.
+    File(String),
+    /// A program of this machine that has registered it, for as long as it is connected.
+    Program,
+}
+
+impl MethodSpec {
+    /// A method that is built in: recorded, one at a time with eight that wait, half a minute, 16 KiB. Each of that is a field.
+    pub fn new(name: Method) -> Self {
+        Self {
+            name,
+            harmless: false,
+            class: Class::Serial(8),
+            time_limit: Duration::from_secs(30),
+            output_limit: 16 * 1_024,
+            description: String::new(),
+            origin: Origin::BuiltIn,
+            payload: None,
+            outlives: false,
+            desired: None,
+        }
+    }
 }
 
 /// What may run beside it.

@@ -9,7 +9,9 @@ use super::ask::{CallerId, Reply};
 use super::asked::outcome_document;
 use super::clock::{Expiry, NOT_SET};
 use super::cloud::{Answer, Inbound};
-use super::command::{Class, Command, CommandId, Identity, Key, Method, MethodSpec, Outcome, ReplyTo, Request, Status};
+use super::command::{
+    Class, Command, CommandId, Identity, Key, Method, MethodSpec, Origin, Outcome, ReplyTo, Request, Status,
+};
 use super::digest::Digest;
 use super::ledger::{Entry, Number};
 use super::now::{Clock, Now, Timestamp};
@@ -343,11 +345,12 @@ fn too_many(what: &str) -> Outcome {
 pub(super) fn own_methods() -> [MethodSpec; 2] {
     // A cancellation never waits for a handler: those that run are what the reboot waits for.
     [(REBOOT, false, Class::Exclusive), (CANCEL, true, Class::Parallel(1))].map(|(name, harmless, class)| MethodSpec {
-        name: Method::parse(name).expect("the names of our own methods are method names"),
         harmless,
         class,
         // They have no handler that could run long or say much.
         time_limit: std::time::Duration::MAX,
         output_limit: usize::MAX,
+        origin: Origin::Agent,
+        ..MethodSpec::new(Method::parse(name).expect("the names of our own methods are method names"))
     })
 }

@@ -28,6 +28,7 @@ pub mod now;
 pub mod outage;
 pub mod outbox;
 pub mod patch;
+pub mod payload;
 pub mod places;
 pub mod problems;
 pub mod reboot;

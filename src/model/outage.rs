@@ -104,6 +104,9 @@ impl Agent {
                         self.runs.end(run);
                     }
                 }
+                Effect::Hand(_, run, _) => {
+                    self.runs.end(run);
+                }
                 Effect::Send(id, _) => self.outbox.unsent(id),
                 Effect::Reply(caller, Reply::Is { mut answer, last })
                     if uncancelled.is_some() && answer.get("payload") == uncancelled.as_ref() =>

@@ -47,6 +47,8 @@ pub enum Input {
     Unsent(MessageId, String),
     /// A handler has ended.
     Finished(RunId, Outcome),
+    /// A handler says how its run goes, in a line for people.
+    Progress(RunId, String),
     /// What the machine says to [`Effect::Probe`].
     Probed(Facts),
     /// A batch could not be written; none of its effects was performed. `why` is for people.
@@ -98,8 +100,11 @@ pub enum Effect {
     Start(RunId, Command),
     /// The daemon stopped while this ran: ask the handler what became of it.
     Resume(RunId, Command),
-    /// Stop the handler; nobody waits for its end.
+    /// Stop the handler. Its end is told like any other.
     Cancel(RunId),
+    /// Hand a command to the local program that serves its method: like [`Effect::Start`], it may be done only once the
+    /// records before it are on disk.
+    Hand(CallerId, RunId, Reply),
     Send(MessageId, Outbound),
     /// Open the stream of the next connection, beside the one that stands; the answer is [`Input::Prepared`].
     Prepare,

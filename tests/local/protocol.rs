@@ -1,7 +1,7 @@
 //! The protocol on any bytes, in any pieces.
 
 use proptest::prelude::*;
-use twinagent::local::protocol::{Call, Frames, TooLong};
+use twinagent::varlink::protocol::{Call, Frames, TooLong};
 
 /// All frames of these bytes, when they arrive in pieces of this size.
 fn frames(bytes: &[u8], piece: usize, limit: usize) -> Result<Vec<Vec<u8>>, TooLong> {

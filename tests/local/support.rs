@@ -191,6 +191,9 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
                 }
             }
             Question::Cancel { id } if id.as_str() == "7" => say(json!({ "id": "7", "status": 200 }), true),
+            Question::Serve { .. } | Question::Finish { .. } | Question::Progress { .. } => {
+                server.reply(caller, Reply::Refused(Refusal::UnknownRun));
+            }
             Question::Cancel { .. } => server.reply(caller, Reply::Refused(Refusal::UnknownCommand)),
             Question::History { id } if id.as_ref().is_some_and(|id| id.as_str() != "42") => {
                 server.reply(caller, Reply::Refused(Refusal::UnknownCommand));

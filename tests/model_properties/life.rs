@@ -468,6 +468,7 @@ impl Life {
                 // Its end is reported when the story says so.
                 Effect::Disconnect => self.closing = true,
                 Effect::Record(_)
+                | Effect::Hand(..)
                 | Effect::CheckLink
                 | Effect::Ended { .. }
                 | Effect::Refused { .. }

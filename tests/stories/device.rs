@@ -180,6 +180,7 @@ impl Device {
     pub(crate) fn folders(&self) -> Folders {
         Folders {
             vendor: self.path("usr"),
+            vendor_handlers: self.path("usr-handlers"),
             configuration: self.path("etc"),
             volatile: self.path("volatile"),
             vetoes: self.path("veto"),

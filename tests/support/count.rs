@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
-use twinagent::handler::{Handler, Running};
+use twinagent::handler::{Context, Handler, Running};
 use twinagent::model::command::{Class, Command, Method, MethodSpec, Outcome, Status};
 
 /// Without a file it counts nothing and only answers, for the bench.
@@ -19,16 +19,16 @@ pub(crate) struct Count {
 impl Handler for Count {
     fn spec(&self) -> MethodSpec {
         MethodSpec {
-            name: Method::parse("count").expect("`count` is a method name"),
             harmless: false,
             class: Class::Parallel(64),
             // Longer than a daemon that stops waits for it.
             time_limit: Duration::from_secs(60),
             output_limit: 1_024,
+            ..MethodSpec::new(Method::parse("count").expect("`count` is a method name"))
         }
     }
 
-    fn run(&self, command: &Command) -> Running {
+    fn run(&self, command: &Command, _: Context) -> Running {
         let counted = match &self.file {
             None => Ok(()),
             Some(file) => OpenOptions::new()

@@ -46,11 +46,11 @@ fn iot_core(road: Road) -> CloudLimits {
 /// For the cloud that has this road for answers.
 pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
     let method = |name: &str, harmless, class| MethodSpec {
-        name: Method::parse(name).expect("a method name"),
         harmless,
         class,
         time_limit: Duration::from_secs(60),
         output_limit: 65_536,
+        ..MethodSpec::new(Method::parse(name).expect("a method name"))
     };
     Settings {
         cloud: Ok(if road == Road::Direct { hub() } else { iot_core(road) }),

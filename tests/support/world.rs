@@ -644,6 +644,7 @@ impl World {
             // Whoever ran has ended before, so there is nothing to cancel.
             Effect::Record(_)
             | Effect::Cancel(_)
+            | Effect::Hand(..)
             | Effect::CheckLink
             | Effect::Refused { .. }
             | Effect::Reload

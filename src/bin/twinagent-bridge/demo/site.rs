@@ -56,6 +56,7 @@ impl Site {
         let agent = folder.join("agent");
         let folders = Folders {
             vendor: agent.join("vendor"),
+            vendor_handlers: agent.join("vendor-handlers"),
             configuration: agent.join("etc"),
             volatile: agent.join("volatile"),
             vetoes: agent.join("veto"),

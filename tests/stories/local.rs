@@ -39,7 +39,7 @@ const PROMPT: &str = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"1s\"\ngrac
 
 /// Calls a method and hands on its replies as they come, from a thread of its own. It ends with the last reply, and at
 /// the latest with the daemon.
-fn follow(device: &Device, method: &'static str, parameters: Value) -> mpsc::Receiver<Value> {
+pub(crate) fn follow(device: &Device, method: &'static str, parameters: Value) -> mpsc::Receiver<Value> {
     let folder = device.path("run");
     let (sender, replies) = mpsc::channel(1_000);
     std::thread::spawn(move || {
@@ -52,7 +52,7 @@ fn follow(device: &Device, method: &'static str, parameters: Value) -> mpsc::Rec
 }
 
 /// The next reply that is as `fits` wants it.
-async fn next(replies: &mut mpsc::Receiver<Value>, fits: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn next(replies: &mut mpsc::Receiver<Value>, fits: impl Fn(&Value) -> bool) -> Value {
     let wait = async {
         loop {
             let reply = replies.recv().await.expect("there is more to come");

@@ -11,6 +11,7 @@ mod log;
 mod process;
 mod program;
 mod strace;
+mod workshop;
 
 mod clock;
 mod clone;
@@ -20,6 +21,7 @@ mod connection;
 mod direct;
 mod disk;
 mod ends;
+mod handlers;
 mod hostile;
 mod hub;
 mod key;

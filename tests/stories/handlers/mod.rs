@@ -1,0 +1,15 @@
+//! Stories of handlers that are no part of the program: manifests, programs, units, programs of this machine that serve.
+
+mod answers;
+mod bounds;
+mod desired;
+mod interrupted;
+mod manifests;
+mod methods;
+mod reboots;
+mod served;
+mod service;
+mod zoo;
+
+/// Commands end soon after they were told to, however they are made.
+const IMPATIENT: &str = "time_limit = \"1s\"\ngrace = \"0s\"\n";

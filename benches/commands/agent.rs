@@ -160,8 +160,11 @@ impl Agent {
 
     /// The same, with another program around it.
     pub(crate) fn start_below(broker: &Broker, binary: Binary, cloud: Cloud, above: &[&str]) -> Self {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on a disk");
-        configure(folder.path(), broker, cloud);
+        Self::start_in(folder(broker, cloud), broker, binary, cloud, above)
+    }
+
+    /// The same, in a [`folder`] where more was prepared.
+    pub(crate) fn start_in(folder: TempDir, broker: &Broker, binary: Binary, cloud: Cloud, above: &[&str]) -> Self {
         let words = match binary {
             Binary::Shipped => &[env!("CARGO_BIN_EXE_twinagent"), "run"][..],
             Binary::Counting => &[env!("CARGO_BIN_EXE_twinagent-counting")],
@@ -209,6 +212,13 @@ impl DerefMut for Agent {
     fn deref_mut(&mut self) -> &mut Client {
         &mut self.client
     }
+}
+
+/// The folders of an agent, and its configuration in them.
+pub(crate) fn folder(broker: &Broker, cloud: Cloud) -> TempDir {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on a disk");
+    configure(folder.path(), broker, cloud);
+    folder
 }
 
 fn configure(folder: &Path, broker: &Broker, cloud: Cloud) {

@@ -135,11 +135,6 @@ impl Workshop {
         fs::write(self.folder.path().join("notes/go"), "").expect("a file");
     }
 
-    /// Those to come are held up again.
-    pub(crate) fn hold(&self) {
-        fs::remove_file(self.folder.path().join("notes/go")).expect("nobody is held up");
-    }
-
     // === The service
 
     /// Opens the socket and starts the service on it, as systemd does with the first connection.
@@ -179,11 +174,6 @@ impl Workshop {
 
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
-    }
-
-    /// What the service has logged.
-    pub(crate) fn log(device: &Device) -> String {
-        fs::read_to_string(device.path("log.handlers")).unwrap_or_default()
     }
 }
 

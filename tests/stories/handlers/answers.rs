@@ -119,7 +119,7 @@ async fn a_program_is_given_its_command_and_nothing_else_of_ours(kind: Kind) {
     workshop.stop().await;
 }
 
-/// Says how it goes by the protocol of sd_notify(3), which needs no more than a datagram.
+/// Says how it goes by the protocol of `sd_notify(3)`, which needs no more than a datagram.
 const SAYS_SO: &str = "/usr/bin/python3 - <<'end'\n\
     import os, socket\n\
     address = os.environ['NOTIFY_SOCKET'].replace('@', '\\0', 1)\n\

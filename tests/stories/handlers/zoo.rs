@@ -36,8 +36,11 @@ const ANIMALS: &[(&str, &str, u16)] = &[
     ("failsAtOnce", "exit 1\n", 500),
 ];
 
+/// What an operator does wrong.
+type Spoil = fn(&Workshop);
+
 /// Programs that are not to be run, each with its way to become one.
-const REFUSED: &[(&str, fn(&Workshop))] = &[
+const REFUSED: &[(&str, Spoil)] = &[
     ("everybodys", |workshop| mode(workshop, "everybodys", 0o777)),
     ("notExecutable", |workshop| mode(workshop, "notExecutable", 0o644)),
     ("isALink", |workshop| {

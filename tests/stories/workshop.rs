@@ -1,8 +1,8 @@
 //! The handlers of a device, as an operator adds them: programs, their manifests, and the handlers' service beside the
 //! daemon, which is the real program with the socket that systemd would give it.
 //!
-//! Programs lie where nobody but root can change them, or the service would run none; so these stories want root. Each run
-//! of a program notes its command's id, and a program can be held up until the story lets it go on.
+//! Programs lie in the device's own folder, which is nobody else's, or the service would run none. Each run of a program
+//! notes its command's id, and a program can be held up until the story lets it go on.
 
 use std::fs::{self, File, Permissions};
 use std::os::fd::OwnedFd;
@@ -13,7 +13,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
-use tempfile::TempDir;
 use twinagent::varlink::handlers::SOCKET;
 
 use crate::device::{Device, PATIENCE, Setup};
@@ -27,7 +26,7 @@ pub(crate) const HELD: &str = "n=0; while [ ! -e \"$notes/go\" ] && [ $n -lt 120
 pub(crate) type Made<'a> = (&'a str, &'a str, &'a str);
 
 pub(crate) struct Workshop {
-    folder: TempDir,
+    folder: PathBuf,
     manifests: PathBuf,
     socket: PathBuf,
     service: Option<Child>,
@@ -36,14 +35,13 @@ pub(crate) struct Workshop {
 impl Workshop {
     /// With these methods, and without the service.
     pub(crate) fn beside(device: &Device, methods: &[Made<'_>]) -> Self {
-        assert!(rustix::process::geteuid().is_root(), "handlers belong to root; hint: run the tests as root");
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder that is not everybody's");
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a mode");
-        fs::create_dir(folder.path().join("notes")).expect("a folder");
-        let manifests = device.path("etc/handlers.d");
-        fs::create_dir_all(&manifests).expect("a folder");
-        let launcher = device.folders().launcher();
-        fs::create_dir_all(&launcher).expect("a folder");
+        let (folder, manifests, launcher) =
+            (device.path("workshop"), device.path("etc/handlers.d"), device.folders().launcher());
+        for place in [&folder, &folder.join("notes"), &folder.join("own"), &manifests, &launcher] {
+            fs::create_dir(place).expect("a folder");
+            // Whatever the umask of those who run the tests may be.
+            fs::set_permissions(place, Permissions::from_mode(0o755)).expect("a mode");
+        }
         let workshop = Self { folder, manifests, socket: launcher.join(SOCKET), service: None };
         for method in methods {
             workshop.make(*method);
@@ -71,7 +69,7 @@ impl Workshop {
 
     /// Writes a script that notes its run before it does anything else.
     pub(crate) fn script(&self, name: &str, script: &str) -> PathBuf {
-        let notes = self.folder.path().join("notes");
+        let notes = self.folder.join("notes");
         let text = format!(
             "#!/bin/sh\nnotes={}\necho \"$TWINAGENT_COMMAND_ID\" >>\"$notes/{name}\"\n{script}",
             notes.display()
@@ -81,7 +79,7 @@ impl Workshop {
 
     /// Writes an executable file, in the place of an old one if there is one.
     pub(crate) fn program(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
+        let path = self.folder.join(name);
         replace(&path, text, 0o755);
         path
     }
@@ -104,7 +102,7 @@ impl Workshop {
 
     /// A place of the workshop's own, for what a story does besides.
     pub(crate) fn path(&self, rest: &str) -> PathBuf {
-        self.folder.path().join(rest)
+        self.folder.join(rest)
     }
 
     // === What the programs do
@@ -116,7 +114,7 @@ impl Workshop {
 
     /// What a program has noted under this name.
     pub(crate) fn notes(&self, name: &str) -> String {
-        fs::read_to_string(self.folder.path().join("notes").join(name)).unwrap_or_default()
+        fs::read_to_string(self.folder.join("notes").join(name)).unwrap_or_default()
     }
 
     /// Waits until a program has been begun so often.
@@ -132,7 +130,7 @@ impl Workshop {
 
     /// Programs that are held up go on, and those to come are not held up.
     pub(crate) fn let_go(&self) {
-        fs::write(self.folder.path().join("notes/go"), "").expect("a file");
+        fs::write(self.folder.join("notes/go"), "").expect("a file");
     }
 
     // === The service
@@ -144,9 +142,7 @@ impl Workshop {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twinagent"));
         command.arg("run-handlers");
         beside(device, &mut command);
-        let own = self.folder.path().join("own");
-        fs::create_dir_all(&own).expect("a folder");
-        command.env("RUNTIME_DIRECTORY", own);
+        command.env("RUNTIME_DIRECTORY", self.folder.join("own"));
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(log);
         self.service = Some(command.spawn().expect("the service starts"));
     }

@@ -28,6 +28,10 @@ use crate::count::Count;
 /// How long a story waits for what must come; far more than it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The methods of a device to which nobody has added any, and `count`, which is the stories' own.
+pub(crate) const METHODS: [&str; 8] =
+    ["cancelCommand", "cancelReboot", "count", "echo", "getStatus", "listMethods", "rebootDevice", "refreshState"];
+
 /// What a story wants to be different.
 pub(crate) struct Setup {
     pub(crate) cloud: Kind,

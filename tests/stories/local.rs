@@ -14,7 +14,7 @@ use twinagent::local::client::Client;
 
 use crate::both::on_both_clouds;
 use crate::cloud::Kind;
-use crate::device::{Device, PATIENCE, Setup};
+use crate::device::{Device, METHODS, PATIENCE, Setup};
 use crate::process::Process;
 use crate::program::{Told, beside, done, finish, json, program, run, status};
 
@@ -91,7 +91,7 @@ async fn a_person_sees_the_state_of_things_and_the_methods(kind: Kind) {
     let methods = json(&device, &["methods", "--json"]).await;
     let named: Vec<&str> =
         methods["methods"].as_array().expect("a list").iter().filter_map(|m| m["name"].as_str()).collect();
-    assert_eq!(named, ["cancelReboot", "count", "echo", "rebootDevice"]);
+    assert_eq!(named, METHODS);
 
     // Who follows the status hears of each change.
     let mut changes = follow(&device, "GetStatus", json!({}));

@@ -75,7 +75,7 @@ async fn told_to_stop_it_waits_and_what_ends_in_time_is_answered_as_it_ended(kin
     let (mut device, mut workshop, process) = begun(kind).await;
     process.terminate();
     // It refuses what is new, and what runs may end.
-    crate::process::logged(&device, "stop").await;
+    crate::process::logged(&device, "stopping").await;
     workshop.let_go();
     let status = process.end().await;
     assert!(status.success(), "{status}");

@@ -1,8 +1,8 @@
 //! The handlers of a device, as an operator adds them: programs, their manifests, and the handlers' service beside the
 //! daemon, which is the real program with the socket that systemd would give it.
 //!
-//! Programs lie in the device's own folder, which is nobody else's, or the service would run none. Each run of a program
-//! notes its command's id, and a program can be held up until the story lets it go on.
+//! Programs lie below the target folder, since the service runs none that others could exchange, as in `/tmp`. Each run of
+//! a program notes its command's id, and a program can be held up until the story lets it go on.
 
 use std::fs::{self, File, Permissions};
 use std::os::fd::OwnedFd;
@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
+use tempfile::TempDir;
 use twinagent::varlink::handlers::SOCKET;
 
 use crate::device::{Device, PATIENCE, Setup};
@@ -26,7 +27,7 @@ pub(crate) const HELD: &str = "n=0; while [ ! -e \"$notes/go\" ] && [ $n -lt 120
 pub(crate) type Made<'a> = (&'a str, &'a str, &'a str);
 
 pub(crate) struct Workshop {
-    folder: PathBuf,
+    folder: TempDir,
     manifests: PathBuf,
     socket: PathBuf,
     service: Option<Child>,
@@ -35,9 +36,9 @@ pub(crate) struct Workshop {
 impl Workshop {
     /// With these methods, and without the service.
     pub(crate) fn beside(device: &Device, methods: &[Made<'_>]) -> Self {
-        let (folder, manifests, launcher) =
-            (device.path("workshop"), device.path("etc/handlers.d"), device.folders().launcher());
-        for place in [&folder, &folder.join("notes"), &folder.join("own"), &manifests, &launcher] {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let (manifests, launcher) = (device.path("etc/handlers.d"), device.folders().launcher());
+        for place in [&folder.path().join("notes"), &folder.path().join("own"), &manifests, &launcher] {
             fs::create_dir(place).expect("a folder");
             // Whatever the umask of those who run the tests may be.
             fs::set_permissions(place, Permissions::from_mode(0o755)).expect("a mode");
@@ -69,7 +70,7 @@ impl Workshop {
 
     /// Writes a script that notes its run before it does anything else.
     pub(crate) fn script(&self, name: &str, script: &str) -> PathBuf {
-        let notes = self.folder.join("notes");
+        let notes = self.folder.path().join("notes");
         let text = format!(
             "#!/bin/sh\nnotes={}\necho \"$TWINAGENT_COMMAND_ID\" >>\"$notes/{name}\"\n{script}",
             notes.display()
@@ -79,7 +80,7 @@ impl Workshop {
 
     /// Writes an executable file, in the place of an old one if there is one.
     pub(crate) fn program(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.join(name);
+        let path = self.folder.path().join(name);
         replace(&path, text, 0o755);
         path
     }
@@ -102,7 +103,7 @@ impl Workshop {
 
     /// A place of the workshop's own, for what a story does besides.
     pub(crate) fn path(&self, rest: &str) -> PathBuf {
-        self.folder.join(rest)
+        self.folder.path().join(rest)
     }
 
     // === What the programs do
@@ -114,7 +115,7 @@ impl Workshop {
 
     /// What a program has noted under this name.
     pub(crate) fn notes(&self, name: &str) -> String {
-        fs::read_to_string(self.folder.join("notes").join(name)).unwrap_or_default()
+        fs::read_to_string(self.folder.path().join("notes").join(name)).unwrap_or_default()
     }
 
     /// Waits until a program has been begun so often.
@@ -130,7 +131,7 @@ impl Workshop {
 
     /// Programs that are held up go on, and those to come are not held up.
     pub(crate) fn let_go(&self) {
-        fs::write(self.folder.join("notes/go"), "").expect("a file");
+        fs::write(self.folder.path().join("notes/go"), "").expect("a file");
     }
 
     // === The service
@@ -142,7 +143,7 @@ impl Workshop {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twinagent"));
         command.arg("run-handlers");
         beside(device, &mut command);
-        command.env("RUNTIME_DIRECTORY", self.folder.join("own"));
+        command.env("RUNTIME_DIRECTORY", self.folder.path().join("own"));
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(log);
         self.service = Some(command.spawn().expect("the service starts"));
     }

@@ -16,12 +16,14 @@ pub mod key_mark;
 pub mod last_good;
 mod layers;
 pub mod manifest;
+pub mod own_methods;
 mod proxy;
 mod raw;
 mod reader;
 mod rules;
 mod setting;
 mod specifier;
+pub mod trust;
 pub mod veto;
 mod zone;
 
@@ -133,6 +135,8 @@ pub struct Methods {
     pub enable: BTreeSet<Method>,
     /// Methods that are answered as if they did not exist. Wins over `enable`.
     pub disable: BTreeSet<Method>,
+    /// Services whose log `getLogs` may tell besides the agent's own, by the whole names of their units. At most 32.
+    pub log_units: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

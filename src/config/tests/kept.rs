@@ -50,6 +50,7 @@ const ALL: &str = r#"
     [methods]
     enable = ["getLogs", "shutdown"]
     disable = ["echo"]
+    log_units = ["nginx.service", "getty@tty1.service"]
     [commands]
     alias = { reboot = "rebootDevice", Neustart = "rebootDevice" }
     default_method = "reboot"
@@ -168,10 +169,12 @@ fn the_largest_configuration_can_be_kept() {
     let names: Vec<String> = (0..256).map(name).collect();
     let alias: Vec<String> = (0..256).map(|number| format!("{} = {}", name(number), name(999))).collect();
     let text = format!(
-        "methods.enable = [{0}]\nmethods.disable = [{0}]\ncommands.alias = {{ {1} }}\n{GOOD}\nca_file = \"/{2}\"\n",
+        "methods.enable = [{0}]\nmethods.disable = [{0}]\nmethods.log_units = [{3}]\ncommands.alias = {{ {1} }}\n{GOOD}\n\
+         ca_file = \"/{2}\"\n",
         names.join(","),
         alias.join(","),
-        "\\u0001".repeat(4094)
+        "\\u0001".repeat(4094),
+        (10..42).map(|number| format!("\"{}{number}.service\",", "\\\\".repeat(245))).collect::<String>(),
     );
     let config = Machine::new().with("etc/twinagent.toml", text).config();
     let bytes = last_good::write(&config);

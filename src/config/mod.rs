@@ -44,6 +44,7 @@ pub use specifier::Specifiers;
 use crate::model::command::{DeviceId, Method};
 pub use crate::model::duration;
 use crate::model::reboot::{TooSoon, window::Window};
+use crate::model::unit_name::UnitName;
 use file::Tree;
 use reader::{Findings, Reader};
 
@@ -135,8 +136,8 @@ pub struct Methods {
     pub enable: BTreeSet<Method>,
     /// Methods that are answered as if they did not exist. Wins over `enable`.
     pub disable: BTreeSet<Method>,
-    /// Services whose log `getLogs` may tell besides the agent's own, by the whole names of their units. At most 32.
-    pub log_units: BTreeSet<String>,
+    /// Units whose log `getLogs` may tell besides the agent's own. At most 32.
+    pub log_units: BTreeSet<UnitName>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ use super::{own_methods, rules, zone};
 use crate::model::command::{DeviceId, Method};
 use crate::model::reboot::TooSoon;
 use crate::model::reboot::window::Window;
+use crate::model::unit_name::UnitName;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -108,15 +109,11 @@ fn methods(from: &mut Reader) -> Methods {
     for text in enable.iter().filter_map(own_methods::not_to_be_enabled) {
         from.unknown("methods.enable", &text);
     }
-    let log_units: BTreeSet<String> = from.list("methods.log_units", rules::service).into_iter().collect();
+    let log_units: BTreeSet<UnitName> = from.list("methods.log_units", UnitName::parse).into_iter().collect();
     if log_units.len() > MOST_LOG_UNITS {
         from.fault("methods.log_units", format_args!("holds more than {MOST_LOG_UNITS} units"));
     }
-    Methods {
-        enable,
-        disable: from.list("methods.disable", Method::parse).into_iter().collect(),
-        log_units,
-    }
+    Methods { enable, disable: from.list("methods.disable", Method::parse).into_iter().collect(), log_units }
 }
 
 /// A name that leads to a name that leads on could lead in a circle, and nobody needs one.

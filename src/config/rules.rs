@@ -73,17 +73,6 @@ pub(super) fn group(text: &str) -> Result<Option<String>, &'static str> {
     }
 }
 
-/// The whole name of a service's unit (systemd.unit(5): up to 255 of these characters).
-pub(super) fn service(text: &str) -> Result<String, &'static str> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
-    let is_service = text.strip_suffix(".service").is_some_and(|name| !name.is_empty() && !name.ends_with('@'));
-    if is_service && text.len() <= 255 && text.bytes().all(fits) && !text.starts_with(['-', '.']) {
-        Ok(text.to_owned())
-    } else {
-        Err("not the name of a service: one such as \"nginx.service\" is expected")
-    }
-}
-
 /// cloud.google.com/iot/docs/requirements: `[a-zA-Z][-a-zA-Z0-9._+~%]{2,254}`, not beginning with `goog`.
 pub(super) fn fits_iotcore(id: &DeviceId) -> Result<(), &'static str> {
     let text = id.as_str();

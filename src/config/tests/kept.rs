@@ -174,16 +174,18 @@ fn the_largest_configuration_can_be_kept() {
         names.join(","),
         alias.join(","),
         "\\u0001".repeat(4094),
-        (10..42).map(|number| format!("\"{}{number}.service\",", "\\\\".repeat(245))).collect::<String>(),
+        (10..42).map(|number| format!("\"u{}{number}.service\",", "\\\\".repeat(244))).collect::<String>(),
     );
-    let config = Machine::new().with("etc/twinagent.toml", text).config();
+    let machine = Machine::new().with("etc/twinagent.toml", text);
+    // No version has so many methods to enable, so it says that it does not know them.
+    let config = load(&machine.folders, None).expect("right").config;
     let bytes = last_good::write(&config);
     assert!(bytes.len() < last_good::LARGEST * 3 / 4, "{} bytes", bytes.len());
     assert_eq!(last_good::read(&bytes), Ok(config));
 
     let more = format!("methods.enable = [{},{}]", names.join(","), name(998));
     assert_eq!(
-        Machine::new().with("etc/twinagent.toml", more).faults(),
+        Machine::new().with("etc/twinagent.toml", more).faults()[..1],
         ["etc/twinagent.toml:1: methods.enable: holds more than 256 items"]
     );
 }

@@ -105,16 +105,24 @@ impl Manifests {
     #[must_use]
     pub fn keeping(mut self, before: &[Manifest]) -> Self {
         for manifest in before {
-            let is_doubtful = match &self.doubtful {
-                Doubtful::These(paths) => paths.contains(&manifest.path),
-                Doubtful::All => true,
-            };
-            if is_doubtful && self.clash(manifest).is_none() {
+            if self.doubts(&manifest.path) && self.clash(manifest).is_none() {
                 self.list.push(manifest.clone());
             }
         }
         self.list.sort_by(|one, other| one.path.file_name().cmp(&other.path.file_name()));
         self
+    }
+
+    /// Those that are from before, since nobody knows what their files should say now.
+    pub fn kept(&self) -> impl Iterator<Item = &Manifest> {
+        self.list.iter().filter(|manifest| self.doubts(&manifest.path))
+    }
+
+    fn doubts(&self, path: &Path) -> bool {
+        match &self.doubtful {
+            Doubtful::These(paths) => paths.iter().any(|doubtful| doubtful == path),
+            Doubtful::All => true,
+        }
     }
 
     /// What is wrong with having this one, too.

@@ -68,6 +68,7 @@ impl Config {
             ("reboot.allow_force", Setting::Flag(self.reboot.allow_force)),
             ("methods.enable", Setting::list(&self.methods.enable)),
             ("methods.disable", Setting::list(&self.methods.disable)),
+            ("methods.log_units", Setting::list(&self.methods.log_units)),
             (
                 "commands.alias",
                 Setting::Table(

@@ -3,7 +3,7 @@
 //! Every bound on what a file may be is here: a regular file, not large, UTF-8, not writable by everybody, with plain
 //! keys. What a key means is not known here.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -43,20 +43,22 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Fault> {
     if facts.permissions().mode() & 0o002 != 0 {
         return Err(fault("may be written by everybody, so it is not trusted; chmod o-w mends it".to_owned()));
     }
+    text(path, file, LARGEST).map(Some)
+}
+
+/// The text of a file that was opened and may be read, at most so many bytes.
+pub(super) fn text(path: &Path, file: File, largest: u64) -> Result<String, Fault> {
+    let fault = |text: String| Fault::new(Place::File { path: path.display().to_string(), line: None }, text);
     let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| fault(format!("cannot be read: {error}")))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(fault(format!("is larger than {} KiB", LARGEST / 1024)));
+    file.take(largest + 1).read_to_end(&mut bytes).map_err(|error| fault(format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > largest {
+        return Err(fault(format!("is larger than {} KiB", largest / 1024)));
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) => {
-            let right = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = right.split(|&byte| byte == b'\n').count();
-            let place = Place::File { path: path.display().to_string(), line: Some(line) };
-            Err(Fault::new(place, "is not UTF-8"))
-        }
-    }
+    String::from_utf8(bytes).map_err(|error| {
+        let right = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = right.split(|&byte| byte == b'\n').count();
+        Fault::new(Place::File { path: path.display().to_string(), line: Some(line) }, "is not UTF-8")
+    })
 }
 
 /// The values of the text. With faults, what is returned is not the whole of it.

@@ -16,12 +16,14 @@ pub mod key_mark;
 pub mod last_good;
 mod layers;
 pub mod manifest;
+pub mod own_methods;
 mod proxy;
 mod raw;
 mod reader;
 mod rules;
 mod setting;
 mod specifier;
+pub mod trust;
 pub mod veto;
 mod zone;
 
@@ -42,6 +44,7 @@ pub use specifier::Specifiers;
 use crate::model::command::{DeviceId, Method};
 pub use crate::model::duration;
 use crate::model::reboot::{TooSoon, window::Window};
+use crate::model::unit_name::UnitName;
 use file::Tree;
 use reader::{Findings, Reader};
 
@@ -133,6 +136,8 @@ pub struct Methods {
     pub enable: BTreeSet<Method>,
     /// Methods that are answered as if they did not exist. Wins over `enable`.
     pub disable: BTreeSet<Method>,
+    /// Units whose log `getLogs` may tell besides the agent's own. At most 32.
+    pub log_units: BTreeSet<UnitName>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

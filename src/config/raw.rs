@@ -5,16 +5,18 @@
 mod iothub;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::Reader;
 use super::specifier::{self, Specifiers};
 use super::{Answers, Auth, Cloud, Commands, Config, IotCore, Local, Methods, Mode, Proxy, Reboot, Report, Session};
-use super::{rules, zone};
+use super::{own_methods, rules, zone};
 use crate::model::command::{DeviceId, Method};
 use crate::model::reboot::TooSoon;
 use crate::model::reboot::window::Window;
+use crate::model::unit_name::UnitName;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -28,6 +30,8 @@ const KEEP_ALIVE: RangeInclusive<Duration> = SECOND..=Duration::from_secs(1177);
 const LIFETIME: RangeInclusive<Duration> = Duration::from_secs(5)..=DAY;
 /// Each of them is looked at whenever a reboot waits; a week has room for no more that make sense.
 const MOST_WINDOWS: usize = 32;
+/// Their names are part of what is kept, and who lists more means all of them.
+const MOST_LOG_UNITS: usize = 32;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -65,10 +69,7 @@ pub(super) fn read(from: &mut Reader, specifiers: &Specifiers) -> Config {
         auth: Auth { lifetime: from.duration("auth.lifetime", HOUR, &LIFETIME) },
         session: session(from),
         reboot: reboot(from),
-        methods: Methods {
-            enable: from.list("methods.enable", Method::parse).into_iter().collect(),
-            disable: from.list("methods.disable", Method::parse).into_iter().collect(),
-        },
+        methods: methods(from),
         commands: commands(from),
         report: Report { heartbeat: from.duration("report.heartbeat", DAY, &(MINUTE..=30 * DAY)) },
         local: Local {
@@ -100,6 +101,19 @@ fn device(from: &mut Reader, specifiers: &Specifiers) -> Option<DeviceId> {
     });
     from.files.extend(file);
     id
+}
+
+/// A name that no method has may be one of another version, so it is told like an unknown key.
+fn methods(from: &mut Reader) -> Methods {
+    let enable: BTreeSet<Method> = from.list("methods.enable", Method::parse).into_iter().collect();
+    for text in enable.iter().filter_map(own_methods::not_to_be_enabled) {
+        from.unknown("methods.enable", &text);
+    }
+    let log_units: BTreeSet<UnitName> = from.list("methods.log_units", UnitName::parse).into_iter().collect();
+    if log_units.len() > MOST_LOG_UNITS {
+        from.fault("methods.log_units", format_args!("holds more than {MOST_LOG_UNITS} units"));
+    }
+    Methods { enable, disable: from.list("methods.disable", Method::parse).into_iter().collect(), log_units }
 }
 
 /// A name that leads to a name that leads on could lead in a circle, and nobody needs one.

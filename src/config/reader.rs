@@ -36,6 +36,7 @@ pub(super) struct Reader {
     pub(super) is_kept: bool,
     faults: Vec<Fault>,
     missing: Vec<Fault>,
+    unknown: Vec<Fault>,
 }
 
 /// What a [`Reader`] found wrong.
@@ -60,6 +61,7 @@ impl Reader {
             is_kept: false,
             faults: Vec::new(),
             missing: Vec::new(),
+            unknown: Vec::new(),
         }
     }
 
@@ -99,6 +101,14 @@ impl Reader {
     fn fault_at(&mut self, place: Place, name: &str, text: impl Display) {
         if self.faults.len() < MOST_FAULTS {
             self.faults.push(Fault::new(place, format!("{name}: {text}")));
+        }
+    }
+
+    /// The value of this key is one that this version does not know, which makes nothing unusable.
+    pub(super) fn unknown(&mut self, key: &'static str, text: &str) {
+        let place = self.place(key).cloned().unwrap_or(Place::Merged);
+        if self.unknown.len() < MOST_FAULTS {
+            self.unknown.push(Fault::new(place, format!("{key}: {text}")));
         }
     }
 
@@ -303,7 +313,7 @@ impl Reader {
 
     /// Ends the reading: what is left was asked for by nobody.
     pub(super) fn finish(self) -> Findings {
-        let mut unknown = Vec::new();
+        let mut unknown = self.unknown;
         let asked: Vec<&str> = self.asked.keys().copied().collect();
         leaves("", &self.tree, &mut |key, place| {
             if unknown.len() == MOST_FAULTS {
@@ -340,7 +350,7 @@ impl Reader {
 }
 
 /// What a value is, in the words of a fault.
-fn shown(found: &ValueKind) -> String {
+pub(super) fn shown(found: &ValueKind) -> String {
     match found {
         ValueKind::String(text) => format!("the text {}", quoted(text)),
         ValueKind::Boolean(value) => value.to_string(),

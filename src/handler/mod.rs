@@ -6,6 +6,10 @@
 //! 3. its row in README.md: payload, answer, statuses.
 
 pub mod echo;
+pub mod logs;
+pub mod restart_service;
+pub mod shutdown;
+pub mod unit;
 
 use std::future::{Future, pending, ready};
 use std::pin::Pin;

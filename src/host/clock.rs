@@ -44,6 +44,13 @@ pub fn wall() -> Timestamp {
     })
 }
 
+/// Time since the kernel started, without suspend (`CLOCK_MONOTONIC`), as systemd stamps what it does.
+#[expect(clippy::disallowed_methods, reason = "this is the place that asks")]
+pub fn awake() -> Duration {
+    let time = clock_gettime(ClockId::Monotonic);
+    Duration::try_from(time).expect("the clock begins at zero")
+}
+
 /// Time since the kernel started, suspend included (`CLOCK_BOOTTIME`).
 #[expect(clippy::disallowed_methods, reason = "this is the place that asks")]
 pub fn boot() -> BootInstant {

@@ -1,4 +1,4 @@
-//! logind over D-Bus (org.freedesktop.login1(5)): may we reboot, who objects, reboot, and word of every shutdown.
+//! logind over D-Bus (org.freedesktop.login1(5)): may we reboot or power off, who objects, do it, and word of every shutdown.
 //!
 //! Asks and hands on. What an answer means, the model decides; that the reply to `Reboot` proves nothing, whatever it
 //! says, it knows too. Every call has an end: a bus that hangs is one that cannot be reached.
@@ -33,7 +33,7 @@ pub struct Logind {
     manager: Proxy<'static>,
 }
 
-/// What logind says of our right to reboot the machine.
+/// What logind says of our right to reboot the machine, or to switch it off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
     /// Without being asked anything.
@@ -41,7 +41,7 @@ pub enum Right {
     /// Somebody would have to give a password, or a block inhibitor is held: up to systemd 257 both read the same.
     Challenge,
     No,
-    /// This machine cannot be rebooted.
+    /// This machine cannot do that.
     Impossible,
 }
 
@@ -85,7 +85,16 @@ impl Logind {
 
     /// Whether we may reboot the machine, as polkit and the inhibitors stand now.
     pub async fn can_reboot(&self) -> Result<Right, BusError> {
-        let answer: String = self.manager.call("CanReboot", &()).await?;
+        self.right("CanReboot").await
+    }
+
+    /// The same for switching it off.
+    pub async fn can_power_off(&self) -> Result<Right, BusError> {
+        self.right("CanPowerOff").await
+    }
+
+    async fn right(&self, question: &str) -> Result<Right, BusError> {
+        let answer: String = self.manager.call(question, &()).await?;
         Ok(match answer.as_str() {
             "yes" => Right::Yes,
             "challenge" | "inhibitor-blocked" | "challenge-inhibitor-blocked" => Right::Challenge,
@@ -98,6 +107,11 @@ impl Logind {
     /// Asks for the reboot, without a dialogue. Neither `Ok` nor an error says whether it comes.
     pub async fn reboot(&self) -> Result<(), BusError> {
         Ok(self.manager.call("Reboot", &(false,)).await?)
+    }
+
+    /// Asks for the machine to be switched off, as [`Self::reboot`] does.
+    pub async fn power_off(&self) -> Result<(), BusError> {
+        Ok(self.manager.call("PowerOff", &(false,)).await?)
     }
 
     /// Who holds a block inhibitor on shutdowns, 64 of them at most. Their words come from any program of the machine, and

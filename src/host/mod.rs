@@ -6,10 +6,12 @@
 pub mod boot;
 mod burst;
 pub mod clock;
+pub mod journal;
 pub mod logind;
 pub mod names;
 pub mod network;
 pub mod power;
+pub mod services;
 pub mod system;
 pub mod systemd;
 pub mod unit;

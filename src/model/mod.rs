@@ -39,5 +39,6 @@ pub mod status;
 pub mod telemetry;
 pub mod turn;
 pub mod twin;
+pub mod unit_name;
 pub mod upkeep;
 pub mod wire;

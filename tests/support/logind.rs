@@ -50,6 +50,8 @@ pub(crate) struct Logind {
     pub(crate) says: watch::Sender<Says>,
     /// Each call of `Reboot`, and whether it asked for a dialogue.
     pub(crate) reboots: mpsc::Receiver<bool>,
+    /// Each call of `PowerOff`, likewise.
+    pub(crate) power_offs: mpsc::Receiver<bool>,
     /// Our end of each lock that was taken: it reads as ended once the lock is dropped.
     pub(crate) locks: mpsc::Receiver<UnixStream>,
     preparing: watch::Sender<bool>,
@@ -61,6 +63,7 @@ type Entry = (String, String, String, String, u32, u32);
 struct Manager {
     says: watch::Receiver<Says>,
     reboots: mpsc::Sender<bool>,
+    power_offs: mpsc::Sender<bool>,
     locks: mpsc::Sender<UnixStream>,
     preparing: watch::Receiver<bool>,
 }
@@ -107,12 +110,13 @@ impl Logind {
     pub(crate) async fn start(bus: &str, says: Says) -> Self {
         let (says, saying) = watch::channel(says);
         let ((reboots, asked), (locks, taken)) = (mpsc::channel(8), mpsc::channel(8));
+        let (power_offs, asked_off) = mpsc::channel(8);
         let (preparing, prepared) = watch::channel(false);
-        let manager = Manager { says: saying, reboots, locks, preparing: prepared };
+        let manager = Manager { says: saying, reboots, power_offs, locks, preparing: prepared };
         let builder = connection::Builder::address(bus).expect("an address");
         let serving = builder.name(NAME).expect("a name").serve_at(PATH, manager).expect("a path");
         let connection = serving.build().await.expect("the bus answers");
-        Self { connection, says, reboots: asked, locks: taken, preparing }
+        Self { connection, says, reboots: asked, power_offs: asked_off, locks: taken, preparing }
     }
 
     /// Tells everybody that a shutdown begins, or that it was given up.
@@ -155,6 +159,15 @@ impl Manager {
 
     async fn reboot(&self, interactive: bool) -> fdo::Result<()> {
         self.reboots.send(interactive).await.expect("somebody listens");
+        if self.says.borrow().right == "yes" { Ok(()) } else { Err(fdo::Error::AccessDenied("not you".to_owned())) }
+    }
+
+    async fn can_power_off(&self) -> fdo::Result<String> {
+        self.can_reboot().await
+    }
+
+    async fn power_off(&self, interactive: bool) -> fdo::Result<()> {
+        self.power_offs.send(interactive).await.expect("somebody listens");
         if self.says.borrow().right == "yes" { Ok(()) } else { Err(fdo::Error::AccessDenied("not you".to_owned())) }
     }
 

@@ -50,6 +50,7 @@ const ALL: &str = r#"
     [methods]
     enable = ["getLogs", "shutdown"]
     disable = ["echo"]
+    log_units = ["nginx.service", "getty@tty1.service"]
     [commands]
     alias = { reboot = "rebootDevice", Neustart = "rebootDevice" }
     default_method = "reboot"
@@ -168,19 +169,23 @@ fn the_largest_configuration_can_be_kept() {
     let names: Vec<String> = (0..256).map(name).collect();
     let alias: Vec<String> = (0..256).map(|number| format!("{} = {}", name(number), name(999))).collect();
     let text = format!(
-        "methods.enable = [{0}]\nmethods.disable = [{0}]\ncommands.alias = {{ {1} }}\n{GOOD}\nca_file = \"/{2}\"\n",
+        "methods.enable = [{0}]\nmethods.disable = [{0}]\nmethods.log_units = [{3}]\ncommands.alias = {{ {1} }}\n{GOOD}\n\
+         ca_file = \"/{2}\"\n",
         names.join(","),
         alias.join(","),
-        "\\u0001".repeat(4094)
+        "\\u0001".repeat(4094),
+        (10..42).map(|number| format!("\"u{}{number}.service\",", "\\\\".repeat(244))).collect::<String>(),
     );
-    let config = Machine::new().with("etc/twinagent.toml", text).config();
+    let machine = Machine::new().with("etc/twinagent.toml", text);
+    // No version has so many methods to enable, so it says that it does not know them.
+    let config = load(&machine.folders, None).expect("right").config;
     let bytes = last_good::write(&config);
     assert!(bytes.len() < last_good::LARGEST * 3 / 4, "{} bytes", bytes.len());
     assert_eq!(last_good::read(&bytes), Ok(config));
 
     let more = format!("methods.enable = [{},{}]", names.join(","), name(998));
     assert_eq!(
-        Machine::new().with("etc/twinagent.toml", more).faults(),
+        Machine::new().with("etc/twinagent.toml", more).faults()[..1],
         ["etc/twinagent.toml:1: methods.enable: holds more than 256 items"]
     );
 }

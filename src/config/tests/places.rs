@@ -255,3 +255,31 @@ fn the_rules_of_a_zone_are_watched_for_they_may_change_or_come() {
     let faults = load(&machine.folders, None).expect_err("no such zone");
     assert_eq!(faults.files, ["Europe/Berlin", "Mars/Base"].map(|name| Path::new("/usr/share/zoneinfo").join(name)));
 }
+
+#[test]
+fn what_is_enabled_is_a_method_of_the_programs_own_and_a_slip_is_told() {
+    let text = "[methods]\nenable = [\"getLogs\", \"echo\", \"getLog\", \"restartGateway\"]\n";
+    let machine = Machine::new().with("etc/twinagent.toml", text);
+    assert_eq!(
+        machine.faults(),
+        [
+            "etc/twinagent.toml:2: methods.enable: \"getLog\" is no method that can be enabled; did you mean \"getLogs\"?",
+            "etc/twinagent.toml:2: methods.enable: \"restartGateway\" is no method that can be enabled: getLogs, reloadConfig, \
+             restartService, shutdown are, and what a manifest adds is there without",
+        ]
+    );
+    let loaded = load(&machine.folders, None).expect("a warning: another version may know them");
+    assert_eq!(loaded.config.methods.enable.len(), 4);
+}
+
+#[test]
+fn whose_log_may_be_told_is_the_whole_name_of_a_unit() {
+    for bad in ["nginx", "a.exe", "a@.service", ".service", "-a.service", "a b.service", "*.service", "../a.service"] {
+        let text = format!("methods.log_units = [\"{bad}\"]");
+        let faults = Machine::new().with("etc/twinagent.toml", text).faults();
+        assert_eq!(faults.len(), 1, "{bad}: {faults:?}");
+    }
+    let many: String = (0..33).map(|number| format!("\"{number}.service\",")).collect();
+    let faults = Machine::new().with("etc/twinagent.toml", format!("methods.log_units = [{many}]")).faults();
+    assert_eq!(faults, ["etc/twinagent.toml:1: methods.log_units: holds more than 32 units"]);
+}

@@ -1,0 +1,189 @@
+//! Methods whose work is a unit of systemd: `twinagent-job-NAME@ID.service`, with the rights that its author gave it.
+//!
+//! systemd runs it, so it goes on while the agent is away, even while the agent's own package is upgraded, and it is found
+//! again by its name. The payload lies in a file that only the agent and root can read; how the job ended, systemd says, and
+//! the end of its log comes with that.
+
+mod end;
+mod followed;
+mod payload;
+mod tidy;
+
+use std::time::Duration;
+
+use self::end::{End, refused};
+use self::followed::{Followed, News};
+use self::payload::Payloads;
+use self::tidy::Tidy;
+use super::{Context, Handler, Running, Stop, interrupted};
+use crate::config::Folders;
+use crate::host::journal::Logs;
+use crate::host::services::{Active, CallError, Services, State};
+use crate::model::command::{Command, CommandId, MethodSpec, Outcome, Status};
+use crate::model::unit_name::UnitName;
+
+/// What the names of all jobs begin with; the rule for polkit knows it too.
+const JOBS: &str = "twinagent-job-";
+
+/// A job that is to end is waited for as long as most units may take to stop (systemd-system.conf(5): 90 s), and a moment more.
+const GRACE: Duration = Duration::from_secs(120);
+
+/// So long a job that has ended stays where a later life of the agent would find it: until its outcome is recorded.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// A method that starts a unit.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    spec: MethodSpec,
+    job: String,
+    bus: String,
+    payloads: Payloads,
+    logs: Logs,
+    linger: Duration,
+}
+
+impl Unit {
+    /// `job` is NAME. An agent that stops does not wait for the runs of this method, whatever `spec` says of that.
+    pub fn new(folders: &Folders, spec: MethodSpec, job: &str) -> Self {
+        Self {
+            spec: MethodSpec { outlives: true, ..spec },
+            job: job.to_owned(),
+            bus: folders.bus.clone(),
+            payloads: Payloads::new(folders.jobs()),
+            logs: Logs::beside(&folders.logs()),
+            linger: LINGER,
+        }
+    }
+}
+
+impl Handler for Unit {
+    fn spec(&self) -> MethodSpec {
+        self.spec.clone()
+    }
+
+    fn run(&self, command: &Command, context: Context) -> Running {
+        match Run::new(self, command) {
+            Ok(run) => {
+                let payload = serde_json::to_vec(&command.payload).expect("JSON is text, and so are its names");
+                Box::pin(run.begin(payload, context))
+            }
+            Err(outcome) => Box::pin(std::future::ready(outcome)),
+        }
+    }
+
+    fn resume(&self, cut: &Command, context: Context) -> Running {
+        match Run::new(self, cut) {
+            Ok(run) => Box::pin(run.find(context)),
+            Err(outcome) => Box::pin(std::future::ready(outcome)),
+        }
+    }
+
+    fn grace(&self) -> Duration {
+        GRACE
+    }
+}
+
+/// One job.
+struct Run {
+    unit: Unit,
+    id: CommandId,
+    name: UnitName,
+}
+
+impl Run {
+    fn new(unit: &Unit, command: &Command) -> Result<Self, Outcome> {
+        let id = command.key.id.clone();
+        let name = format!("{JOBS}{}@{id}.service", unit.job);
+        match UnitName::parse(&name) {
+            Ok(name) => Ok(Self { unit: unit.clone(), id, name }),
+            Err(error) => Err(Outcome::failed(Status::FAILED, format!("{name}: {error}"))),
+        }
+    }
+
+    /// A new one.
+    async fn begin(self, payload: Vec<u8>, context: Context) -> Outcome {
+        match self.start(payload).await {
+            Ok(followed) => self.follow(followed, context).await,
+            Err(outcome) => outcome,
+        }
+    }
+
+    async fn start(&self, payload: Vec<u8>) -> Result<Followed, Outcome> {
+        let refused = |error| refused(&error, "start", &self.name);
+        let services = Services::connect(&self.unit.bus).await.map_err(refused)?;
+        let unit = services.load(&self.name).await.map_err(refused)?;
+        let state = services.state(&unit).await.map_err(refused)?;
+        end::check_template(&state, &self.name)?;
+        if !state.is_settled() {
+            let why = format!("{} runs already, for an earlier command with this id", self.name);
+            return Err(Outcome::failed(Status::CONFLICT, why));
+        }
+        let mut changes = services.changes(&unit).await.map_err(refused)?;
+        if state.active != Active::Inactive {
+            // One that has ended and remains would make the start do nothing.
+            tidy::clear(&services, &unit, &state, &mut changes).await.map_err(refused)?;
+        }
+        self.unit.payloads.write(&self.id, payload).await?;
+        match services.start(&unit).await {
+            // Without an answer it may have been started, and is looked for.
+            Ok(()) | Err(CallError::Lost(_)) => {}
+            Err(error) => {
+                self.unit.payloads.remove(&self.id).await;
+                return Err(refused(error));
+            }
+        }
+        Ok(Followed::started(self.unit.bus.clone(), services, unit, changes))
+    }
+
+    /// One that was started in an earlier life of the agent.
+    async fn find(self, context: Context) -> Outcome {
+        let followed = Followed::lost(self.unit.bus.clone(), self.name.clone());
+        self.follow(followed, context).await
+    }
+
+    async fn follow(self, mut followed: Followed, mut context: Context) -> Outcome {
+        let mut stopped: Option<Stop> = None;
+        let end = loop {
+            tokio::select! {
+                news = followed.next() => match news {
+                    News::Said(text) => context.tell(&text),
+                    News::Ended(end) => break end,
+                },
+                stop = context.stopped(), if stopped.is_none() => {
+                    stopped = Some(stop);
+                    followed.stop();
+                }
+            }
+        };
+        self.unit.payloads.remove(&self.id).await;
+        let End::Settled { state, job, is_known } = end else { return interrupted() };
+        // It was found again as if it had never run: it has been stopped, or has not been started.
+        if state.active == Active::Inactive && !is_known {
+            return interrupted();
+        }
+        let log = end::tail(&self.unit.logs, &self.name, self.unit.spec.output_limit).await;
+        let stopped = stopped.map(|stop| stop.outcome(self.unit.spec.time_limit));
+        let outcome = end::outcome(&state, job.as_deref(), stopped, log);
+        self.release_later(&state);
+        outcome
+    }
+
+    /// Lets the job go once its outcome has had time to be recorded. On purpose a task that nobody waits for: what an agent
+    /// that stops leaves behind, the next run takes away.
+    fn release_later(&self, state: &State) {
+        let tidy = Tidy {
+            bus: self.unit.bus.clone(),
+            name: self.name.clone(),
+            invocation: state.invocation.clone(),
+            payloads: self.unit.payloads.clone(),
+        };
+        let linger = self.unit.linger;
+        tokio::spawn(async move {
+            tokio::time::sleep(linger).await;
+            tidy.run().await;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

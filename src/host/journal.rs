@@ -1,0 +1,174 @@
+//! Lines of the journal of the system (systemd-journald.service(8)), which neither the agent nor its handlers may read. A small
+//! service reads it for the agent: one connection, a question in one line of JSON, an answer in one line.
+//!
+//! This file has the words of both and the agent's side; `reader.rs` is the other side. Which units may be asked for, the
+//! service decides by itself.
+
+pub mod reader;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use crate::model::json;
+use crate::model::now::Timestamp;
+use crate::model::unit_name::UnitName;
+
+/// The most lines that can be asked for.
+pub const MOST_LINES: u16 = 1_000;
+
+/// The most bytes of the lines of an answer, in JSON.
+pub const MOST_BYTES: usize = 64 * 1_024;
+
+/// The longest question, in bytes.
+const QUESTION: usize = 4 * 1_024;
+
+/// The longest answer: its lines, and what stands around them.
+const ANSWER: u64 = MOST_BYTES as u64 + 4 * 1_024;
+
+/// The reader has ten seconds, and as many to start: a unit of systemd's is made for it.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// The name of the socket in the folder of the service.
+const SOCKET: &str = "socket";
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    pub unit: UnitName,
+    /// 1 to [`MOST_LINES`], the newest.
+    pub lines: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// 0 (emergency) to 7 (debug): this one and all that are more urgent (syslog(3)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+}
+
+/// The lines, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lines {
+    pub entries: Vec<Entry>,
+    /// There were more, older ones, which did not fit.
+    pub truncated: bool,
+}
+
+/// One entry of the journal.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub time: Timestamp,
+    /// Without control characters, but for tabs and the ends of lines.
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+}
+
+/// What others have logged stays out of our log.
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Entry").field("time", &self.time).finish_non_exhaustive()
+    }
+}
+
+/// What the service says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer {
+    Lines(Lines),
+    /// The unit is not one that may be asked for.
+    NotListed(String),
+    /// It could not be read; why, for people.
+    Failed(String),
+}
+
+/// Why there are no lines.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    #[error(
+        "the log service cannot be reached: {0}; hint: `systemctl status twinagent-logs.socket`, and if it is off \
+         `sudo systemctl enable --now twinagent-logs.socket`"
+    )]
+    Unreachable(String),
+    #[error("the log of {0} is not for the agent to read; hint: name the unit in `log_units` under [methods]")]
+    NotListed(UnitName),
+    #[error("the log cannot be read: {0}")]
+    Failed(String),
+}
+
+impl Query {
+    /// All that there is of this unit, as far as it can be asked for.
+    pub fn of(unit: UnitName) -> Self {
+        Self { unit, lines: MOST_LINES, since: None, priority: None }
+    }
+
+    /// Strict: what it does not know, or a number out of bounds, makes it none. The error is for people.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
+        if text.len() > QUESTION {
+            return Err(format!("a question of more than {QUESTION} bytes"));
+        }
+        let value = json::strict(text).map_err(|error| format!("not JSON: {error}"))?;
+        // Serde would take a list of the members' values, too.
+        if !value.is_object() {
+            return Err("an object is expected".to_owned());
+        }
+        let query: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        if !(1..=MOST_LINES).contains(&query.lines) || query.priority.is_some_and(|priority| priority > 7) {
+            return Err(format!("`lines` is 1 to {MOST_LINES}, `priority` 0 to 7"));
+        }
+        Ok(query)
+    }
+}
+
+/// The service, for the agent.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    socket: PathBuf,
+}
+
+impl Logs {
+    /// That which has its socket in this folder.
+    pub fn beside(folder: &Path) -> Self {
+        Self { socket: folder.join(SOCKET) }
+    }
+
+    /// Asks. What is not an answer, or does not come in time, is a failure as any other.
+    pub async fn read(&self, query: &Query) -> Result<Lines, LogError> {
+        let asked = tokio::time::timeout(PATIENCE, self.ask(query)).await;
+        let late = || LogError::Failed(format!("no answer within {} s", PATIENCE.as_secs()));
+        match asked.unwrap_or_else(|_| Err(late()))? {
+            Answer::Lines(lines) => Ok(lines),
+            Answer::NotListed(_) => Err(LogError::NotListed(query.unit.clone())),
+            Answer::Failed(why) => Err(LogError::Failed(why)),
+        }
+    }
+
+    async fn ask(&self, query: &Query) -> Result<Answer, LogError> {
+        let unreachable = |error: io::Error| LogError::Unreachable(format!("{}: {error}", self.socket.display()));
+        let failed = |error: io::Error| LogError::Failed(error.to_string());
+        let mut stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
+        let mut question = serde_json::to_vec(query).expect("a name, numbers and a time are JSON");
+        question.push(b'\n');
+        stream.write_all(&question).await.map_err(failed)?;
+        stream.shutdown().await.map_err(failed)?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER + 1).read_to_end(&mut answer).await.map_err(failed)?;
+        if answer.is_empty() {
+            return Err(LogError::Failed("the log service ended without an answer; its own log says why".to_owned()));
+        }
+        if answer.len() as u64 > ANSWER {
+            return Err(LogError::Failed("its answer is too long".to_owned()));
+        }
+        let answer = json::strict(&answer).and_then(serde_json::from_value);
+        answer.map_err(|error| LogError::Failed(format!("its answer is none: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests;

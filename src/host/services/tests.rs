@@ -1,0 +1,1 @@
+//! Against a bus of the test's own.

@@ -6,6 +6,7 @@
 //! 3. its row in README.md: payload, answer, statuses.
 
 pub mod echo;
+pub mod program;
 
 use std::future::{Future, pending, ready};
 use std::pin::Pin;

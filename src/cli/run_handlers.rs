@@ -1,7 +1,6 @@
 //! `twinagent run-handlers`: the handlers' service, in the foreground. Not for people: its unit starts it, with the listening
 //! socket as stdin.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +21,12 @@ pub(super) fn run(folders: &Folders) -> Result<(), Failure> {
         Failure::new(Exit::Usage, error)
             .hint("systemd starts this when the agent needs it: `systemctl enable --now twinagent-handlers.socket`")
     })?;
+    // A second agent, or a test, has programs and an agent of whoever runs it.
+    let own = (!folders.is_standard()).then(|| rustix::process::geteuid().as_raw());
     let manifests = folders.clone();
     let launcher = Launcher {
-        callers: std::iter::once(0).chain(account::service_user()).collect(),
-        owners: BTreeSet::from([0]),
+        callers: std::iter::once(0).chain(account::service_user()).chain(own).collect(),
+        owners: std::iter::once(0).chain(own).collect(),
         // What `RuntimeDirectory=` of this service's own unit names.
         folder: folders.runtime.clone(),
         idle: IDLE,

@@ -4,7 +4,7 @@
 //! run is to end. Whatever becomes of the connection, a program that may have begun is not asked for again.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,10 +13,11 @@ use tokio::net::UnixStream;
 use tokio::time::sleep;
 
 use super::{Context, Handler, Running, Stop};
+use crate::config::Folders;
 use crate::config::manifest::Manifest;
 use crate::model::command::{Command, MethodSpec, Outcome, Status};
 use crate::model::digest::Digest;
-use crate::varlink::handlers::{LONGEST_CALL, LONGEST_REPLY, ROOM, Reply, Run, is_too_deep};
+use crate::varlink::handlers::{LONGEST_CALL, LONGEST_REPLY, ROOM, Reply, Run, SOCKET, is_too_deep};
 use crate::varlink::protocol::Frames;
 
 /// The service keeps the time limit by itself, and counts from the start of the program. So long after its end by our own count it is
@@ -49,14 +50,19 @@ enum Lost {
 }
 
 impl Program {
-    /// The method of this manifest, by way of this socket: [`SOCKET`](crate::varlink::handlers::SOCKET) in the folder of the
-    /// handlers' service.
-    pub fn new(manifest: &Manifest, socket: PathBuf) -> Self {
+    /// The method of this manifest, by way of the handlers' service that has these folders.
+    pub fn new(folders: &Folders, manifest: &Manifest) -> Self {
         let mut spec = manifest.spec.clone();
         // However little output it may have, what went wrong must find room.
         spec.output_limit = spec.output_limit.max(ROOM);
         let name = manifest.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Self { spec, manifest: name, digest: manifest.digest, grace: manifest.grace, socket }
+        Self {
+            spec,
+            manifest: name,
+            digest: manifest.digest,
+            grace: manifest.grace,
+            socket: folders.launcher().join(SOCKET),
+        }
     }
 }
 
@@ -96,7 +102,7 @@ impl Handler for Program {
     }
 }
 
-async fn served(socket: &std::path::Path, frame: &[u8], mut context: Context) -> Result<Outcome, Lost> {
+async fn served(socket: &Path, frame: &[u8], mut context: Context) -> Result<Outcome, Lost> {
     let stream = UnixStream::connect(socket).await.map_err(Lost::Unreachable)?;
     let (mut from, mut to) = stream.into_split();
     // A service that turns us away says why before it hangs up, so an error of writing is none yet. While nobody has read the whole
@@ -158,7 +164,7 @@ fn told(outcome: Outcome, stopped: Option<Stop>) -> Outcome {
 }
 
 impl Lost {
-    fn outcome(self, socket: &std::path::Path, limit: Duration) -> Outcome {
+    fn outcome(self, socket: &Path, limit: Duration) -> Outcome {
         let hint = "systemctl status twinagent-handlers.socket twinagent-handlers.service";
         let cannot_now = |why: String| Outcome::new(Status::CANNOT_NOW, json!({ "error": why, "hint": hint }));
         match self {

@@ -12,10 +12,11 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
+use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpgid, getpid, kill_process, kill_process_group,
-    set_child_subreaper, waitid, waitpid,
+    set_child_subreaper, wait, waitid, waitpid,
 };
 use tokio::sync::oneshot;
 
@@ -133,7 +134,7 @@ impl Children {
                 self.ended(pid, status);
             }
         }
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             self.ended(pid, status);
         }
         self.clear_up();
@@ -229,6 +230,19 @@ fn has_mark(environment: &[u8], mark: &str) -> bool {
         entry.strip_prefix(MARK.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) == Some(mark.as_bytes())
     };
     environment.split(|byte| *byte == 0).any(is_ours)
+}
+
+/// Descriptors that every program would inherit: those that whoever has started this process left open in it.
+pub(super) fn inherited() -> Vec<String> {
+    let is_inherited = |name: &str| {
+        // A descriptor that is closed meanwhile is inherited by nobody.
+        let facts = fs::read_to_string(format!("/proc/self/fdinfo/{name}")).unwrap_or_default();
+        let flags = facts.lines().find_map(|line| i64::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+        let is_standard = name.parse().is_ok_and(|number: u32| number <= 2);
+        !is_standard && flags.is_some_and(|flags| flags & i64::from(OFlags::CLOEXEC.bits()) == 0)
+    };
+    let names = fs::read_dir("/proc/self/fdinfo").into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_inherited(name)).collect()
 }
 
 /// All children of this process.

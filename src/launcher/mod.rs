@@ -113,6 +113,10 @@ impl Launcher {
         set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .context("the memory of this process stays open to others")?;
         let mut children = Children::adopt().context("orphans cannot be adopted")?;
+        let inherited = children::inherited();
+        if !inherited.is_empty() {
+            tracing::warn!(descriptors = inherited.join(" "), "programs inherit what this service was started with");
+        }
         let listener = tokio::net::UnixListener::from_std(listener).context("the socket cannot be served")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;

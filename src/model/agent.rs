@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::applying::Wishes;
 use super::asked::Callers;
 use super::clock::{ClockWatch, Expiry};
 use super::cloud::{CloudLimits, DocumentRules, Reporting, Road};
@@ -71,6 +72,7 @@ pub struct Agent {
     pub(super) problems: Problems,
     pub(super) callers: Callers,
     pub(super) followed: Followed,
+    pub(super) wishes: Wishes,
     /// What the reported document does not hold, and why.
     pub(super) left_out: Option<String>,
     pub(super) outbox: Outbox,
@@ -105,10 +107,12 @@ impl Agent {
         let Settings { cloud, terms, clock_wait, reboot, volatile, methods, disabled, aliases, heartbeat, about } =
             settings;
         let (limits, unconfigured) = limits_of(cloud);
+        let methods = methods_of(methods, &disabled);
         Self {
             clock: ClockWatch::new(clock_wait, durable.ledger.ran(), now),
             durable,
-            methods: methods_of(methods, &disabled),
+            wishes: Wishes::of(&methods, None),
+            methods,
             aliases,
             policy: reboot,
             volatile,
@@ -160,6 +164,7 @@ impl Agent {
         self.note_time(now, &mut out);
         self.step_reboot(now, &mut out);
         self.look_around(now, &mut out);
+        self.apply_desired(now, &mut out);
         self.start_waiting(now, &mut out);
         self.note_refusal(now);
         // Sent before a planned end begins, which waits for it to be acknowledged.
@@ -274,6 +279,7 @@ impl Agent {
         self.clock.wait = clock_wait;
         self.volatile = volatile;
         self.methods = methods_of(methods, &disabled);
+        self.wishes_changed();
         self.aliases = aliases;
         self.policy = reboot;
         self.about = about;
@@ -325,6 +331,7 @@ impl Agent {
                 out.push(Effect::Resume(run, entry.command()));
             }
         }
+        self.resume_applications(out);
     }
 
     fn settled(&mut self, id: MessageId, now: &Now, out: &mut Vec<Effect>) {

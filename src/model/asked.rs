@@ -311,7 +311,7 @@ impl Agent {
     }
 
     /// What a command of this machine's own is filed under.
-    fn own_target(&self) -> DeviceId {
+    pub(super) fn own_target(&self) -> DeviceId {
         let local = || DeviceId::parse("local").expect("a word is fit for a device id");
         self.about().device.clone().unwrap_or_else(local)
     }

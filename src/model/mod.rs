@@ -6,6 +6,8 @@
 pub mod advance;
 pub mod agent;
 pub mod answers;
+pub mod application;
+pub mod applying;
 pub mod ask;
 pub mod asked;
 pub mod clock;

@@ -18,13 +18,23 @@ pub enum Run {
     Recorded { number: Number, method: Method, alone: bool },
     /// For a harmless one, known only here.
     Harmless { id: CommandId, method: Method, to: To, received: Timestamp },
+    /// For a member of the desired document, which is recorded too. `resumed`: it was begun by the agent before.
+    Desired { method: Method, alone: bool, resumed: bool },
 }
 
 impl Run {
     fn method(&self) -> &Method {
         match self {
-            Self::Recorded { method, .. } | Self::Harmless { method, .. } => method,
+            Self::Recorded { method, .. } | Self::Harmless { method, .. } | Self::Desired { method, .. } => method,
         }
+    }
+
+    fn is_recorded(&self) -> bool {
+        matches!(self, Self::Recorded { .. } | Self::Desired { .. })
+    }
+
+    fn is_alone(&self) -> bool {
+        matches!(self, Self::Recorded { alone: true, .. } | Self::Desired { alone: true, .. })
     }
 }
 
@@ -55,6 +65,10 @@ impl Runs {
     /// `class`: missing if the method is not to be had any more.
     pub fn begin_recorded(&mut self, number: Number, method: Method, class: Option<Class>) -> RunId {
         self.begin(Run::Recorded { number, method, alone: class == Some(Class::Exclusive) })
+    }
+
+    pub fn begin_desired(&mut self, method: Method, class: Option<Class>, resumed: bool) -> RunId {
+        self.begin(Run::Desired { method, alone: class == Some(Class::Exclusive), resumed })
     }
 
     pub fn end(&mut self, id: RunId) -> Option<Run> {
@@ -92,20 +106,34 @@ impl Runs {
     pub fn all_recorded(&self) -> Vec<(RunId, Number)> {
         let recorded = |(id, run): (&RunId, &Run)| match run {
             Run::Recorded { number, .. } => Some((*id, *number)),
-            Run::Harmless { .. } => None,
+            Run::Harmless { .. } | Run::Desired { .. } => None,
         };
         self.runs.iter().filter_map(recorded).collect()
     }
 
-    /// How many recorded commands run.
+    /// What runs for desired state.
+    pub fn all_for_desired(&self) -> Vec<(RunId, Method)> {
+        let desired = |(id, run): (&RunId, &Run)| match run {
+            Run::Desired { method, .. } => Some((*id, method.clone())),
+            Run::Recorded { .. } | Run::Harmless { .. } => None,
+        };
+        self.runs.iter().filter_map(desired).collect()
+    }
+
+    /// Whether this method runs for desired state.
+    pub fn are_for_desired(&self, method: &Method) -> bool {
+        self.runs.values().any(|run| matches!(run, Run::Desired { method: known, .. } if known == method))
+    }
+
+    /// How many run for recorded commands and for desired state.
     pub fn recorded(&self) -> usize {
-        self.runs.values().filter(|run| matches!(run, Run::Recorded { .. })).count()
+        self.runs.values().filter(|run| run.is_recorded()).count()
     }
 
     /// Whether one more run of this method may start now.
     pub fn has_room_for(&self, spec: &MethodSpec) -> bool {
         let same = self.runs.values().filter(|run| *run.method() == spec.name).count();
-        let one_is_alone = self.runs.values().any(|run| matches!(run, Run::Recorded { alone: true, .. }));
+        let one_is_alone = self.runs.values().any(Run::is_alone);
         if one_is_alone && !spec.harmless {
             return false;
         }

@@ -56,6 +56,7 @@ impl Agent {
             shutting_down: self.is_going_down(),
             problems: &self.problems,
             last_disconnect: self.last_disconnect.as_ref(),
+            applied: self.acknowledgements(),
             answers,
             rules: self.outbox.rules(),
             bare: self.outbox.is_bare(),

@@ -66,13 +66,14 @@ impl Agent {
         self.probe.next_look(now).filter(|_| is_real && self.stopping.is_none() && !self.is_going_down())
     }
 
-    /// Stops all recorded commands, for a reboot that does not wait for them.
+    /// Stops all recorded commands and what runs for desired state, for a reboot that does not wait for them.
     pub(super) fn stop_what_runs(&mut self, now: &Now, out: &mut Vec<Effect>) {
         for (run, number) in self.runs.all_recorded() {
             self.runs.end(run);
             self.finish(number, Outcome::failed(Status::CANCELLED, "stopped by a forced reboot"), now, out);
             out.push(Effect::Cancel(run));
         }
+        self.stop_applications(now, out);
     }
 
     // === Health

@@ -137,13 +137,11 @@ impl Picture<'_> {
             return;
         }
         let (mut members, mut room) = (Map::new(), self.rules.bytes / 4);
+        let mut errors = Vec::new();
         for (member, application) in &self.applied {
-            let mut shown = Value::Object(application.document());
-            if self.rules.size_within(member, &shown) > room
-                && let Some(shown) = shown.as_object_mut()
-            {
-                shown.remove("error");
-            }
+            let mut shown = application.document();
+            let error = shown.remove("error");
+            let shown = Value::Object(shown);
             let size = self.rules.size_within(member, &shown);
             if size > room {
                 left_out.push(&format!("desired/members/{member}"), "the document would be too large");
@@ -151,6 +149,16 @@ impl Picture<'_> {
             }
             room -= size;
             members.insert((*member).to_owned(), shown);
+            errors.extend(error.map(|error| (*member, error)));
+        }
+        for (member, error) in errors {
+            let size = self.rules.size_within("error", &error);
+            if size <= room
+                && let Some(Value::Object(shown)) = members.get_mut(member)
+            {
+                room -= size;
+                shown.insert("error".to_owned(), error);
+            }
         }
         if let Value::Object(desired) = document.entry("desired").or_insert_with(|| json!({})) {
             desired.insert("members".to_owned(), Value::Object(members));

@@ -76,11 +76,6 @@ impl End {
         let error = outcome.payload.get("error").and_then(Value::as_str).filter(|_| outcome.status != Status::DONE);
         Self { status: outcome.status, error: error.map(cut) }
     }
-
-    /// The value is not what the method takes, for these reasons.
-    pub(super) fn unfit(faults: &[String]) -> Self {
-        Self { status: Status::UNFIT_PAYLOAD, error: Some(cut(&faults.join("; "))) }
-    }
 }
 
 fn cut(error: &str) -> String {

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use super::admission::unfit;
 use super::agent::{Agent, Effect};
 use super::application::{Application, End};
-use super::command::{Command, Key, Method, MethodSpec, Origin, Outcome, Status};
+use super::command::{Class, Command, Key, Method, MethodSpec, Origin, Outcome};
 use super::digest::Digest;
 use super::now::{Doubt, Now};
 use super::record::Record;
-use super::runs::RunId;
+use super::runs::Run;
 
 /// Methods that are run for desired state; further ones, by name, never are. What was applied for so many is remembered.
 pub const MEMBERS: usize = 64;
@@ -77,11 +78,11 @@ impl Agent {
         });
         for (method, member, value, digest) in due.collect::<Vec<_>>() {
             let Some(spec) = self.methods.get(&method) else { continue };
-            let faults = spec.payload.as_ref().map(|rules| rules.judge(&value)).unwrap_or_default();
-            if faults.is_empty() && !self.runs.has_room_for(spec) {
+            let refusal = unfit(spec, &value);
+            if refusal.is_none() && !self.runs.has_room_for(spec) {
                 continue;
             }
-            let class = Some(spec.class);
+            let spec = spec.clone();
             let key = Key { target: self.own_target(), id: self.mint(digest, now) };
             let application = Application {
                 method: method.clone(),
@@ -91,18 +92,18 @@ impl Agent {
                 id: key.id.clone(),
                 at: now.wall,
                 doubt: Doubt::of(now),
-                end: None,
+                end: refusal.as_ref().map(End::of),
             };
             self.make_room_for(&method, out);
-            if faults.is_empty() {
-                self.record(Record::Applying(Box::new(application)), out);
-                let run = self.runs.begin_desired(method.clone(), class, false);
-                out.push(Effect::Start(run, Command { key, method, payload: value }));
-            } else {
-                let end = End::unfit(&faults);
-                let (status, why) = (end.status, end.error.clone().unwrap_or_default());
+            if let Some(Outcome { status, payload }) = refusal {
+                let why = payload["error"].as_str().unwrap_or_default().to_owned();
                 out.push(Effect::Refused { id: key.id, method, status, why });
-                self.record(Record::Applied(Box::new(Application { end: Some(end), ..application })), out);
+                self.record(Record::Applied(Box::new(application)), out);
+            } else {
+                self.record(Record::Applying(Box::new(application)), out);
+                let alone = spec.class == Class::Exclusive;
+                let run = Run::Desired { id: key.id.clone(), method: method.clone(), alone, resumed: false };
+                self.begin_run(run, &spec, Command { key, method, payload: value }, now, out);
             }
         }
     }
@@ -157,22 +158,16 @@ impl Agent {
         let cut_off = self.durable.rest.applications.values().filter(|application| application.end.is_none());
         for Application { method, id, .. } in cut_off.cloned().collect::<Vec<_>>() {
             // Of one that is gone, too: should it come back, it must not be begun once more.
-            let class = self.methods.get(&method).map(|spec| spec.class);
-            let run = self.runs.begin_desired(method.clone(), class, true);
+            let spec = self.methods.get(&method);
+            let alone = spec.is_some_and(|spec| spec.class == Class::Exclusive);
+            let run = Run::Desired { id: id.clone(), method: method.clone(), alone, resumed: true };
+            let run = match spec {
+                Some(spec) => self.runs.begin_of(run, spec, &Value::Null),
+                None => self.runs.begin(run),
+            };
             let key = Key { target: self.own_target(), id };
             // The value is not kept: whoever finds its run again has it, and nobody else needs it.
             out.push(Effect::Resume(run, Command { key, method, payload: Value::Null }));
-        }
-    }
-
-    /// Stops what runs for desired state, for a reboot that does not wait for it.
-    pub(super) fn stop_applications(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        let runs: Vec<(RunId, Method)> = self.runs.all_for_desired();
-        for (run, method) in runs {
-            self.runs.end(run);
-            let outcome = Outcome::failed(Status::CANCELLED, "stopped by a forced reboot");
-            self.application_ended(&method, false, &outcome, now, out);
-            out.push(Effect::Cancel(run));
         }
     }
 

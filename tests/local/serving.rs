@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use twinagent::local::Asked;
 use twinagent::local::client::{ClientError, Wait};
 use twinagent::local::interface;
-use twinagent::local::Asked;
 use twinagent::model::ask::{CallerId, Question};
 use twinagent::model::command::{Class, Status};
 

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use given::request;
 use serde_json::{Value, json};
+use twinagent::model::agent::Settings;
 use twinagent::model::cloud::Road;
+use twinagent::model::command::{Method, MethodSpec};
 use twinagent::model::reboot::Mode;
 use twinagent::model::reboot::window::Window;
 use world::{Change, Deed, Fault, Sabotage, World};
@@ -170,6 +172,45 @@ fn held_back() -> Vec<(&'static str, Change, Vec<Deed>)> {
     ]
 }
 
+/// Stories of desired state, each with the handler that is run for it.
+fn wanted() -> Vec<(&'static str, Change, Vec<Deed>)> {
+    fn add(settings: &mut Settings, name: &str, make: fn(&mut MethodSpec)) {
+        let name = Method::parse(name).expect("a method name");
+        let mut spec = MethodSpec { desired: Some("mode".to_owned()), ..MethodSpec::new(name) };
+        make(&mut spec);
+        settings.methods.push(spec);
+    }
+    let once: Change = |settings| add(settings, "apply", |_| {});
+    let harmless: Change = |settings| add(settings, "again", |spec| spec.harmless = true);
+    let outlives: Change = |settings| add(settings, "job", |spec| spec.outlives = true);
+    let wait = |seconds| Deed::Wait(Duration::from_secs(seconds));
+    let want = |value: Value| Deed::Want(value);
+    let count = |id: &str| Deed::Send(vec![request("count", Some(id), json!({ "n": id }))]);
+    let changes = || {
+        vec![
+            want(json!(1)),
+            wait(3),
+            count("a"),
+            want(json!({ "two": 2 })),
+            Deed::Cut,
+            want(json!(3)),
+            wait(6),
+            want(json!(null)),
+        ]
+    };
+    let reboot = || {
+        let reboot = Deed::Send(vec![request("rebootDevice", Some("r1"), json!(null))]);
+        vec![wait(30), want(json!(1)), reboot, wait(1), want(json!(2)), wait(60), Deed::Stop, want(json!(3)), wait(5)]
+    };
+    vec![
+        ("changes, run once", once, changes()),
+        ("changes, harmless", harmless, changes()),
+        ("changes, by jobs", outlives, changes()),
+        ("about a reboot, run once", once, reboot()),
+        ("about a reboot, by jobs", outlives, reboot()),
+    ]
+}
+
 /// Every fault that there is to try, given how long the story is without one.
 fn faults(steps: usize, syncs: usize) -> impl Iterator<Item = Fault> {
     let flags = |bits: usize| (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0);
@@ -264,6 +305,34 @@ fn what_holds_a_reboot_back_does_so_over_every_crash() {
         }
     }
     assert!(tried > 1_000, "only {tried} worlds were tried");
+}
+
+#[test]
+fn what_is_wanted_is_applied_once_over_every_crash() {
+    let mut tried = 0;
+    for (name, change, story) in wanted() {
+        for (road, mode) in [
+            (Road::Reported, Mode::Simulated(Duration::from_secs(20))),
+            (Road::Own, Mode::Machine),
+            (Road::Direct, Mode::Machine),
+        ] {
+            let (worlds, wrongs) = wrongs(&story, change, road, &mode, Sabotage::None);
+            tried += worlds;
+            let first = wrongs[..wrongs.len().min(10)].join("\n");
+            assert!(wrongs.is_empty(), "{name}, {road:?}, {mode:?}: {} wrongs\n{first}", wrongs.len());
+        }
+    }
+    assert!(tried > 1_000, "only {tried} worlds were tried");
+}
+
+#[test]
+fn a_handler_of_desired_state_that_runs_twice_is_noticed() {
+    for sabotage in [Sabotage::EffectsFirst, Sabotage::NoSync, Sabotage::Amnesia, Sabotage::IgnoresFailedSync] {
+        let (_, change, story) = wanted().swap_remove(0);
+        let (_, wrongs) = wrongs(&story, change, Road::Own, &Mode::Machine, sabotage);
+        let noticed = |wrong: &String| wrong.contains("the handler for") || wrong.contains("before it was on disk");
+        assert!(wrongs.iter().any(noticed), "{sabotage:?} goes unnoticed");
+    }
 }
 
 /// The controls: what these stories are about does happen in them, and a judge with other settings than the agent has

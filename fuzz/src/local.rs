@@ -10,6 +10,7 @@ pub const VERDICTS: &[&str] = &[
     "nocall",
     "ask",
     "introspection",
+    "ExpectedMore",
     "InterfaceNotFound",
     "InvalidParameter",
     "MethodNotFound",

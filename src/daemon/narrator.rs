@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::model::agent::{Attempt, Effect, Input};
+use crate::model::application::Application;
 use crate::model::cloud::Inbound;
 use crate::model::device_key::{Found, KeySlot};
 use crate::model::now::BootInstant;
@@ -79,6 +80,15 @@ impl Narrator {
             }
             Effect::Record(Record::Finished { key, outcome, .. }) => {
                 tracing::info!(id = %key.id, status = %outcome.status, "command finished");
+            }
+            Effect::Record(Record::Applying(application)) => {
+                let Application { id, method, member, .. } = &**application;
+                tracing::info!(%id, %method, member, "desired state: a handler starts for another value");
+            }
+            Effect::Record(Record::Applied(application)) => {
+                let Application { id, method, member, end, .. } = &**application;
+                let status = end.as_ref().map(|end| end.status.0);
+                tracing::info!(%id, %method, member, status, "desired state: this is what became of a value");
             }
             Effect::Record(Record::Boot { id, .. }) => {
                 let is_first = !std::mem::replace(&mut self.knows_a_boot, true);

@@ -33,6 +33,8 @@ const AHEAD: usize = 8 * 1024;
 const LOOKING_AFTER: Duration = Duration::from_secs(5);
 /// Replies that wait for a slow caller. A follower further behind than this is cut off.
 pub(super) const REPLIES: usize = 16;
+/// The same for a program that serves methods: all the commands that can be under way at once, and word to stop each.
+const HANDED_OVER: usize = 256;
 
 /// What a connection tells the server.
 #[derive(Debug)]
@@ -159,7 +161,8 @@ impl Connection {
     /// Passes a question on, and its replies back. A caller that takes no reply waits all the same: one call at a time.
     async fn ask(&mut self, question: Question, more: bool, oneway: bool) -> Result<(), End> {
         let caller = CallerId(self.shared.next.fetch_add(1, Ordering::Relaxed));
-        let (replies, mut waiting) = mpsc::channel(REPLIES);
+        let room = if matches!(question, Question::Serve { .. }) { HANDED_OVER } else { REPLIES };
+        let (replies, mut waiting) = mpsc::channel(room);
         let asked = Event::Asked { caller, question, replies };
         self.shared.events.send(asked).await.map_err(|_| End::Stopping)?;
         let answered = loop {

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::serving;
 use crate::model::ask::{Question, Refusal};
 use crate::model::command::{CommandId, Method};
 use crate::model::telemetry::Subfolder;
@@ -84,6 +85,9 @@ fn question(name: &str, follow: bool, given: &mut Given) -> Result<Option<Questi
         "ShowGuard" => Question::Guard { reset: false },
         "ResetGuard" => Question::Guard { reset: true },
         "Reload" => Question::Reload,
+        "Serve" => serving::serve(follow, given)?,
+        "Finish" => serving::finish(given)?,
+        "Progress" => serving::progress(given)?,
         _ => return Ok(None),
     }))
 }
@@ -131,9 +135,13 @@ fn members(object: Value) -> Map<String, Value> {
 }
 
 /// The parameters that were given and not taken yet. `null` is the same as nothing: all of ours are nullable or needed.
-struct Given(Map<String, Value>);
+pub(super) struct Given(Map<String, Value>);
 
 impl Given {
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
     fn text(&mut self, name: &str) -> Result<Option<String>, Complaint> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
@@ -142,7 +150,7 @@ impl Given {
         }
     }
 
-    fn required(&mut self, name: &str) -> Result<String, Complaint> {
+    pub(super) fn required(&mut self, name: &str) -> Result<String, Complaint> {
         self.text(name)?.ok_or_else(|| Complaint::parameter(name))
     }
 
@@ -166,7 +174,11 @@ impl Complaint {
         Self { name: format!("{AGENT}.{error}"), parameters: members(parameters) }
     }
 
-    fn parameter(name: &str) -> Self {
+    pub(super) fn expected_more() -> Self {
+        Self { name: format!("{SERVICE}.ExpectedMore"), parameters: Map::new() }
+    }
+
+    pub(super) fn parameter(name: &str) -> Self {
         Self::service("InvalidParameter", "parameter", name)
     }
 

@@ -11,6 +11,7 @@ mod connection;
 pub mod interface;
 mod peer;
 mod server;
+mod serving;
 mod socket;
 
 pub use peer::{Rights, group_id};

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::applying::Wishes;
 use super::asked::Callers;
 use super::clock::{ClockWatch, Expiry};
 use super::cloud::{CloudLimits, DocumentRules, Reporting, Road};
@@ -73,6 +74,7 @@ pub struct Agent {
     pub(super) problems: Problems,
     pub(super) callers: Callers,
     pub(super) followed: Followed,
+    pub(super) wishes: Wishes,
     /// What the reported document does not hold, and why.
     pub(super) left_out: Option<String>,
     pub(super) outbox: Outbox,
@@ -123,6 +125,7 @@ impl Agent {
             clock: ClockWatch::new(clock_wait, durable.ledger.ran(), now),
             durable,
             methods: BTreeMap::new(),
+            wishes: Wishes::default(),
             disabled,
             aliases,
             policy: reboot,
@@ -179,6 +182,7 @@ impl Agent {
         self.step_serving(now, &mut out);
         self.step_reboot(now, &mut out);
         self.look_around(now, &mut out);
+        self.apply_desired(now, &mut out);
         self.start_waiting(now, &mut out);
         self.note_refusal(now);
         // Sent before a planned end begins, which waits for it to be acknowledged.
@@ -363,6 +367,7 @@ impl Agent {
                 out.push(Effect::Resume(run, entry.command()));
             }
         }
+        self.resume_applications(out);
     }
 
     fn settled(&mut self, id: MessageId, now: &Now, out: &mut Vec<Effect>) {
@@ -406,6 +411,7 @@ impl Agent {
             .serving
             .keep(|name| !methods.contains_key(name) && !disabled.contains(name) && !aliases.contains_key(name));
         self.methods.extend(served.into_iter().map(|spec| (spec.name.clone(), spec)));
+        self.wishes_changed();
     }
 
     /// Whether a local program may serve a method of this name, if nobody else has it.

@@ -246,7 +246,7 @@ impl Agent {
                 Progressing::Harmless { id, method, to: To::Caller { id: caller, follow: true }, .. } => {
                     (vec![*caller], words(id, method))
                 }
-                Progressing::Harmless { .. } => continue,
+                Progressing::Harmless { .. } | Progressing::Desired { .. } => continue,
             };
             let told: Vec<CallerId> = told;
             if !told.is_empty() {
@@ -344,7 +344,7 @@ impl Agent {
     }
 
     /// What a command of this machine's own is filed under.
-    fn own_target(&self) -> DeviceId {
+    pub(super) fn own_target(&self) -> DeviceId {
         let local = || DeviceId::parse("local").expect("a word is fit for a device id");
         self.about().device.clone().unwrap_or_else(local)
     }

@@ -26,7 +26,7 @@ impl Agent {
                 return self.take_back(number, &key.id, now, out);
             }
             Some((number, _)) => self.runs.of_recorded(number),
-            None => self.runs.of_harmless(&key.id),
+            None => self.runs.of_other(&key.id),
         };
         let Some(run) = run else {
             return Outcome::failed(Status::CONFLICT, "no command with this id waits or runs");

@@ -104,6 +104,7 @@ impl Agent {
             return;
         }
         self.callers.document = document;
+        self.wishes_changed();
         let answer = desired_document(self.callers.document.as_ref());
         for caller in &self.callers.desired {
             if let Value::Object(answer) = &answer {

@@ -1,7 +1,11 @@
 //! The durable half of the agent: what a loss of power must not change. A fold of records, and nothing else changes it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
+use super::application::Application;
+use super::command::Method;
 use super::digest::Digest;
 use super::ledger::Ledger;
 use super::now::Timestamp;
@@ -23,6 +27,8 @@ pub struct Durable {
 pub struct Rest {
     pub boots: Boots,
     pub desired: Option<Desired>,
+    /// What was last applied of it, by the method that did.
+    pub applications: BTreeMap<Method, Application>,
     /// What local programs have merged into the reported document.
     pub members: Map<String, Value>,
     /// The last moment that a clock to be believed has shown.
@@ -64,8 +70,21 @@ impl Durable {
             }
             Record::Seen { at: Some(at), .. } => self.rest().seen = Some(*at),
             Record::Reported { patch } => merge(&mut self.rest().members, patch),
+            Record::Applying(application) | Record::Applied(application) => {
+                self.rest().applications.insert(application.method.clone(), Application::clone(application));
+            }
+            Record::Unapplied { method } => {
+                self.rest().applications.remove(method);
+            }
             record if self.rest.boots.is_concerned_by(record) => self.rest().boots.apply(record),
             _ => {}
+        }
+        if let Record::BootTime { boot, time, .. } = record {
+            let applications = self.rest.applications.values();
+            let corrected: Vec<_> = applications.filter_map(|known| known.corrected(*boot, *time)).collect();
+            for application in corrected {
+                self.rest().applications.insert(application.method.clone(), application);
+            }
         }
     }
 
@@ -77,6 +96,9 @@ impl Durable {
         if let Some(Desired { digest, version, status }) = &self.rest.desired {
             records.push(Record::Desired { digest: *digest, version: *version, status: *status });
         }
+        records.extend(self.rest.applications.values().cloned().map(Box::new).map(|application| {
+            if application.end.is_some() { Record::Applied(application) } else { Record::Applying(application) }
+        }));
         if !self.rest.members.is_empty() {
             records.push(Record::Reported { patch: self.rest.members.clone() });
         }

@@ -251,7 +251,7 @@ impl Agent {
     }
 
     /// An id that no command has, for one that came without.
-    fn mint(&mut self, digest: Digest, now: &Now) -> CommandId {
+    pub(super) fn mint(&mut self, digest: Digest, now: &Now) -> CommandId {
         self.minted += 1;
         let id = Digest::of(format!("{digest} {} {} {}", now.wall, now.boot_id, self.minted).as_bytes());
         CommandId::parse(&format!("x{}", id.short())).expect("a letter and hexadecimal digits are fit for an id")

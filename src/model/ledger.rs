@@ -198,7 +198,10 @@ impl Ledger {
             | Record::Began { .. }
             | Record::Boots { .. }
             | Record::Reported { .. }
-            | Record::Desired { .. } => {}
+            | Record::Desired { .. }
+            | Record::Applying(_)
+            | Record::Applied(_)
+            | Record::Unapplied { .. } => {}
         }
     }
 

@@ -7,6 +7,8 @@ pub mod admission;
 pub mod advance;
 pub mod agent;
 pub mod answers;
+pub mod application;
+pub mod applying;
 pub mod ask;
 pub mod asked;
 pub mod cancel;

@@ -58,7 +58,7 @@ impl Agent {
                 out.push(Effect::Record(record));
             }
             // Nobody may be told of an outcome that a loss of power could change.
-            (Journal::Broken { ended, .. }, Record::Finished { .. }) => ended.push(record),
+            (Journal::Broken { ended, .. }, Record::Finished { .. } | Record::Applied(_)) => ended.push(record),
             // What was never promised to anybody is known in memory, and written when the journal is made anew.
             (Journal::Broken { .. }, _) => {
                 self.durable.apply(&record);
@@ -88,7 +88,7 @@ impl Agent {
                 Effect::Record(Record::Accepted { key, method, reply_to, at, .. }) => {
                     lost = Some((key.id, method, reply_to, at));
                 }
-                Effect::Record(Record::Started { .. }) | Effect::Reboot(_) => {}
+                Effect::Record(Record::Started { .. } | Record::Applying(_)) | Effect::Reboot(_) => {}
                 Effect::Record(record @ Record::Finished { .. }) => {
                     if let Record::Finished { key, outcome: Outcome { status: Status::CANCELLED, .. }, .. } = &record {
                         self.outbox.amend_cancellation(&key.id, &unconfirmed(why));

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::application::Application;
 use super::command::{Key, Method, Outcome, ReplyTo};
 use super::digest::Digest;
 use super::now::{BootId, BootInstant, Doubt, Timestamp};
@@ -115,6 +116,12 @@ pub enum Record {
         version: Option<u64>,
         status: u16,
     },
+    /// The handler of a member of that document may run for this value as soon as this is on disk.
+    Applying(Box<Application>),
+    /// That run has ended, or the method does not take the value.
+    Applied(Box<Application>),
+    /// What was applied for a method is forgotten: it is not run for desired state any more.
+    Unapplied { method: Method },
 }
 
 /// Which answer to a command the cloud has acknowledged.
@@ -144,6 +151,9 @@ impl fmt::Debug for Record {
             Self::Told { key, what, .. } => write!(out, "Told({key} {what:?})"),
             Self::Seen { ran, .. } => write!(out, "Seen(after {ran} s)"),
             Self::Desired { digest, status, .. } => write!(out, "Desired({digest} {status})"),
+            Self::Applying(application) => write!(out, "Applying({} for {})", application.method, application.member),
+            Self::Applied(application) => write!(out, "Applied({} for {})", application.method, application.member),
+            Self::Unapplied { method } => write!(out, "Unapplied({method})"),
         }
     }
 }
@@ -160,13 +170,16 @@ impl Record {
             | Self::GuardCleared { .. }
             | Self::Accepted { .. }
             | Self::Started { .. }
-            | Self::Finished { .. } => true,
+            | Self::Finished { .. }
+            | Self::Applying(_)
+            | Self::Applied(_) => true,
             Self::Began { .. }
             | Self::BootTime { .. }
             | Self::Told { .. }
             | Self::Seen { .. }
             | Self::Reported { .. }
-            | Self::Desired { .. } => false,
+            | Self::Desired { .. }
+            | Self::Unapplied { .. } => false,
         }
     }
 }

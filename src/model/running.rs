@@ -64,6 +64,7 @@ impl Agent {
             Run::Harmless { id, method, to, received } => {
                 self.tell_at_best((id, Some(method), to), outcome, false, (received, now.wall), out);
             }
+            Run::Desired { method, resumed, .. } => self.application_ended(&method, resumed, &outcome, now, out),
         }
     }
 

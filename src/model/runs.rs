@@ -38,6 +38,8 @@ pub enum Run {
     Recorded { number: Number, method: Method, alone: bool },
     /// For a harmless one, known only here.
     Harmless { id: CommandId, method: Method, to: To, received: Timestamp },
+    /// For a member of the desired document, which is recorded too. `resumed`: it was begun by the agent before.
+    Desired { id: CommandId, method: Method, alone: bool, resumed: bool },
 }
 
 impl Run {
@@ -48,12 +50,16 @@ impl Run {
 
     pub(super) fn method(&self) -> &Method {
         match self {
-            Self::Recorded { method, .. } | Self::Harmless { method, .. } => method,
+            Self::Recorded { method, .. } | Self::Harmless { method, .. } | Self::Desired { method, .. } => method,
         }
     }
 
     fn is_harmless(&self) -> bool {
         matches!(self, Self::Harmless { .. })
+    }
+
+    fn is_alone(&self) -> bool {
+        matches!(self, Self::Recorded { alone: true, .. } | Self::Desired { alone: true, .. })
     }
 }
 
@@ -133,9 +139,10 @@ impl Runs {
         self.runs.iter().find(|(_, active)| is_it(active)).map(|(id, _)| *id)
     }
 
-    /// The run of a harmless command of this id.
-    pub(super) fn of_harmless(&self, of: &CommandId) -> Option<RunId> {
-        let is_it = |active: &Active| matches!(&active.run, Run::Harmless { id, .. } if id == of);
+    /// The run of what is not in the ledger and has this id.
+    pub(super) fn of_other(&self, of: &CommandId) -> Option<RunId> {
+        let is_it =
+            |active: &Active| matches!(&active.run, Run::Harmless { id, .. } | Run::Desired { id, .. } if id == of);
         self.runs.iter().find(|(_, active)| is_it(active)).map(|(id, _)| *id)
     }
 
@@ -195,6 +202,11 @@ impl Runs {
         self.runs.is_empty()
     }
 
+    /// Whether this method runs for desired state.
+    pub(super) fn are_for_desired(&self, method: &Method) -> bool {
+        self.iter().any(|(_, run)| matches!(run, Run::Desired { method: known, .. } if known == method))
+    }
+
     /// All that is not harmless.
     pub(super) fn all_that_count(&self) -> Vec<RunId> {
         self.iter().filter(|(_, run)| !run.is_harmless()).map(|(id, _)| id).collect()
@@ -208,7 +220,7 @@ impl Runs {
     /// Whether one more run of this method may start now.
     pub fn has_room_for(&self, spec: &MethodSpec) -> bool {
         let same = self.iter().filter(|(_, run)| *run.method() == spec.name).count();
-        let one_is_alone = self.iter().any(|(_, run)| matches!(run, Run::Recorded { alone: true, .. }));
+        let one_is_alone = self.iter().any(|(_, run)| run.is_alone());
         if one_is_alone && !spec.harmless {
             return false;
         }

@@ -91,6 +91,7 @@ impl Agent {
             shutting_down: self.is_going_down(),
             problems: &self.problems,
             last_disconnect: self.last_disconnect.as_ref(),
+            applied: self.acknowledgements(),
             answers,
             rules: self.outbox.rules(),
             bare: self.outbox.is_bare(),
@@ -169,7 +170,7 @@ impl Agent {
         let document = |(run, of): (RunId, &Run)| {
             let id = match of {
                 Run::Recorded { number, .. } => &self.durable.ledger.get(*number)?.key.id,
-                Run::Harmless { id, .. } => id,
+                Run::Harmless { id, .. } | Run::Desired { id, .. } => id,
             };
             let mut document = json!({ "id": id, "method": of.method() });
             if let Some(progress) = self.runs.progress(run) {

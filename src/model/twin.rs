@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::answers::{Answers, Commands, LEAST, MOST};
+use super::application::Application;
 use super::cloud::DocumentRules;
 use super::command::{DeviceId, Method};
 use super::durable::Durable;
@@ -57,6 +58,8 @@ pub struct Picture<'a> {
     pub shutting_down: bool,
     pub problems: &'a Problems,
     pub last_disconnect: Option<&'a (Reason, Timestamp)>,
+    /// What was last applied of which member of the desired document.
+    pub applied: Vec<(&'a str, &'a Application)>,
     /// Answers travel in this document.
     pub answers: Option<Answers<'a>>,
     /// What the cloud takes.
@@ -83,6 +86,7 @@ impl Picture<'_> {
     pub fn report(&self) -> Report {
         let mut document = self.own_members();
         let mut left_out = LeftOut::default();
+        self.acknowledge(&mut document, &mut left_out);
         // Room for one command at least, whatever else there is; the braces and two names beside it.
         let least = if self.answers.is_some() { LEAST + 64 } else { 2 };
         let size = |document: &Map<String, Value>| self.rules.size_of(document);
@@ -125,6 +129,40 @@ impl Picture<'_> {
         let Value::Object(mut members) = document else { return Map::new() };
         self.rules.trim(&mut members);
         members
+    }
+
+    /// What became of members of the desired document, in a quarter of the room at most. Errors give way first.
+    fn acknowledge(&self, document: &mut Map<String, Value>, left_out: &mut LeftOut) {
+        if self.applied.is_empty() {
+            return;
+        }
+        let (mut members, mut room) = (Map::new(), self.rules.bytes / 4);
+        let mut errors = Vec::new();
+        for (member, application) in &self.applied {
+            let mut shown = application.document();
+            let error = shown.remove("error");
+            let shown = Value::Object(shown);
+            let size = self.rules.size_within(member, &shown);
+            if size > room {
+                left_out.push(&format!("desired/members/{member}"), "the document would be too large");
+                continue;
+            }
+            room -= size;
+            members.insert((*member).to_owned(), shown);
+            errors.extend(error.map(|error| (*member, error)));
+        }
+        for (member, error) in errors {
+            let size = self.rules.size_within("error", &error);
+            if size <= room
+                && let Some(Value::Object(shown)) = members.get_mut(member)
+            {
+                room -= size;
+                shown.insert("error".to_owned(), error);
+            }
+        }
+        if let Value::Object(desired) = document.entry("desired").or_insert_with(|| json!({})) {
+            desired.insert("members".to_owned(), Value::Object(members));
+        }
     }
 
     /// What local programs have reported, as far as the cloud takes it and there is room.

@@ -9,4 +9,5 @@ mod hostile;
 mod protocol;
 mod python;
 mod rights;
+mod serving;
 mod support;

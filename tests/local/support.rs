@@ -1,5 +1,6 @@
 //! A daemon that has nothing but its local interface: each question gets a fixed answer.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use twinagent::local::client::Client;
 use twinagent::local::{Asked, Rights, SOCKET, Server};
 use twinagent::model::ask::{CallerId, Question, Refusal, Reply};
+use twinagent::model::command::MethodSpec;
 
 /// Far beyond what anything here takes; a wait that reaches it has failed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -153,6 +155,7 @@ pub(crate) fn status() -> Value {
 /// Answers for ever. Each merged patch is a new desired document for those who follow; the method `never` never ends.
 async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
     let mut followers: Vec<CallerId> = Vec::new();
+    let mut served = Served::default();
     let mut version = 0;
     loop {
         let asked = server.next().await;
@@ -160,10 +163,14 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
         let (caller, question) = match asked {
             Asked::Gone(caller) => {
                 followers.retain(|follower| *follower != caller);
+                served.gone(caller, &mut server);
                 continue;
             }
             Asked::Question(caller, question) => (caller, question),
         };
+        if served.concerns(caller, &question, &mut server) {
+            continue;
+        }
         let mut say = |document: Value, last: bool| server.reply(caller, Reply::Is { answer: object(document), last });
         match question {
             Question::Status { follow } => say(status(), !follow),
@@ -192,7 +199,7 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
             }
             Question::Cancel { id } if id.as_str() == "7" => say(json!({ "id": "7", "status": 200 }), true),
             Question::Serve { .. } | Question::Finish { .. } | Question::Progress { .. } => {
-                server.reply(caller, Reply::Refused(Refusal::UnknownRun));
+                unreachable!("answered before")
             }
             Question::Cancel { .. } => server.reply(caller, Reply::Refused(Refusal::UnknownCommand)),
             Question::History { id } if id.as_ref().is_some_and(|id| id.as_str() != "42") => {
@@ -250,6 +257,76 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
             }
             Question::Reload => {
                 server.reply(caller, Reply::Refused(Refusal::CannotNow { why: "it is stopping".to_owned() }));
+            }
+        }
+    }
+}
+
+/// One program that serves methods, and what it was handed over.
+#[derive(Default)]
+struct Served {
+    by: Option<(CallerId, Vec<MethodSpec>)>,
+    /// Who waits for the outcome of which run.
+    runs: BTreeMap<u64, CallerId>,
+    next: u64,
+}
+
+impl Served {
+    /// Answers what has to do with it.
+    fn concerns(&mut self, caller: CallerId, question: &Question, server: &mut Server) -> bool {
+        let mut say = |caller: CallerId, document: Value, last: bool| {
+            server.reply(caller, Reply::Is { answer: object(document), last });
+        };
+        match question {
+            Question::Serve { methods } => {
+                if self.by.is_some() {
+                    let method = methods[0].name.clone();
+                    server.reply(caller, Reply::Refused(Refusal::MethodTaken { method }));
+                    return true;
+                }
+                let names: Vec<&str> = methods.iter().map(|spec| spec.name.as_str()).collect();
+                say(caller, json!({ "serving": names }), false);
+                self.by = Some((caller, methods.clone()));
+            }
+            Question::Invoke { method, payload, .. } => {
+                let Some((by, methods)) = &self.by else { return false };
+                let Some(spec) = methods.iter().find(|spec| spec.name == *method) else { return false };
+                self.next += 1;
+                let limit = spec.time_limit.as_secs();
+                let command = json!({ "run": self.next, "id": "x1", "method": method, "payload": payload,
+                    "timeLimitSeconds": limit });
+                say(*by, command, false);
+                self.runs.insert(self.next, caller);
+            }
+            Question::Finish { run, outcome } => match self.runs.remove(run) {
+                Some(invoker) => {
+                    say(invoker, json!({ "status": outcome.status, "payload": outcome.payload, "final": true }), true);
+                    say(caller, json!({ "taken": true }), true);
+                }
+                None => server.reply(caller, Reply::Refused(Refusal::UnknownRun)),
+            },
+            Question::Progress { run, .. } if !self.runs.contains_key(run) => {
+                server.reply(caller, Reply::Refused(Refusal::UnknownRun));
+            }
+            Question::Progress { .. } => say(caller, json!({ "taken": true }), true),
+            // A reboot that is taken back stands for a command that is: the program is told.
+            Question::Cancel { id } if id.as_str() == "stop" => {
+                if let Some((by, _)) = &self.by {
+                    say(*by, json!({ "run": self.next, "stop": "cancelled" }), false);
+                }
+                say(caller, json!({ "status": 200 }), true);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn gone(&mut self, caller: CallerId, server: &mut Server) {
+        if self.by.as_ref().is_some_and(|(by, _)| *by == caller) {
+            self.by = None;
+            for invoker in std::mem::take(&mut self.runs).into_values() {
+                let answer = object(json!({ "status": 503, "payload": { "error": "lost" }, "final": true }));
+                server.reply(invoker, Reply::Is { answer, last: true });
             }
         }
     }

@@ -3,6 +3,7 @@
 #[path = "../support/given.rs"]
 mod given;
 
+mod applying;
 mod breaker;
 mod clock;
 mod commands;

@@ -51,6 +51,8 @@ pub(crate) struct Life {
     disk: Durable,
     /// Sabotage: outcomes never reach the disk.
     pub loses_outcomes: bool,
+    /// Sabotage: nor does what was applied.
+    pub forgets_applications: bool,
     broken: bool,
     stopped: bool,
     /// The machine shuts down; it may go on once it was let go.
@@ -85,6 +87,8 @@ pub(crate) struct Life {
     open: BTreeSet<Delivery>,
 
     started: BTreeSet<Key>,
+    /// The value that the handler of desired state was last run for.
+    applied: Option<Value>,
     outcomes: BTreeMap<CommandId, Outcome>,
     /// The document that the cloud has for certain, and when it acknowledged it.
     settled: Option<(Duration, Value)>,
@@ -99,6 +103,8 @@ impl Life {
         (alone.name, alone.class) = (Method::parse("alone").expect("a method name"), Class::Exclusive);
         settings.methods.push(alone);
         settings.methods[1].class = Class::Parallel(60);
+        // Also run for desired state, among commands.
+        settings.methods[2].desired = Some("a".to_owned());
         let wall = Duration::from_secs(1_000_000);
         let now = moment(wall, wall.checked_sub(Duration::from_secs(500)).expect("later"), 1);
         let mut life = Self {
@@ -106,6 +112,7 @@ impl Life {
             settings,
             disk: Durable::default(),
             loses_outcomes: false,
+            forgets_applications: false,
             broken: false,
             stopped: false,
             going_down: None,
@@ -129,6 +136,7 @@ impl Life {
             deliveries: 0,
             open: BTreeSet::new(),
             started: BTreeSet::new(),
+            applied: None,
             outcomes: BTreeMap::new(),
             settled: None,
         };
@@ -380,6 +388,9 @@ impl Life {
         self.running.clear();
         self.asked = false;
         self.open.clear();
+        if self.forgets_applications {
+            self.disk.rest.applications.clear();
+        }
         let now = self.now();
         self.agent = Agent::new(self.settings.clone(), self.disk.clone(), None, 2, &now);
         self.handle(vec![Input::Begin { left_clean: None }], false);
@@ -435,7 +446,13 @@ impl Life {
                 Effect::Ack(delivery) => assert!(self.open.remove(&delivery), "{delivery:?} acknowledged twice"),
                 Effect::Start(run, command) => {
                     assert!(self.running.iter().all(|(other, _)| *other != run), "{run:?} is used twice");
-                    if command.method.as_str() != "echo" {
+                    let application = self.disk.rest.applications.get(&command.method);
+                    if application.is_some_and(|known| known.id == command.key.id && known.end.is_none()) {
+                        assert!(self.started.insert(command.key.clone()), "one run for each change");
+                        let value = Some(command.payload.clone());
+                        assert_ne!(self.applied, value, "run again for the same value");
+                        self.applied = value;
+                    } else if command.method.as_str() != "echo" {
                         let (_, entry) = self.disk.ledger.find(&command.key).expect("on disk before it starts");
                         assert!(!entry.is_waiting(), "its start is on disk");
                         assert!(self.started.insert(command.key.clone()), "{} started twice", command.key);
@@ -622,7 +639,22 @@ impl Life {
         }
         assert!(self.is_calm(), "due: {:?}", self.agent.deadline(&self.now()));
         assert_eq!(self.agent.durable().ledger.untold_len(), 0, "nothing is untold");
+        if let Some(wanted) = self.wanted() {
+            assert_eq!(self.applied.clone().unwrap_or_default(), wanted, "what is wanted is what was last applied");
+        }
         assert!(self.running.is_empty() && self.in_flight.is_empty());
+    }
+
+    /// The member that a handler is run for, if the cloud has said what it is to be in this run of the daemon.
+    fn wanted(&self) -> Option<Value> {
+        let mut copy = self.agent.clone();
+        let effects = copy.handle(&self.now(), [Input::Asked(Question::Twin, CallerId(1))]);
+        let answer = effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply(_, Reply::Is { answer, .. }) => Some(answer),
+            _ => None,
+        });
+        let Some(Value::Object(desired)) = answer?.remove("desired") else { return None };
+        desired.get("text").is_none().then(|| desired.get("a").cloned().unwrap_or_default())
     }
 
     /// The reported document as the agent would have it.

@@ -146,6 +146,17 @@ proptest! {
 }
 
 #[test]
+#[should_panic(expected = "run again for the same value")]
+fn a_handler_that_runs_again_for_what_was_applied_is_noticed() {
+    let mut life = Life::new(Road::Own, Mode::Machine);
+    life.forgets_applications = true;
+    let deeds = [Deed::Online, Deed::Desired(0), Deed::Finish(0, 0)];
+    for fate in [Fate::Written, Fate::Restart, Fate::Written] {
+        life.live(&Batch { deeds: deeds.to_vec(), passes: 10_000, wall_steps: 0, fate });
+    }
+}
+
+#[test]
 #[should_panic(expected = "the journal leads to the same state")]
 fn a_journal_that_loses_outcomes_is_noticed() {
     let mut life = Life::new(Road::Own, Mode::Machine);

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use twinagent::model::agent::{Agent, Effect, Input, Settings};
 use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::cloud::{Inbound, Outbound, Road};
-use twinagent::model::command::{CommandId, Identity, Outcome, ReplyTo, Request, Status};
+use twinagent::model::command::{Command, CommandId, Identity, Outcome, ReplyTo, Request, Status};
+use twinagent::model::digest::Digest;
 use twinagent::model::durable::Durable;
 use twinagent::model::now::{Now, Timestamp};
 use twinagent::model::patch::merge;
@@ -24,6 +25,9 @@ use crate::given::{moment, request, settings};
 
 /// The largest twin that a cloud keeps, in bytes of JSON.
 const LARGEST_TWIN: usize = 32 * 1_024;
+
+/// Methods that are run for desired state, if a story has them: once, harmless, going on while the daemon is away.
+const WANTED: [&str; 3] = ["apply", "again", "job"];
 
 /// What goes wrong, once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,6 +89,8 @@ pub(crate) enum Deed {
     Inhibit(bool),
     /// An operator does, for so long.
     Veto(Option<Duration>),
+    /// The cloud wants the member `mode` of desired to be this; `null`: not to be there.
+    Want(Value),
 }
 
 /// What a story changes of the settings that are given.
@@ -129,11 +135,17 @@ pub(crate) struct World {
     rids: u64,
     /// What a cloud has that is sent patches.
     twin: Map<String, Value>,
+    /// The desired document, once there is one, and its version.
+    desired: Option<(Map<String, Value>, u64)>,
 
     // The programs on this machine.
     callers: u64,
     /// Who waits for the outcome of what.
     invokers: BTreeMap<CallerId, String>,
+    /// Runs of the method `job`, which go on while the daemon is away.
+    jobs: BTreeSet<CommandId>,
+    /// A process ended in the midst of a batch.
+    was_cut: bool,
     /// What they have asked for, and the outcome once they have it.
     invoked: BTreeMap<String, Option<u64>>,
 
@@ -199,6 +211,9 @@ impl World {
             waiting: BTreeSet::new(),
             rids: 0,
             twin: Map::from_iter([("stale".to_owned(), json!({ "of": "a former life" }))]),
+            desired: None,
+            jobs: BTreeSet::new(),
+            was_cut: false,
             callers: 0,
             invokers: BTreeMap::new(),
             invoked: BTreeMap::new(),
@@ -247,6 +262,7 @@ impl World {
                     let (name, reason) = ("harvest".to_owned(), "not now".to_owned());
                     self.vetoes = vec![Veto { name, reason, expires }];
                 }
+                Deed::Want(value) => self.want(value),
             }
             self.settle();
         }
@@ -311,6 +327,7 @@ impl World {
                 wrong.push(format!("the cloud was told of {id}, which is none of its business"));
             }
         }
+        wrong.extend(self.judge_desired());
         if !self.outstanding.is_empty() {
             wrong.push(format!("{} commands were never acknowledged", self.outstanding.len()));
         }
@@ -323,6 +340,23 @@ impl World {
             wrong.push("compaction changes the state".to_owned());
         }
         wrong
+    }
+
+    /// What was last wanted is what was last applied, and told.
+    fn judge_desired(&self) -> Option<String> {
+        let (document, _) = self.desired.as_ref()?;
+        let spec = self.given().methods.into_iter().find(|spec| spec.desired.is_some())?;
+        let wanted = document.get("mode").cloned().unwrap_or_default();
+        if wanted.is_null() && self.agent.durable().rest.applications.is_empty() {
+            // It came and went before anything could be done about it.
+            return None;
+        }
+        let digest = Digest::of(wanted.to_string().as_bytes()).to_string();
+        let shown = &self.reported.as_ref()?["desired"]["members"]["mode"];
+        // What was cut off is not run again, and may have taken effect; what is harmless is.
+        let is_cut_off = shown["status"] == 500 && self.was_cut && !spec.harmless;
+        let is_told = shown["digest"] == digest.as_str() && (shown["status"] == 200 || is_cut_off);
+        (!is_told).then(|| format!("{wanted} was wanted, and this is told: {shown}"))
     }
 
     // === Time and network
@@ -371,6 +405,28 @@ impl World {
             }
             self.inputs.push(Input::Cloud(Inbound::Command(heard), delivery));
         }
+    }
+
+    fn want(&mut self, value: &Value) {
+        let (mut document, version) = self.desired.take().unwrap_or((Map::new(), 1));
+        let patch = Map::from_iter([("mode".to_owned(), value.clone())]);
+        merge(&mut document, &patch);
+        self.desired = Some((document, version + 1));
+        if self.connected && self.road == Road::Direct {
+            let change = Inbound::DesiredPatch { patch, version: version + 1 };
+            let delivery = self.delivery();
+            self.inputs.push(Input::Cloud(change, delivery));
+        } else if self.connected {
+            self.say_desired();
+        }
+    }
+
+    /// The whole document, as it is said at each login too.
+    fn say_desired(&mut self) {
+        let Some((document, _)) = self.desired.clone() else { return };
+        let body = Value::Object(document).to_string().into();
+        let delivery = self.delivery();
+        self.inputs.push(Input::Cloud(Inbound::Desired { body, version: None }, delivery));
     }
 
     fn delivery(&mut self) -> Delivery {
@@ -447,7 +503,10 @@ impl World {
             let effects = self.agent.handle(&now, inputs);
             match self.batch(effects) {
                 Went::On => {}
-                Went::Down => self.restart(),
+                Went::Down => {
+                    self.was_cut = true;
+                    self.restart();
+                }
                 Went::Exited => {
                     // Its faults are still to come.
                     let fault = self.fault;
@@ -558,6 +617,13 @@ impl World {
                     self.acknowledge(&request);
                 }
             }
+            Effect::Start(run, command) if WANTED.contains(&command.method.as_str()) => {
+                self.apply(command);
+                self.inputs.push(Input::Finished(*run, Outcome::new(Status::DONE, Value::Null)));
+            }
+            Effect::Resume(run, command) if self.jobs.contains(&command.key.id) => {
+                self.inputs.push(Input::Finished(*run, Outcome::new(Status::DONE, Value::Null)));
+            }
             Effect::Start(run, command) => {
                 let name = command.key.id.to_string();
                 let recorded = command.method.as_str() == "count";
@@ -570,7 +636,8 @@ impl World {
                 self.inputs.push(Input::Finished(*run, Outcome::new(Status::DONE, payload)));
             }
             Effect::Resume(run, _) => {
-                self.inputs.push(Input::Finished(*run, Outcome::failed(Status::FAILED, "interrupted")));
+                let payload = json!({ "error": "interrupted", "interrupted": true });
+                self.inputs.push(Input::Finished(*run, Outcome::new(Status::FAILED, payload)));
             }
             Effect::Send(id, message) => {
                 if self.connected {
@@ -586,6 +653,9 @@ impl World {
                 if !self.fault.no_sessions {
                     let again = self.outstanding.clone();
                     self.deliver(&again, false);
+                }
+                if self.road != Road::Direct {
+                    self.say_desired();
                 }
             }
             Effect::Prepare => self.inputs.push(Input::Prepared(Ok(()))),
@@ -652,6 +722,23 @@ impl World {
             | Effect::Status(_) => {}
         }
         Went::On
+    }
+
+    /// A handler runs for desired state.
+    fn apply(&mut self, command: &Command) {
+        let id = &command.key.id;
+        let is_its = |record: &Record| matches!(record, Record::Applying(application) if application.id == *id);
+        if !self.synced.iter().any(is_its) {
+            self.violations.push(format!("{} ran before it was on disk", command.payload));
+        }
+        match command.method.as_str() {
+            "job" => {
+                self.jobs.insert(id.clone());
+            }
+            "again" => return,
+            _ => {}
+        }
+        *self.ran.entry(format!("the handler for {}", command.payload)).or_default() += 1;
     }
 
     fn is_on_disk(&self, id: &str) -> bool {
@@ -721,7 +808,8 @@ impl World {
             Outbound::FetchTwin => {
                 let is_told = self.sabotage != Sabotage::TellsNoTwin;
                 let reported = if is_told { self.twin.clone() } else { Map::new() };
-                Inbound::Twin { id, desired: Map::new(), version: 1, reported }
+                let (desired, version) = self.desired.clone().unwrap_or((Map::new(), 1));
+                Inbound::Twin { id, desired, version, reported }
             }
             Outbound::ReportedPatch(_) => Inbound::Answered { id, status: 204 },
             Outbound::Answer(_) | Outbound::Reported(_) | Outbound::Telemetry(_) => return,
@@ -751,6 +839,7 @@ impl World {
         self.wall += Duration::from_secs(2);
         if std::mem::take(&mut self.fault.power) {
             self.boots += 1;
+            self.jobs.clear();
             // Programs that held the machine back are gone with it; what an operator has put down is still there.
             self.inhibitors.clear();
             self.kernel_start = self.wall;

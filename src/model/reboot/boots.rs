@@ -89,7 +89,13 @@ impl Boots {
             Record::Started { key, .. } | Record::Finished { key, .. } => {
                 self.story.as_ref().is_some_and(|story| story.is_of(key))
             }
-            Record::Told { .. } | Record::Seen { .. } | Record::Reported { .. } | Record::Desired { .. } => false,
+            Record::Told { .. }
+            | Record::Seen { .. }
+            | Record::Reported { .. }
+            | Record::Desired { .. }
+            | Record::Applying(_)
+            | Record::Applied(_)
+            | Record::Unapplied { .. } => false,
         }
     }
 
@@ -136,7 +142,10 @@ impl Boots {
             | Record::Told { .. }
             | Record::Seen { .. }
             | Record::Reported { .. }
-            | Record::Desired { .. } => {}
+            | Record::Desired { .. }
+            | Record::Applying(_)
+            | Record::Applied(_)
+            | Record::Unapplied { .. } => {}
         }
     }
 

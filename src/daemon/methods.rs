@@ -9,6 +9,10 @@ use std::sync::Arc;
 use crate::config::manifest::{Action, Manifest, Manifests};
 use crate::config::{Config, Fault, Folders};
 use crate::handler::Handler;
+use crate::handler::logs::GetLogs;
+use crate::handler::restart_service::RestartService;
+use crate::handler::shutdown::Shutdown;
+use crate::handler::unit::Unit;
 
 use super::configuration::off_the_loop;
 
@@ -79,13 +83,20 @@ impl Methods {
 
 /// Handlers that a device has only if its operator says so.
 fn enabled(folders: &Folders, config: &Config) -> Vec<Arc<dyn Handler>> {
-    let _ = (folders, config);
-    Vec::new()
+    let is_enabled = |handler: &Arc<dyn Handler>| config.methods.enable.contains(&handler.spec().name);
+    let all: [Arc<dyn Handler>; 3] = [
+        Arc::new(GetLogs::new(folders)),
+        Arc::new(RestartService::new(folders)),
+        Arc::new(Shutdown::new(folders, config.reboot.mode)),
+    ];
+    all.into_iter().filter(is_enabled).collect()
 }
 
 fn of_manifest(folders: &Folders, manifest: &Manifest) -> Arc<dyn Handler> {
-    let _ = folders;
-    Arc::new(Unserved(manifest.spec.clone()))
+    match &manifest.action {
+        Action::Program { .. } => Arc::new(Unserved(manifest.spec.clone())),
+        Action::Unit { job } => Arc::new(Unit::new(folders, manifest.spec.clone(), job)),
+    }
 }
 
 /// A method whose programs nobody runs yet.
@@ -126,3 +137,6 @@ fn problem(loaded: &Manifests) -> Option<String> {
     };
     Some(format!("{first}{more}; {standing}"))
 }
+
+#[cfg(test)]
+mod tests;

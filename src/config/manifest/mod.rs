@@ -125,12 +125,13 @@ impl Manifests {
         }
     }
 
-    /// What is wrong with having this one, too.
-    fn clash(&self, manifest: &Manifest) -> Option<Fault> {
+    /// What is wrong with having this one, too, in the place of one whose file has its name.
+    pub fn clash(&self, manifest: &Manifest) -> Option<Fault> {
         let MethodSpec { name, desired, .. } = &manifest.spec;
-        let same_method = self.list.iter().find(|other| other.spec.name == *name);
-        let same_member = self.list.iter().find(|other| desired.is_some() && other.spec.desired == *desired);
-        let members = self.list.iter().filter(|other| other.spec.desired.is_some()).count();
+        let others = || self.list.iter().filter(|other| other.file_name() != manifest.file_name());
+        let same_method = others().find(|other| other.spec.name == *name);
+        let same_member = others().find(|other| desired.is_some() && other.spec.desired == *desired);
+        let members = others().filter(|other| other.spec.desired.is_some()).count();
         let text = match (same_method, same_member) {
             (Some(other), _) => format!("method: \"{name}\" is that of {} already", other.path.display()),
             (None, Some(other)) => format!("desired: {} is run for this member already", other.path.display()),

@@ -9,6 +9,7 @@ pub mod config;
 pub mod connection_string;
 pub mod desired;
 pub mod farewell;
+pub mod handlers;
 pub mod iotcore;
 pub mod iothub;
 pub mod journal;
@@ -40,6 +41,7 @@ pub const ALL: &[Decoder] = &[
     Decoder { name: "connection-string", read: connection_string::read, verdicts: connection_string::VERDICTS },
     Decoder { name: "desired", read: desired::read, verdicts: desired::VERDICTS },
     Decoder { name: "farewell", read: farewell::read, verdicts: farewell::VERDICTS },
+    Decoder { name: "handlers", read: handlers::read, verdicts: handlers::VERDICTS },
     Decoder { name: "iotcore", read: iotcore::read, verdicts: iotcore::VERDICTS },
     Decoder { name: "iothub", read: iothub::read, verdicts: iothub::VERDICTS },
     Decoder { name: "journal", read: journal::read, verdicts: journal::VERDICTS },

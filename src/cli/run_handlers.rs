@@ -34,7 +34,9 @@ pub(super) fn run(folders: &Folders) -> Result<(), Failure> {
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot start")?;
-    Ok(runtime.block_on(launcher.serve(listener))?)
+    // As a task: what `block_on` itself runs is woken by way of the reactor, one epoll_wait(2) for each hop.
+    let ended = runtime.block_on(async { tokio::spawn(launcher.serve(listener)).await });
+    Ok(ended.map_err(anyhow::Error::new)??)
 }
 
 fn told(name: &str, faults: &[Fault]) -> String {

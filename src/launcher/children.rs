@@ -199,6 +199,9 @@ impl Children {
 
     /// Children that no run has started: they have lost their parent.
     fn orphans(&self) -> Vec<Pid> {
+        if self.programs.is_empty() && !has_children() {
+            return Vec::new();
+        }
         let mut orphans = children();
         orphans.retain(|pid| !self.programs.contains_key(pid));
         orphans
@@ -209,6 +212,12 @@ impl Children {
 fn has_ended(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
+}
+
+/// Whether there is any child, alive or not. Takes no note of it.
+fn has_children() -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, options), Err(Errno::CHILD))
 }
 
 fn signal_group(pid: Pid, signal: Signal) {

@@ -48,6 +48,7 @@ decoders! {
     connection_strings_are_read_or_refused: "connection-string",
     desired_documents_are_noted: "desired",
     farewells_name_a_boot_or_nothing: "farewell",
+    words_of_the_handlers_service_are_read: "handlers",
     topics_and_payloads_are_read: "iotcore",
     what_hubs_send_is_read: "iothub",
     journals_are_judged: "journal",

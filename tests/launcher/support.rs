@@ -330,5 +330,6 @@ fn the_service() {
     };
     let listener = listener(std::os::fd::AsFd::as_fd(&std::io::stdin())).expect("a listening socket");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(launcher.serve(listener)).expect("it serves");
+    let ended = runtime.block_on(async { tokio::spawn(launcher.serve(listener)).await });
+    ended.expect("it does not panic").expect("it serves");
 }

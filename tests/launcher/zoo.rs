@@ -77,7 +77,7 @@ fn zoo() -> Vec<Beast> {
         beast("floods stderr", "head -c 40000000 /dev/zero | tr '\\0' e >&2; echo end >&2; exit 1", 500, |told| {
             text(told, "stderr").ends_with("eeend") && (4_000..=4_096).contains(&text(told, "stderr").len())
         }),
-        short(beast("floods both for ever", "yes >&2 & yes", 408, |told| text(told, "stderr").len() > 4_000)),
+        short(beast("floods both for ever", "yes >&2 & yes", 408, |told| text(told, "stderr").len() > 2_000)),
         large(beast("does not read", "sleep 0.2; echo done", 200, |told| *told == json!("done"))),
         large(beast("closes stdin", "exec <&-; sleep 0.2; echo done", 200, |told| *told == json!("done"))),
         large(beast("reads and writes much", "cat", 200, |told| text(told, "a").len() == 200 * 1024)),
@@ -209,4 +209,41 @@ async fn a_program_has_three_descriptors_and_a_clean_environment() {
     }
     let deadline = told.lines().find_map(|line| line.strip_prefix("TWINAGENT_DEADLINE=")).expect("a deadline");
     assert!(deadline.parse::<twinagent::model::now::Timestamp>().is_ok(), "{deadline}");
+}
+
+/// What a run leaves behind goes with it, while another goes on; what cannot be told to be of a run goes with the last.
+#[tokio::test]
+async fn each_run_takes_its_own_leftovers_with_it() {
+    let service = Service::start();
+    let gate = service.path().join("notify/gate");
+    let (up, mark) = (service.path().join("notify/up"), |name: &str| service.path().join("notify").join(name));
+    let daemon = |name: &str, how: &str| {
+        format!("{how} /bin/sh -c 'echo $$ > {0}.new; mv {0}.new {0}; sleep 1000' &", mark(name).display())
+    };
+    let long = format!(
+        "#!/bin/sh\n{}\ntouch {}\nwhile ! [ -e {} ]; do sleep 0.05; done\n",
+        daemon("of-long", "setsid"),
+        up.display(),
+        gate.display()
+    );
+    let long = service.begin(&service.handler("long.toml", &Given::new(&service.program("long", &long))), json!(null));
+    until("the long one runs", || up.exists() && mark("of-long").exists()).await;
+    let wait = |name: &str| format!("while ! [ -e {} ]; do sleep 0.05; done", mark(name).display());
+    let script = format!(
+        "{}\n{}\n{}\n{}\n",
+        daemon("marked", "setsid"),
+        daemon("wiped", "setsid env -i"),
+        wait("marked"),
+        wait("wiped")
+    );
+    assert_eq!(service.script(&script, json!(null)).await.status.0, 200, "{}", service.told());
+    let is_there = |name: &str| {
+        let pid = std::fs::read_to_string(mark(name)).expect("its number");
+        Path::new("/proc").join(pid.trim()).exists()
+    };
+    assert_eq!(["of-long", "marked", "wiped"].map(is_there), [true, false, true]);
+    std::fs::write(&gate, "").expect("the gate opens");
+    assert_eq!(long.task.await.expect("an end").status.0, 200);
+    assert_eq!(["of-long", "marked", "wiped"].map(is_there), [false, false, false]);
+    assert_eq!(service.children().len(), 0);
 }

@@ -21,6 +21,7 @@ mod pubkey;
 mod reboot_guard;
 mod reset;
 pub mod run;
+mod run_handlers;
 mod run_reboot;
 mod service_reader;
 mod setup;
@@ -93,6 +94,9 @@ pub enum Command {
     RebootGuard(reboot_guard::Arguments),
     /// Print a shell's completions
     Completions(completions::Arguments),
+    /// Run the programs that manifests name; what twinagent-handlers.service starts
+    #[command(hide = true)]
+    RunHandlers,
     /// Do the reboot that the daemon has asked for; what twinagent-reboot.service starts
     #[command(hide = true)]
     RunReboot,
@@ -121,6 +125,7 @@ impl Cli {
             Command::Veto(arguments) => veto::run(&folders, arguments),
             Command::RebootGuard(arguments) => reboot_guard::run(&folders, arguments),
             Command::Completions(arguments) => completions::run(arguments),
+            Command::RunHandlers => run_handlers::run(&folders),
             Command::RunReboot => run_reboot::run(),
         }
     }

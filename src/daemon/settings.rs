@@ -56,6 +56,7 @@ pub(super) fn settings(
         volatile: volatile.map(str::to_owned),
         methods: workers.methods(),
         disabled: methods.disable.iter().cloned().collect(),
+        enabled: methods.enable.iter().cloned().collect(),
         aliases: commands.alias.clone(),
         heartbeat: report.heartbeat,
         about: About {

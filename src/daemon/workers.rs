@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -105,7 +104,7 @@ impl Workers {
         // task. Any other method runs as a task behind the connection's, so that its PUBACK has left before.
         let running: Running = if spec.harmless {
             match first_poll(|| begin(handler.as_ref(), &command, context)) {
-                Ok(outcome) => return Some(Input::Finished(run, bounded(outcome, output_limit))),
+                Ok(outcome) => return Some(Input::Finished(run, outcome.within(output_limit))),
                 Err(running) => running,
             }
         } else {
@@ -113,7 +112,7 @@ impl Workers {
             Box::pin(async move { begin(handler.as_ref(), &command, context).await })
         };
         let (limits, within) = (Limits { time_limit, grace }, stop.clone());
-        let task = self.tasks.spawn(async move { bounded(limits.keep(running, within, stopped).await, output_limit) });
+        let task = self.tasks.spawn(async move { limits.keep(running, within, stopped).await.within(output_limit) });
         self.runs.insert(task.id(), run);
         self.stops.insert(run, stop);
         None
@@ -170,20 +169,12 @@ fn panicked() -> Outcome {
     Outcome::failed(Status::FAILED, "the handler panicked; see the log of the agent")
 }
 
-/// Puts a note in the place of a payload that is larger than `limit` bytes.
-fn bounded(outcome: Outcome, limit: usize) -> Outcome {
-    let bytes = outcome.payload.to_string().len();
-    if bytes <= limit {
-        return outcome;
-    }
-    let why = format!("an answer of {bytes} bytes; at most {limit} are taken");
-    Outcome::new(outcome.status, json!({ "payloadDropped": true, "error": why }))
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::future::ready;
+
+    use serde_json::json;
 
     use super::*;
     use crate::model::command::{Class, CommandId, DeviceId, Key};

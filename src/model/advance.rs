@@ -1,17 +1,19 @@
 //! What follows from the state of things, whatever has just happened: a reboot that is due, a command that may start, an
 //! answer to be sent, a sentence to be said. When a connection is made or closed, `standing` says.
 
-use super::agent::{Agent, Effect, newest};
+use super::agent::{Agent, Effect};
 use super::clock::{Expiry, NOT_SET};
 use super::command::{CommandId, Outcome, Status};
 use super::device_key::{DeviceKey, Found};
-use super::ledger::{Entry, Number, Run};
+use super::ledger::{Entry, Number, Run as Stage};
 use super::now::{Clock, Now};
 use super::reboot::Mode;
 use super::reboot::facts::Way;
 use super::reboot::pending::Step as RebootStep;
 use super::reboot::plan::Plan;
 use super::record::Record;
+use super::runs::Run;
+use super::status::Known;
 use super::wire::Reason;
 
 /// What a device without a key is told to do.
@@ -85,7 +87,7 @@ impl Agent {
     /// more than a success does.
     pub(super) fn reboot_answered(&mut self, id: &CommandId, answer: Result<(), String>) {
         let pending = self.pending.and_then(|(number, _)| self.durable.ledger.get(number));
-        let is_asked = |entry: &Entry| entry.key.id == *id && matches!(entry.run, Run::Started { until: None, .. });
+        let is_asked = |entry: &Entry| entry.key.id == *id && matches!(entry.run, Stage::Started { until: None, .. });
         if pending.is_some_and(is_asked) {
             self.no_reboot = answer.err();
         }
@@ -116,7 +118,10 @@ impl Agent {
                 self.finish(number, outcome, now, out);
                 continue;
             }
-            let Some(spec) = self.methods.get(&entry.method) else {
+            let Some(spec) = self.methods.get(&entry.method).cloned() else {
+                if self.waits_for_program(entry).is_some_and(|until| now.boot < until) {
+                    continue;
+                }
                 let outcome = Outcome::failed(
                     Status::UNKNOWN_METHOD,
                     "this method is not to be had any more; the command did not run",
@@ -124,13 +129,13 @@ impl Agent {
                 self.finish(number, outcome, now, out);
                 continue;
             };
-            if self.runs.has_room_for(spec) {
+            if self.runs.has_room_for(&spec) {
                 let command = entry.command();
-                let run = self.runs.begin_recorded(number, entry.method.clone(), Some(spec.class));
+                let run = Run::recorded(number, entry.method.clone(), Some(spec.class));
                 let (boot, at, doubtful) = (now.boot_id, now.wall, now.clock == Clock::Doubtful);
                 let up = doubtful.then_some(now.boot);
                 self.record(Record::Started { key, boot, at, until: None, up, doubtful }, out);
-                out.push(Effect::Start(run, command));
+                self.begin_run(run, &spec, command, now, out);
             }
         }
     }
@@ -138,22 +143,23 @@ impl Agent {
     /// A simulated reboot is on: the machine is to be taken for down.
     pub(super) fn is_away(&self) -> bool {
         let Some((number, _)) = self.pending else { return false };
-        self.durable.ledger.get(number).is_some_and(|entry| matches!(entry.run, Run::Started { until: Some(_), .. }))
+        self.durable.ledger.get(number).is_some_and(|entry| matches!(entry.run, Stage::Started { until: Some(_), .. }))
     }
 
     pub(super) fn send_what_is_due(&mut self, now: &Now, out: &mut Vec<Effect>) {
         if !self.connection.is_online() {
             return;
         }
-        let (policy, outlook) = (&self.policy, self.outlook.as_ref());
+        let ledger = &self.durable.ledger;
+        let known = Known { policy: &self.policy, outlook: self.outlook.as_ref(), runs: &self.runs };
         // Also while a planned end waits for what is on its way: who waits on this connection can be told on no other.
-        let newest = |entry: &Entry| newest(policy, outlook, entry);
-        let answers = self.outbox.direct_answers(&self.durable.ledger, newest, now.boot);
+        let newest = |number, entry: &Entry| known.newest(number, entry);
+        let answers = self.outbox.direct_answers(ledger, newest, now.boot);
         out.extend(answers.into_iter().map(|(id, message)| Effect::Send(id, message)));
         if !self.connection.may_send() {
             return;
         }
-        let answers = self.outbox.answers(&self.durable.ledger, newest);
+        let answers = self.outbox.answers(ledger, newest);
         out.extend(answers.into_iter().map(|(id, message)| Effect::Send(id, message)));
         let connection = &mut self.connection;
         self.outbox.give_up(now.boot, &mut |most| connection.chance(most));

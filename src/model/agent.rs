@@ -10,24 +10,25 @@ use std::time::Duration;
 use super::asked::Callers;
 use super::clock::{ClockWatch, Expiry};
 use super::cloud::{CloudLimits, DocumentRules, Reporting, Road};
-use super::command::{Method, MethodSpec, Outcome, Status};
+use super::command::{Method, MethodSpec, Outcome};
 use super::connection::Connection;
 use super::desired::Followed;
 use super::device_key::DeviceKey;
 use super::durable::Durable;
 use super::goodbye::Goodbye;
-use super::intake::own_methods;
 use super::ledger::{Entry, Number, Run};
 use super::now::{BootInstant, Clock, Doubt, Now, Timestamp};
 use super::outage::Journal;
 use super::outbox::{Outbox, Settled};
+use super::own::{Own, own_methods};
 use super::problems::{Code, Problems};
 use super::reboot::hold::Outlook;
 use super::reboot::pending::{Pending, Step as RebootStep, is_done_by_this_boot};
 use super::reboot::probe::Probe;
 use super::reboot::{Policy, is_reboot};
 use super::record::{Record, Told};
-use super::runs::Runs;
+use super::runs::{Run as Running, Runs};
+use super::serving::Serving;
 use super::standing::{Renewals, Session};
 use super::twin::About;
 use super::wire::{MessageId, Reason};
@@ -53,6 +54,7 @@ pub struct Agent {
 
     // The volatile half: gone with the process.
     pub(super) methods: BTreeMap<Method, MethodSpec>,
+    disabled: Vec<Method>,
     pub(super) aliases: BTreeMap<Method, Method>,
     pub(super) policy: Policy,
     /// The state folder forgets at a reboot, and where it lies.
@@ -75,6 +77,7 @@ pub struct Agent {
     pub(super) left_out: Option<String>,
     pub(super) outbox: Outbox,
     pub(super) runs: Runs,
+    pub(super) serving: Serving,
     pub(super) pending: Option<(Number, Pending)>,
     /// Why the machine does not do the reboot that it was asked for, as far as somebody has said so.
     pub(super) no_reboot: Option<String>,
@@ -102,13 +105,25 @@ impl Agent {
     /// `trouble`: why the journal cannot be written; then nothing that needs it is taken on until
     /// [`Input::JournalHealed`].
     pub fn new(settings: Settings, durable: Durable, trouble: Option<String>, seed: u64, now: &Now) -> Self {
-        let Settings { cloud, terms, clock_wait, reboot, volatile, methods, disabled, aliases, heartbeat, about } =
-            settings;
+        let Settings {
+            cloud,
+            terms,
+            clock_wait,
+            reboot,
+            volatile,
+            methods,
+            disabled,
+            enabled,
+            aliases,
+            heartbeat,
+            about,
+        } = settings;
         let (limits, unconfigured) = limits_of(cloud);
-        Self {
+        let mut agent = Self {
             clock: ClockWatch::new(clock_wait, durable.ledger.ran(), now),
             durable,
-            methods: methods_of(methods, &disabled),
+            methods: BTreeMap::new(),
+            disabled,
             aliases,
             policy: reboot,
             volatile,
@@ -124,7 +139,8 @@ impl Agent {
             followed: Followed::default(),
             left_out: None,
             outbox: Outbox::new(limits, heartbeat, now.boot),
-            runs: Runs::default(),
+            runs: Runs::numbered_from(seed),
+            serving: Serving::new(now.boot),
             pending: None,
             no_reboot: None,
             outlook: None,
@@ -137,7 +153,9 @@ impl Agent {
             minted: 0,
             is_stored: true,
             sentence: String::new(),
-        }
+        };
+        agent.set_methods(methods, &enabled);
+        agent
     }
 
     /// What a start from the journal would know.
@@ -158,6 +176,7 @@ impl Agent {
         }
         self.note_health(now, &mut out);
         self.note_time(now, &mut out);
+        self.step_serving(now, &mut out);
         self.step_reboot(now, &mut out);
         self.look_around(now, &mut out);
         self.start_waiting(now, &mut out);
@@ -205,6 +224,7 @@ impl Agent {
             stop,
             goodbye,
             upkeep,
+            self.serving_due(),
             self.clock_due(),
             self.next_expiry(now),
         ]
@@ -248,7 +268,7 @@ impl Agent {
                 self.note_settled(settled, now, out);
             }
             Input::Finished(run, outcome) => self.run_ended(run, outcome, now, out),
-            Input::Progress(..) => {}
+            Input::Progress(run, text) => self.run_progresses(run, &text, now),
             Input::Probed(facts) => self.machine_answered(facts, now),
             Input::JournalFailed { why, held } => self.journal_failed(&why, held, now, out),
             Input::JournalHealed => self.journal_healed(out),
@@ -257,7 +277,10 @@ impl Agent {
             }
             Input::ShuttingDown(begins) => self.shutting_down(begins, now),
             Input::Asked(question, caller) => self.asked(question, caller, now, out),
-            Input::Gone(caller) => self.caller_gone(caller),
+            Input::Gone(caller) => {
+                self.caller_gone(caller);
+                self.program_gone(caller, now, out);
+            }
             Input::Problem { code, text } => self.note(code, text.as_deref(), now),
             Input::Key(key) => self.keys_found(key),
             Input::Reloaded { settings, anew } => self.reloaded(*settings, anew, now),
@@ -268,13 +291,24 @@ impl Agent {
     }
 
     fn reloaded(&mut self, settings: Settings, anew: bool, now: &Now) {
-        let Settings { cloud, terms, clock_wait, reboot, volatile, methods, disabled, aliases, heartbeat, about } =
-            settings;
+        let Settings {
+            cloud,
+            terms,
+            clock_wait,
+            reboot,
+            volatile,
+            methods,
+            disabled,
+            enabled,
+            aliases,
+            heartbeat,
+            about,
+        } = settings;
         let (limits, unconfigured) = limits_of(cloud);
         self.clock.wait = clock_wait;
         self.volatile = volatile;
-        self.methods = methods_of(methods, &disabled);
-        self.aliases = aliases;
+        (self.disabled, self.aliases) = (disabled, aliases);
+        self.set_methods(methods, &enabled);
         self.policy = reboot;
         self.about = about;
         self.unconfigured = unconfigured;
@@ -320,8 +354,12 @@ impl Agent {
             if is_reboot(&entry.method) && !is_forbidden {
                 self.pending = Some((number, Pending::new(&entry, now)));
             } else if matches!(entry.run, Run::Started { .. }) {
-                let class = self.methods.get(&entry.method).map(|spec| spec.class);
-                let run = self.runs.begin_recorded(number, entry.method.clone(), class);
+                let spec = self.methods.get(&entry.method);
+                let run = Running::recorded(number, entry.method.clone(), spec.map(|spec| spec.class));
+                let run = match spec {
+                    Some(spec) => self.runs.begin_of(run, spec, &entry.payload),
+                    None => self.runs.begin(run),
+                };
                 out.push(Effect::Resume(run, entry.command()));
             }
         }
@@ -355,6 +393,26 @@ impl Agent {
         }
     }
 
+    // === Methods
+
+    /// All methods that are to be had: those of handlers, the model's own, and those that local programs serve as far as
+    /// nobody else has their names.
+    fn set_methods(&mut self, handlers: Vec<MethodSpec>, enabled: &[Method]) {
+        let all = handlers.into_iter().chain(own_methods(enabled));
+        let had = all.filter(|spec| !self.disabled.contains(&spec.name));
+        self.methods = had.map(|spec| (spec.name.clone(), spec)).collect();
+        let (methods, disabled, aliases) = (&self.methods, &self.disabled, &self.aliases);
+        let served = self
+            .serving
+            .keep(|name| !methods.contains_key(name) && !disabled.contains(name) && !aliases.contains_key(name));
+        self.methods.extend(served.into_iter().map(|spec| (spec.name.clone(), spec)));
+    }
+
+    /// Whether a local program may serve a method of this name, if nobody else has it.
+    pub(super) fn may_be_served(&self, name: &Method) -> bool {
+        Own::of(name).is_none() && !self.disabled.contains(name) && !self.aliases.contains_key(name)
+    }
+
     // === Shared by the parts
 
     /// Ends a recorded command.
@@ -371,24 +429,5 @@ fn limits_of(cloud: Result<CloudLimits, String>) -> (CloudLimits, Option<String>
     match cloud {
         Ok(limits) => (limits, None),
         Err(why) => (NO_CLOUD, Some(why)),
-    }
-}
-
-/// All methods that are to be had: those of handlers, and the model's own.
-fn methods_of(handlers: Vec<MethodSpec>, disabled: &[Method]) -> BTreeMap<Method, MethodSpec> {
-    handlers
-        .into_iter()
-        .chain(own_methods())
-        .filter(|spec| !disabled.contains(&spec.name))
-        .map(|spec| (spec.name.clone(), spec))
-        .collect()
-}
-
-/// The newest thing there is to tell of a command.
-pub(super) fn newest(policy: &Policy, outlook: Option<&Outlook>, entry: &Entry) -> Outcome {
-    match entry.outcome() {
-        Some(outcome) => outcome.clone(),
-        None if is_reboot(&entry.method) => Outcome::new(Status::ACCEPTED, policy.scheduled(entry, outlook)),
-        None => Outcome::new(Status::ACCEPTED, serde_json::Value::Null),
     }
 }

@@ -3,7 +3,7 @@
 //! A caller is owed an answer until it has it or is gone. What follows a question further (status, desired) is sent
 //! when there is something new, at least a quarter of a second apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,8 @@ use super::now::{BootInstant, Now};
 use super::patch::merge;
 use super::reboot::boots::Past;
 use super::record::{Record, Told};
+use super::runs::{Run as Progressing, RunId, To};
+use super::status::under_way;
 use super::telemetry::Message;
 use super::twin::OWN_MEMBERS;
 
@@ -36,8 +38,10 @@ const HISTORY: usize = 100;
 /// Everybody on this machine who waits for something.
 #[derive(Clone, Debug, Default)]
 pub struct Callers {
-    /// Who waits for the outcome of which command.
-    invokers: BTreeMap<Key, Vec<CallerId>>,
+    /// Who waits for the outcome of which command; true: and is told how it goes.
+    invokers: BTreeMap<Key, Vec<(CallerId, bool)>>,
+    /// Runs that have said how they go since those were told.
+    progressed: BTreeSet<RunId>,
     /// Who follows the status, and what each was told last.
     status: BTreeMap<CallerId, Value>,
     /// When those may be told again.
@@ -45,6 +49,13 @@ pub struct Callers {
     pub(super) desired: Vec<CallerId>,
     /// The desired document, as it last arrived in this run of the daemon.
     pub(super) document: Option<(Bytes, Option<u64>)>,
+}
+
+impl Callers {
+    /// This run has said how it goes; who follows it is told soon.
+    pub(super) fn progressed(&mut self, run: RunId) {
+        self.progressed.insert(run);
+    }
 }
 
 impl Agent {
@@ -88,11 +99,13 @@ impl Agent {
                 Ok((desired_document(self.callers.document.as_ref()), !follow))
             }
             Question::Guard { reset } => Ok((self.guard(reset, now, out), true)),
-            Question::Serve { .. } => Err(Refusal::CannotNow { why: "no method can be served yet".to_owned() }),
-            Question::Finish { .. } | Question::Progress { .. } => Err(Refusal::UnknownRun),
+            Question::Serve { methods } => self.serve(methods, caller).map(|serving| (serving, false)),
+            Question::Finish { run, outcome } => {
+                self.program_finished(run, outcome, now, out).map(|taken| (taken, true))
+            }
+            Question::Progress { run, text } => self.program_progresses(run, &text, now).map(|taken| (taken, true)),
             Question::Reload => {
-                out.push(Effect::Reload);
-                self.connection.hurry(now.boot);
+                self.reload(now, out);
                 Ok((json!({ "reloading": true }), true))
             }
         };
@@ -111,7 +124,7 @@ impl Agent {
         self.callers.status.remove(&caller);
         self.callers.desired.retain(|follower| *follower != caller);
         self.callers.invokers.retain(|_, waiting| {
-            waiting.retain(|waiter| *waiter != caller);
+            waiting.retain(|(waiter, _)| *waiter != caller);
             !waiting.is_empty()
         });
     }
@@ -120,9 +133,9 @@ impl Agent {
 
     /// Makes this caller wait for the outcome of a command in the ledger.
     pub(super) fn await_outcome(&mut self, key: &Key, caller: CallerId, follow: bool, out: &mut Vec<Effect>) {
-        self.callers.invokers.entry(key.clone()).or_default().push(caller);
-        if follow && let Some((_, entry)) = self.durable.ledger.find(key) {
-            let newest = self.newest(entry);
+        self.callers.invokers.entry(key.clone()).or_default().push((caller, follow));
+        if follow && let Some((number, entry)) = self.durable.ledger.find(key) {
+            let newest = self.newest(number, entry);
             if newest.status == Status::ACCEPTED {
                 let answer = outcome_document(&entry.key.id, Some(&entry.method), &newest, false);
                 out.push(Effect::Reply(caller, Reply::Is { answer, last: false }));
@@ -148,7 +161,7 @@ impl Agent {
                 return false;
             };
             let Some(outcome) = entry.outcome() else { return true };
-            for caller in waiting {
+            for (caller, _) in waiting {
                 let answer = outcome_document(&key.id, Some(&entry.method), outcome, true);
                 out.push(Effect::Reply(*caller, Reply::Is { answer, last: true }));
             }
@@ -167,7 +180,7 @@ impl Agent {
 
     /// The record of this local command could not be written, so it was not taken on.
     pub(super) fn fail_callers(&mut self, key: &Key, method: &Method, why: &str, out: &mut Vec<Effect>) {
-        for caller in self.callers.invokers.remove(key).unwrap_or_default() {
+        for (caller, _) in self.callers.invokers.remove(key).unwrap_or_default() {
             let outcome = Outcome::failed(Status::CANNOT_NOW, why);
             let answer = outcome_document(&key.id, Some(method), &outcome, true);
             out.push(Effect::Reply(caller, Reply::Is { answer, last: true }));
@@ -175,12 +188,8 @@ impl Agent {
     }
 
     fn cancel(&mut self, id: &CommandId, now: &Now, out: &mut Vec<Effect>) -> Value {
-        let pending = self.pending.and_then(|(number, _)| self.durable.ledger.get(number));
-        let outcome = if pending.is_some_and(|entry| entry.key.id == *id) {
-            self.cancel_reboot(now, out)
-        } else {
-            Outcome::failed(Status::CONFLICT, "no reboot with this id waits")
-        };
+        let key = Key { target: self.own_target(), id: id.clone() };
+        let outcome = self.cancel_command(&key, now, out);
         Value::Object(outcome_document(id, None, &outcome, true))
     }
 
@@ -222,9 +231,40 @@ impl Agent {
 
     // === Status
 
-    /// Tells those who follow the status what is new.
+    /// Tells those who follow a command how it goes.
+    fn tell_progress(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        for run in std::mem::take(&mut self.callers.progressed) {
+            let Some(active) = self.runs.get(run) else { continue };
+            let words = |id, method| outcome_document(id, Some(method), &under_way(self.runs.progress(run)), false);
+            let (told, answer) = match &active.run {
+                Progressing::Recorded { number, .. } => {
+                    let Some(entry) = self.durable.ledger.get(*number) else { continue };
+                    let invokers = self.callers.invokers.get(&entry.key).into_iter().flatten();
+                    let followers = invokers.filter(|(_, follows)| *follows).map(|(caller, _)| *caller).collect();
+                    (followers, words(&entry.key.id, &entry.method))
+                }
+                Progressing::Harmless { id, method, to: To::Caller { id: caller, follow: true }, .. } => {
+                    (vec![*caller], words(id, method))
+                }
+                Progressing::Harmless { .. } => continue,
+            };
+            let told: Vec<CallerId> = told;
+            if !told.is_empty() {
+                self.callers.not_before = now.boot + FOLLOW;
+            }
+            for caller in told {
+                out.push(Effect::Reply(caller, Reply::Is { answer: answer.clone(), last: false }));
+            }
+        }
+    }
+
+    /// Tells those who follow a command or the status what is new.
     pub(super) fn tell_followers(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        if self.callers.status.is_empty() || now.boot < self.callers.not_before {
+        if now.boot < self.callers.not_before {
+            return;
+        }
+        self.tell_progress(now, out);
+        if self.callers.status.is_empty() {
             return;
         }
         let status = self.status(now);
@@ -241,19 +281,8 @@ impl Agent {
 
     /// When followers of the status may be told again, if there may be something to tell.
     pub(super) fn followers_due(&self, now: &Now) -> Option<BootInstant> {
-        (!self.callers.status.is_empty() && self.callers.not_before > now.boot).then_some(self.callers.not_before)
-    }
-
-    fn method_list(&self) -> Value {
-        let methods: Vec<Value> = self
-            .methods
-            .values()
-            .map(|spec| {
-                let own = super::intake::own_methods().iter().any(|own| own.name == spec.name);
-                json!({ "name": spec.name, "harmless": spec.harmless, "from": if own { "agent" } else { "built-in" } })
-            })
-            .collect();
-        json!({ "methods": methods })
+        let waits = !self.callers.status.is_empty() || !self.callers.progressed.is_empty();
+        (waits && self.callers.not_before > now.boot).then_some(self.callers.not_before)
     }
 
     fn history(&self, id: Option<&CommandId>) -> Result<Value, Refusal> {
@@ -265,7 +294,8 @@ impl Agent {
         }
         entries.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
         entries.truncate(HISTORY);
-        let commands: Vec<Value> = entries.into_iter().map(|(_, entry)| self.past(entry, id.is_some())).collect();
+        let commands: Vec<Value> =
+            entries.into_iter().map(|(number, entry)| self.past(number, entry, id.is_some())).collect();
         let boots = &self.durable.rest.boots;
         let mut reboots = json!({ "current": boots.current });
         for (name, value) in [
@@ -282,8 +312,8 @@ impl Agent {
     }
 
     /// One command of the history; `whole`: with what it answered.
-    fn past(&self, entry: &Entry, whole: bool) -> Value {
-        let newest = self.newest(entry);
+    fn past(&self, number: Number, entry: &Entry, whole: bool) -> Value {
+        let newest = self.newest(number, entry);
         let mut past = json!({
             "id": entry.key.id,
             "target": entry.key.target,
@@ -298,6 +328,9 @@ impl Agent {
             Run::Started { at, .. } => {
                 past["state"] = json!("running");
                 past["started"] = json!(at);
+                if let Some(progress) = newest.payload.get("progress") {
+                    past["progress"] = progress.clone();
+                }
             }
             Run::Finished { at, .. } => {
                 past["state"] = json!("finished");

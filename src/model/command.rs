@@ -202,6 +202,27 @@ impl Outcome {
     pub fn failed(status: Status, why: impl Into<String>) -> Self {
         Self { status, payload: serde_json::json!({ "error": why.into() }) }
     }
+
+    /// With a note in the place of a payload that is larger than `limit` bytes of JSON.
+    #[must_use]
+    pub fn within(self, limit: usize) -> Self {
+        let bytes = self.payload.to_string().len();
+        if bytes <= limit {
+            return self;
+        }
+        let why = format!("an answer of {bytes} bytes; at most {limit} are taken");
+        Self::new(self.status, serde_json::json!({ "payloadDropped": true, "error": why }))
+    }
+
+    /// With the members of the command's payload that meant nothing, if it went well and there is a place for them.
+    #[must_use]
+    pub(super) fn noting(mut self, ignored: Vec<String>) -> Self {
+        let has_place = self.payload.is_null() || self.payload.is_object();
+        if !ignored.is_empty() && self.status.0 < 300 && has_place {
+            self.payload["ignored"] = Value::from(ignored);
+        }
+        self
+    }
 }
 
 impl fmt::Debug for Outcome {

@@ -1,24 +1,21 @@
-//! What the cloud says, and what is done about it: seen before? too late? allowed? room?
+//! What the cloud says, and what is done about it: seen before? taken on, or refused by `admission`?
 //!
 //! The order of the effects is the promise: a command is recorded, then acknowledged, then started.
-
-use serde_json::json;
 
 use super::agent::{Agent, Effect};
 use super::ask::{CallerId, Reply};
 use super::asked::outcome_document;
-use super::clock::{Expiry, NOT_SET};
+use super::clock::Expiry;
 use super::cloud::{Answer, Inbound};
-use super::command::{
-    Class, Command, CommandId, Identity, Key, Method, MethodSpec, Origin, Outcome, ReplyTo, Request, Status,
-};
+use super::command::{Command, CommandId, Identity, Key, Method, MethodSpec, Outcome, ReplyTo, Request, Status};
 use super::digest::Digest;
 use super::ledger::{Entry, Number};
 use super::now::{Clock, Now, Timestamp};
+use super::own::Own;
+use super::reboot::is_reboot;
 use super::reboot::pending::Pending;
-use super::reboot::{CANCEL, REBOOT, is_reboot};
 use super::record::Record;
-use super::runs::{Run, RunId, To, queue_length};
+use super::runs::{Run, To};
 use super::wire::Delivery;
 
 /// Recorded commands of the cloud whose outcome it has not acknowledged, and as many of this machine whose callers wait;
@@ -41,7 +38,7 @@ impl Source {
     fn to(self, reply_to: Option<ReplyTo>) -> To {
         match self {
             Self::Cloud(_) => To::Cloud(reply_to),
-            Self::Caller { id, .. } => To::Caller(id),
+            Self::Caller { id, follow } => To::Caller { id, follow },
         }
     }
 
@@ -119,7 +116,7 @@ impl Agent {
             }
             Ok(spec) if spec.harmless => {
                 source.acknowledge(out);
-                self.run_harmless(key, request, source, now, out);
+                self.run_harmless(key, request, &spec, source, now, out);
             }
             Ok(spec) => self.accept((key, digest), request, &spec, source, now, out),
         }
@@ -132,57 +129,6 @@ impl Agent {
             Identity::Unique => None,
             Identity::Derived => self.durable.ledger.find_derived(key, digest, now),
         }
-    }
-
-    /// Whether the command may be taken on; if not, the answer.
-    fn judge(&self, request: &Request, source: Source, now: &Now) -> Result<MethodSpec, Outcome> {
-        let Some(spec) = self.methods.get(&request.method) else {
-            let why = format!("unknown method `{}`", request.method);
-            return Err(Outcome::new(
-                Status::UNKNOWN_METHOD,
-                json!({ "error": why, "methods": self.methods.keys().collect::<Vec<_>>() }),
-            ));
-        };
-        match Expiry::of(request.expires, now) {
-            Expiry::Over => return Err(Outcome::failed(Status::EXPIRED, "expired before it arrived")),
-            // What is recorded waits for the clock.
-            Expiry::Unknown if spec.harmless => return Err(Outcome::failed(Status::CANNOT_NOW, NOT_SET)),
-            Expiry::Unknown | Expiry::InTime => {}
-        }
-        if self.is_going_down() {
-            return Err(Outcome::failed(Status::CANNOT_NOW, "the machine is shutting down"));
-        }
-        if spec.harmless {
-            return if self.runs.has_room_for(spec) { Ok(spec.clone()) } else { Err(too_many("of this method run")) };
-        }
-        if self.stopping.is_some() {
-            return Err(Outcome::failed(Status::CANNOT_NOW, "the agent is stopping"));
-        }
-        if let Some(why) = self.journal.trouble() {
-            return Err(Outcome::failed(Status::CANNOT_NOW, why));
-        }
-        if let Some((number, pending)) = self.pending
-            && (pending.is_exclusive() || is_reboot(&request.method))
-            && let Some(reboot) = self.durable.ledger.get(number)
-        {
-            let payload = json!({ "error": "a reboot is pending", "commandId": reboot.key.id });
-            return Err(Outcome::new(Status::CONFLICT, payload));
-        }
-        // Each side has its own room: while the cloud is away people on this machine go on, nor do they keep the cloud out.
-        let is_local = matches!(source, Source::Caller { .. });
-        if self.durable.ledger.untold().filter(|(_, entry)| entry.local == is_local).count() >= UNTOLD {
-            return Err(too_many("wait to be told"));
-        }
-        if is_reboot(&request.method) {
-            self.situation(now).judge(&request.payload)?;
-        } else if !self.runs.has_room_for(spec) && self.waiting(&request.method) >= queue_length(spec.class) {
-            return Err(too_many("of this method run or wait"));
-        }
-        Ok(spec.clone())
-    }
-
-    fn waiting(&self, method: &Method) -> usize {
-        self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting() && entry.method == *method).count()
     }
 
     /// Takes a command on: on disk before it is acknowledged, acknowledged before it runs.
@@ -228,50 +174,31 @@ impl Agent {
             // Whether others of this batch may begin beside it.
             self.pending_step(now);
         } else if started {
-            let run = self.runs.begin_recorded(number, method.clone(), Some(spec.class));
-            out.push(Effect::Start(run, Command { key, method, payload }));
+            let run = Run::recorded(number, method.clone(), Some(spec.class));
+            self.begin_run(run, spec, Command { key, method, payload }, now, out);
         }
     }
 
-    fn run_harmless(&mut self, key: Key, request: Request, source: Source, now: &Now, out: &mut Vec<Effect>) {
+    fn run_harmless(
+        &mut self,
+        key: Key,
+        request: Request,
+        spec: &MethodSpec,
+        source: Source,
+        now: &Now,
+        out: &mut Vec<Effect>,
+    ) {
         let Request { method, payload, reply_to, .. } = request;
-        if method.as_str() == CANCEL {
-            let outcome = self.cancel_reboot(now, out);
-            self.answer_at_best((key.id, Some(method), source.to(reply_to)), outcome, now.wall, now, out);
+        let (id, to) = (key.id.clone(), source.to(reply_to));
+        if let Some(own) = Own::of(&method) {
+            let outcome = self.perform_own(own, &key.target, &payload, now, out);
+            let outcome =
+                outcome.noting(spec.payload.as_ref().map(|rules| rules.ignored(&payload)).unwrap_or_default());
+            self.answer_at_best((id, Some(method), to), outcome, now.wall, now, out);
             return;
         }
-        let (id, to) = (key.id.clone(), source.to(reply_to));
-        let run = self.runs.begin(Run::Harmless { id, method: method.clone(), to, received: now.wall });
-        out.push(Effect::Start(run, Command { key, method, payload }));
-    }
-
-    /// Takes back a reboot that waits.
-    pub(super) fn cancel_reboot(&mut self, now: &Now, out: &mut Vec<Effect>) -> Outcome {
-        let waiting = self.pending.and_then(|(number, _)| Some((number, self.durable.ledger.get(number)?)));
-        match waiting {
-            Some((number, entry)) if entry.is_waiting() => {
-                let id = entry.key.id.clone();
-                self.finish(number, Outcome::failed(Status::CANCELLED, "cancelled before it started"), now, out);
-                self.no_reboot_waits();
-                match self.journal.trouble() {
-                    None => Outcome::new(Status::DONE, json!({ "cancelled": id })),
-                    Some(why) => unconfirmed(why),
-                }
-            }
-            Some(_) => Outcome::failed(Status::CONFLICT, "too late: the reboot has started"),
-            None => Outcome::failed(Status::CONFLICT, "no reboot waits"),
-        }
-    }
-
-    /// A handler has ended.
-    pub(super) fn run_ended(&mut self, run: RunId, outcome: Outcome, now: &Now, out: &mut Vec<Effect>) {
-        match self.runs.end(run) {
-            Some(Run::Recorded { number, .. }) => self.finish(number, outcome, now, out),
-            Some(Run::Harmless { id, method, to, received }) => {
-                self.tell_at_best((id, Some(method), to), outcome, false, (received, now.wall), out);
-            }
-            None => {}
-        }
+        let run = Run::Harmless { id, method: method.clone(), to, received: now.wall };
+        self.begin_run(run, spec, Command { key, method, payload }, now, out);
     }
 
     fn refuse(
@@ -302,7 +229,7 @@ impl Agent {
         self.tell_at_best(to, outcome, refusal, (received, now.wall), out);
     }
 
-    fn tell_at_best(
+    pub(super) fn tell_at_best(
         &mut self,
         (id, method, to): Asker,
         Outcome { status, payload }: Outcome,
@@ -316,7 +243,7 @@ impl Agent {
                 self.outbox.add_place(answer, refusal, received, time);
             }
             To::Nobody => {}
-            To::Caller(caller) => {
+            To::Caller { id: caller, .. } => {
                 let answer = outcome_document(&id, method.as_ref(), &Outcome::new(status, payload), true);
                 out.push(Effect::Reply(caller, Reply::Is { answer, last: true }));
             }
@@ -329,28 +256,4 @@ impl Agent {
         let id = Digest::of(format!("{digest} {} {} {}", now.wall, now.boot_id, self.minted).as_bytes());
         CommandId::parse(&format!("x{}", id.short())).expect("a letter and hexadecimal digits are fit for an id")
     }
-}
-
-/// The answer to a cancellation that a restart would forget: the reboot is taken back, but that must not be relied on.
-pub(super) fn unconfirmed(why: &str) -> Outcome {
-    Outcome::failed(Status::CANNOT_NOW, format!("taken back, but a restart of the agent would forget it: {why}"))
-}
-
-fn too_many(what: &str) -> Outcome {
-    let payload = json!({ "error": format!("too many commands {what}"), "retryAfterSeconds": 1 });
-    Outcome::new(Status::TOO_MANY, payload)
-}
-
-/// The methods that are the model's own.
-pub(super) fn own_methods() -> [MethodSpec; 2] {
-    // A cancellation never waits for a handler: those that run are what the reboot waits for.
-    [(REBOOT, false, Class::Exclusive), (CANCEL, true, Class::Parallel(1))].map(|(name, harmless, class)| MethodSpec {
-        harmless,
-        class,
-        // They have no handler that could run long or say much.
-        time_limit: std::time::Duration::MAX,
-        output_limit: usize::MAX,
-        origin: Origin::Agent,
-        ..MethodSpec::new(Method::parse(name).expect("the names of our own methods are method names"))
-    })
 }

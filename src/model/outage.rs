@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::agent::{Agent, Effect};
 use super::ask::Reply;
-use super::command::{Outcome, Status};
-use super::intake::unconfirmed;
+use super::cancel::unconfirmed;
+use super::command::{Key, Outcome, Status};
 use super::now::Now;
 use super::record::Record;
 use super::runs::To;
@@ -29,6 +29,12 @@ impl Journal {
 
     pub fn is_sound(&self) -> bool {
         matches!(self, Self::Sound)
+    }
+
+    /// Whether the end of this command waits to be written.
+    pub(super) fn keeps_end_of(&self, of: &Key) -> bool {
+        let is_it = |record: &Record| matches!(record, Record::Finished { key, .. } if key == of);
+        matches!(self, Self::Broken { ended, .. } if ended.iter().any(is_it))
     }
 
     /// What is wrong with it.
@@ -71,7 +77,8 @@ impl Agent {
             self.no_reboot_waits();
         }
         let mut lost = None;
-        let mut uncancelled = None;
+        let mut uncancelled = Vec::new();
+        let mut forgotten = Vec::new();
         for effect in held {
             match effect {
                 // A command is acknowledged right behind its record (`Agent::accept`), so the next Ack is its own.
@@ -85,7 +92,7 @@ impl Agent {
                 Effect::Record(record @ Record::Finished { .. }) => {
                     if let Record::Finished { key, outcome: Outcome { status: Status::CANCELLED, .. }, .. } = &record {
                         self.outbox.amend_cancellation(&key.id, &unconfirmed(why));
-                        uncancelled = Some(json!({ "cancelled": key.id }));
+                        uncancelled.push(json!(key.id));
                     }
                     self.record(record, out);
                 }
@@ -97,25 +104,26 @@ impl Agent {
                         self.answer_at_best((id, Some(method), To::Cloud(reply_to)), outcome, at, now, out);
                     }
                 }
-                Effect::Start(run, command) => {
+                Effect::Start(run, _) | Effect::Hand(_, run, _) => {
                     if self.runs.is_harmless(run) {
-                        out.push(Effect::Start(run, command));
+                        out.push(effect);
                     } else {
-                        self.runs.end(run);
+                        self.forget_run(run);
+                        forgotten.push(json!(run.number()));
                     }
-                }
-                Effect::Hand(_, run, _) => {
-                    self.runs.end(run);
                 }
                 Effect::Send(id, _) => self.outbox.unsent(id),
                 Effect::Reply(caller, Reply::Is { mut answer, last })
-                    if uncancelled.is_some() && answer.get("payload") == uncancelled.as_ref() =>
+                    if answer.get("payload").is_some_and(|payload| uncancelled.contains(&payload["cancelled"])) =>
                 {
                     let Outcome { status, payload } = unconfirmed(why);
                     answer.insert("status".to_owned(), json!(status));
                     answer.insert("payload".to_owned(), payload);
                     out.push(Effect::Reply(caller, Reply::Is { answer, last }));
                 }
+                // Nobody has what is to be stopped here.
+                Effect::Reply(_, Reply::Is { answer, .. })
+                    if answer.contains_key("stop") && answer.get("run").is_some_and(|run| forgotten.contains(run)) => {}
                 Effect::Resume(..)
                 | Effect::Cancel(_)
                 | Effect::Probe

@@ -112,7 +112,7 @@ impl Agent {
 impl Agent {
     pub(super) fn step_connection(&mut self, now: &Now, out: &mut Vec<Effect>) {
         // For good: what is heard while the connection is closed must not open it again.
-        let may_leave = self.runs.is_empty() && !self.has_more_to_tell();
+        let may_leave = self.runs.may_be_left() && !self.has_more_to_tell();
         self.leaving |= self.stopping.is_some_and(|until| now.boot >= until || may_leave);
         let is_over = self.leaving || self.is_away() || self.has_said_goodbye();
         let wanted = self.not_configured().is_none() && !is_over;

@@ -3,16 +3,51 @@
 
 use serde_json::{Value, json};
 
-use super::agent::{Agent, newest};
+use super::agent::Agent;
 use super::answers::Answers;
 use super::cloud::Road;
-use super::command::Outcome;
+use super::command::{Outcome, Status};
 use super::device_key::DeviceKey;
-use super::ledger::Entry;
+use super::ledger::{Entry, Number};
 use super::now::Now;
 use super::problems::Code;
+use super::reboot::hold::Outlook;
+use super::reboot::{Policy, is_reboot};
 use super::record::Told;
+use super::runs::{Run, RunId, Runs};
 use super::twin::{About, Picture, Report};
+
+/// Runs that the status names; the rest is counted.
+const RUNS: usize = 16;
+
+/// All that the newest word about a command is made from, beside its entry.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub policy: &'a Policy,
+    pub outlook: Option<&'a Outlook>,
+    pub runs: &'a Runs,
+}
+
+impl Known<'_> {
+    /// The newest thing there is to tell of a command.
+    pub(super) fn newest(&self, number: Number, entry: &Entry) -> Outcome {
+        match entry.outcome() {
+            Some(outcome) => outcome.clone(),
+            None if is_reboot(&entry.method) => {
+                Outcome::new(Status::ACCEPTED, self.policy.scheduled(entry, self.outlook))
+            }
+            None => {
+                let progress = self.runs.of_recorded(number).and_then(|run| self.runs.progress(run));
+                under_way(progress)
+            }
+        }
+    }
+}
+
+/// The 202 of a run, with how it goes if it has said so.
+pub(super) fn under_way(progress: Option<&str>) -> Outcome {
+    Outcome::new(Status::ACCEPTED, progress.map_or(Value::Null, |text| json!({ "progress": text })))
+}
 
 impl Agent {
     pub(super) fn about(&self) -> &About {
@@ -20,8 +55,8 @@ impl Agent {
     }
 
     /// The newest thing there is to tell of a command.
-    pub(super) fn newest(&self, entry: &Entry) -> Outcome {
-        newest(&self.policy, self.outlook.as_ref(), entry)
+    pub(super) fn newest(&self, number: Number, entry: &Entry) -> Outcome {
+        Known { policy: &self.policy, outlook: self.outlook.as_ref(), runs: &self.runs }.newest(number, entry)
     }
 
     /// The reported document as it would be sent now.
@@ -36,12 +71,12 @@ impl Agent {
                 .outbox
                 .due(ledger)
                 .into_iter()
-                .map(|(number, entry, _)| (number, entry, self.newest(entry)))
+                .map(|(number, entry, _)| (number, entry, self.newest(number, entry)))
                 .collect(),
             under_way: ledger
                 .untold()
                 .filter(|(_, entry)| entry.told == Told::Accepted && entry.outcome().is_none())
-                .map(|(_, entry)| (entry, self.newest(entry)))
+                .map(|(number, entry)| (entry, self.newest(number, entry)))
                 .collect(),
             places: self.outbox.places(),
             dropped: self.outbox.dropped(),
@@ -97,6 +132,7 @@ impl Agent {
             "journal": self.journal.trouble().unwrap_or("ok"),
             "commands": {
                 "running": running,
+                "runs": self.runs_document(),
                 "waiting": waiting,
                 "untold": ledger.untold_len(),
                 "dropped": self.outbox.dropped(),
@@ -126,5 +162,21 @@ impl Agent {
                 json!({ "code": reason.code(), "reason": reason.to_string(), "time": time, "hint": reason.hint() });
         }
         status
+    }
+
+    /// What runs at this moment, and how it goes.
+    fn runs_document(&self) -> Value {
+        let document = |(run, of): (RunId, &Run)| {
+            let id = match of {
+                Run::Recorded { number, .. } => &self.durable.ledger.get(*number)?.key.id,
+                Run::Harmless { id, .. } => id,
+            };
+            let mut document = json!({ "id": id, "method": of.method() });
+            if let Some(progress) = self.runs.progress(run) {
+                document["progress"] = json!(progress);
+            }
+            Some(document)
+        };
+        self.runs.iter().filter_map(document).take(RUNS).collect()
     }
 }

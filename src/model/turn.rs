@@ -163,10 +163,12 @@ pub struct Settings {
     pub reboot: Policy,
     /// The state folder forgets at a reboot, and where it lies; for people.
     pub volatile: Option<String>,
-    /// The methods of the handlers; the model adds its own two.
+    /// The methods of the handlers; the model adds its own.
     pub methods: Vec<MethodSpec>,
     /// Methods that are not to be had.
     pub disabled: Vec<Method>,
+    /// Methods that are to be had though not every device has them. Of the model's own those; of handlers' it changes nothing.
+    pub enabled: Vec<Method>,
     /// Other names for methods.
     pub aliases: BTreeMap<Method, Method>,
     /// A reported document that is older than this is sent again.

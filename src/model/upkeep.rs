@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::agent::{Agent, Effect};
-use super::command::{Outcome, Status};
 use super::now::{BootInstant, Now};
 use super::problems::Code;
 use super::reboot::Mode;
@@ -64,15 +63,6 @@ impl Agent {
     fn next_look(&self, now: &Now) -> Option<BootInstant> {
         let is_real = self.policy.mode == Mode::Machine;
         self.probe.next_look(now).filter(|_| is_real && self.stopping.is_none() && !self.is_going_down())
-    }
-
-    /// Stops all recorded commands, for a reboot that does not wait for them.
-    pub(super) fn stop_what_runs(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        for (run, number) in self.runs.all_recorded() {
-            self.runs.end(run);
-            self.finish(number, Outcome::failed(Status::CANCELLED, "stopped by a forced reboot"), now, out);
-            out.push(Effect::Cancel(run));
-        }
     }
 
     // === Health

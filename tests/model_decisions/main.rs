@@ -4,6 +4,7 @@
 mod given;
 
 mod breaker;
+mod cancel;
 mod clock;
 mod commands;
 mod connection;
@@ -21,10 +22,13 @@ mod machine;
 mod offline;
 mod orders;
 mod outage;
+mod own;
 mod policy;
+mod progress;
 mod proof;
 mod reboot;
 mod reported;
 mod rules;
+mod serving;
 mod synced;
 mod synced_trouble;

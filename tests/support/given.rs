@@ -82,6 +82,7 @@ pub(crate) fn settings(road: Road, reboot: Mode) -> Settings {
             method("queue", false, Class::Serial(4)),
         ],
         disabled: vec![],
+        enabled: vec![],
         aliases: BTreeMap::new(),
         heartbeat: Duration::from_secs(24 * 60 * 60),
         about: About {

@@ -31,6 +31,19 @@ impl Outbox {
         }
     }
 
+    /// A command that was told this much has said how it goes: whoever reads the document is to know that it runs, and how.
+    pub fn progressed(&mut self, number: Number, told: Told, now: BootInstant) {
+        match self.limits.answers {
+            // Each answer travels by itself there, and this is none.
+            Road::Own => {}
+            // Who waits for its first answer has that soon.
+            Road::Reported | Road::Direct if told == Told::Nothing && !self.senders.wait_for(number) => {
+                self.tell_again(number, None, now);
+            }
+            Road::Reported | Road::Direct => self.reported.changed = true,
+        }
+    }
+
     fn is_direct(&self) -> bool {
         self.limits.answers == Road::Direct && self.is_online
     }
@@ -63,7 +76,7 @@ impl Outbox {
     pub fn direct_answers(
         &mut self,
         ledger: &Ledger,
-        newest: impl Fn(&Entry) -> Outcome,
+        newest: impl Fn(Number, &Entry) -> Outcome,
         now: BootInstant,
     ) -> Vec<(MessageId, Outbound)> {
         let mut out = Vec::new();
@@ -71,7 +84,7 @@ impl Outbox {
         for sender in self.senders.take(ledger, room, now) {
             let Some(entry) = ledger.get(sender.number) else { continue };
             let what = if entry.outcome().is_some() { Told::Outcome } else { Told::Accepted };
-            let Outcome { status, mut payload } = newest(entry);
+            let Outcome { status, mut payload } = newest(sender.number, entry);
             if what == Told::Accepted && payload.is_null() {
                 // What the outcome is filed under in the reported document.
                 payload = json!({ "commandId": entry.key.id });
@@ -90,7 +103,11 @@ impl Outbox {
     }
 
     /// The answers that go out now, each by itself, where the cloud has a road of its own for them.
-    pub fn answers(&mut self, ledger: &Ledger, newest: impl Fn(&Entry) -> Outcome) -> Vec<(MessageId, Outbound)> {
+    pub fn answers(
+        &mut self,
+        ledger: &Ledger,
+        newest: impl Fn(Number, &Entry) -> Outcome,
+    ) -> Vec<(MessageId, Outbound)> {
         let mut out = Vec::new();
         self.again.retain(|number, _| ledger.get(*number).is_some());
         if self.limits.answers != Road::Own {
@@ -105,7 +122,7 @@ impl Outbox {
             }
             let again = self.again.remove(&number);
             let reply_to = again.clone().flatten().or_else(|| entry.reply_to.clone());
-            let answer = answer(entry, newest(entry), what, reply_to);
+            let answer = answer(entry, newest(number, entry), what, reply_to);
             let sent = Sent::Answer { number, what, wanted: Wanted::Again(again) };
             out.push((self.sent(sent), Outbound::Answer(answer)));
         }

@@ -260,6 +260,14 @@ impl Reported {
         (self.asked, self.reading) = (None, Tries::default());
     }
 
+    /// What the cloud is thought to have does not count any more: it is sent the whole again, or what it has is read first
+    /// where it is sent patches.
+    pub(super) fn refresh(&mut self) {
+        self.settled = None;
+        self.reads_again = true;
+        self.changed = true;
+    }
+
     /// The twin is to be read again.
     pub(super) fn read_again(&mut self) {
         self.reads_again = true;

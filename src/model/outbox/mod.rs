@@ -17,9 +17,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::cloud::{Answer, CloudLimits, DocumentRules, Outbound, Road};
-use super::command::{CommandId, Outcome, ReplyTo};
+use super::command::{CommandId, Method, Outcome, ReplyTo};
 use super::ledger::{Ledger, Number};
 use super::now::{BootInstant, Now, Timestamp};
+use super::own::CANCEL_COMMAND;
 use super::places::{PlaceId, Places};
 use super::reboot::CANCEL;
 use super::record::Told;
@@ -211,11 +212,12 @@ impl Outbox {
         }
     }
 
-    /// That this reboot was cancelled could not be recorded; whoever was to be told gets this instead.
-    pub fn amend_cancellation(&mut self, reboot: &CommandId, outcome: &Outcome) {
-        let confirmed = json!({ "cancelled": reboot });
+    /// That this command was cancelled could not be recorded; whoever was to be told gets this instead.
+    pub fn amend_cancellation(&mut self, command: &CommandId, outcome: &Outcome) {
+        let confirmed = json!(command);
         let is_it = |answer: &Answer| {
-            answer.payload == confirmed && answer.method.as_ref().is_some_and(|method| method.as_str() == CANCEL)
+            let is_cancellation = |method: &Method| [CANCEL, CANCEL_COMMAND].contains(&method.as_str());
+            answer.payload["cancelled"] == confirmed && answer.method.as_ref().is_some_and(is_cancellation)
         };
         self.places.amend(is_it, outcome);
         self.direct.amend(is_it, outcome);
@@ -231,6 +233,11 @@ impl Outbox {
     /// The reported document may differ from what the cloud has.
     pub fn changed(&mut self) {
         self.reported.changed = true;
+    }
+
+    /// The cloud is to have all of the reported document anew, as soon as its rate allows.
+    pub fn refresh(&mut self) {
+        self.reported.refresh();
     }
 
     /// The twin is to be read again: what was heard of it does not fit together.

@@ -30,6 +30,11 @@ impl Distrust {
         Self { path: path.to_owned(), why, mend: format!("mend it with: {deed} {}", quoted(path)) }
     }
 
+    /// The command that mends it.
+    pub fn mend(&self) -> &str {
+        &self.mend
+    }
+
     /// What is wrong, and the command that mends it; without the path, which stands before it.
     pub fn words(&self) -> String {
         format!("{}; {}", self.why, self.mend)

@@ -10,6 +10,7 @@ use crate::config::manifest::{Action, Manifest, Manifests};
 use crate::config::{Config, Fault, Folders};
 use crate::handler::Handler;
 use crate::handler::logs::GetLogs;
+use crate::handler::program::Program;
 use crate::handler::restart_service::RestartService;
 use crate::handler::shutdown::Shutdown;
 use crate::handler::unit::Unit;
@@ -94,22 +95,8 @@ fn enabled(folders: &Folders, config: &Config) -> Vec<Arc<dyn Handler>> {
 
 fn of_manifest(folders: &Folders, manifest: &Manifest) -> Arc<dyn Handler> {
     match &manifest.action {
-        Action::Program { .. } => Arc::new(Unserved(manifest.spec.clone())),
+        Action::Program { .. } => Arc::new(Program::new(folders, manifest)),
         Action::Unit { job } => Arc::new(Unit::new(folders, manifest.spec.clone(), job)),
-    }
-}
-
-/// A method whose programs nobody runs yet.
-struct Unserved(crate::model::command::MethodSpec);
-
-impl Handler for Unserved {
-    fn spec(&self) -> crate::model::command::MethodSpec {
-        self.0.clone()
-    }
-
-    fn run(&self, _: &crate::model::command::Command, _: crate::handler::Context) -> crate::handler::Running {
-        use crate::model::command::{Outcome, Status};
-        Box::pin(std::future::ready(Outcome::failed(Status::CANNOT_NOW, "no service runs programs yet")))
     }
 }
 

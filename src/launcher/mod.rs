@@ -20,7 +20,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -36,6 +36,7 @@ use tokio::time::{sleep, timeout};
 use self::children::{Children, Start, Started};
 use self::connection::Shared;
 pub use self::program_file::Owners;
+use self::program_file::ProgramFile;
 use crate::config::manifest::Manifest;
 use crate::host::systemd;
 
@@ -99,6 +100,15 @@ pub fn listener(descriptor: BorrowedFd<'_>) -> anyhow::Result<UnixListener> {
     let listener = UnixListener::from(owned);
     listener.set_nonblocking(true).context("stdin cannot be waited for")?;
     Ok(listener)
+}
+
+/// Judges the file of a program as it is judged before each run, for who wants to know before.
+///
+/// # Errors
+///
+/// Why it is not run, in a sentence for people.
+pub fn check(program: &Path, owners: &Owners) -> Result<(), String> {
+    ProgramFile::open(program, owners).map(drop).map_err(|unfit| unfit.to_string())
 }
 
 impl Launcher {

@@ -81,6 +81,31 @@ fn check_tells_all_that_is_wrong_with_handlers_beside_all_that_is_wrong_elsewher
 }
 
 #[test]
+fn a_program_that_the_service_would_not_run_is_told_with_the_command_that_mends_it() {
+    // Below the project, since nobody's program lies in /tmp.
+    let folder = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a mode");
+    let program = folder.path().join("program");
+    let text = format!("method = \"m\"\nkind = \"program\"\nprogram = \"{}\"\n", program.display());
+    let device = device(&[("m.toml", &text)]);
+    let told = || device.run(&["check"]);
+    assert!(told().err.contains("handlers.d/m.toml: program: ") && told().err.contains("missing"), "{:?}", told());
+    write(&program, "#!/bin/sh\n");
+    assert!(told().err.contains("is not executable; mend it with: chmod a+x "), "{:?}", told());
+    for (mode, words) in [(0o775, "by its group (mode 0775)"), (0o757, "by everybody (mode 0757)")] {
+        fs::set_permissions(&program, Permissions::from_mode(mode)).expect("a mode");
+        let told = told();
+        assert!(told.err.contains(words), "{told:?}");
+        assert!(told.err.contains(&format!("mend it with: chmod go-w {}", program.display())), "{told:?}");
+    }
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("a mode");
+    assert_eq!(told().code, 0, "{:?}", told());
+    symlink(&program, folder.path().join("link")).expect("a link");
+    write(&device.path("handlers.d/m.toml"), &text.replace("/program\"", "/link\""));
+    assert!(told().err.contains("is a link"), "{:?}", told());
+}
+
+#[test]
 fn one_manifest_is_checked_before_it_is_put_in_place() {
     let device = device(&[("a.toml", &manifest("a", "desired = \"x\""))]);
     let check = |name: &str| {

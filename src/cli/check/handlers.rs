@@ -1,6 +1,7 @@
 //! The part of `twinagent check` that is about handlers: their manifests, and what these name. A program is judged as the
 //! handlers' service will judge it, a template by its file. Starts nothing.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::service_reader::Reader;
@@ -10,6 +11,7 @@ use crate::config::manifest::{Action, Manifest, Manifests};
 use crate::config::trust::Owners;
 use crate::config::{Fault, Folders};
 use crate::host::unit::Template;
+use crate::launcher;
 
 /// All manifests that hold: what is right, in a few words and only if there are any, or what is wrong.
 pub(super) fn all(folders: &Folders) -> Result<Option<String>, Vec<String>> {
@@ -46,8 +48,17 @@ fn named(folders: &Folders, manifest: &Manifest) -> Vec<String> {
 }
 
 fn program_trouble(folders: &Folders, program: &Path) -> Option<String> {
-    if let Err(distrust) = Owners::of(folders).judge_way(program) {
-        return Some(distrust.to_string());
+    let owners = Owners::of(folders);
+    if let Err(why) = launcher::check(program, owners.users()) {
+        let distrust = owners.judge_way(program).and_then(|()| match fs::metadata(program) {
+            Ok(facts) => owners.judge(program, &facts),
+            // What is not there has told so already.
+            Err(_) => Ok(()),
+        });
+        return Some(match distrust {
+            Ok(()) => why,
+            Err(distrust) => format!("{why}; {}", distrust.mend()),
+        });
     }
     // Only root sees all of the way, and only the machine's own service has an account of its own.
     let is_judge = rustix::process::geteuid().is_root() && folders.is_standard();

@@ -7,13 +7,21 @@ use super::clock::{Expiry, NOT_SET};
 use super::command::{Method, MethodSpec, Origin, Outcome, Request, Status};
 use super::intake::{Source, UNTOLD};
 use super::now::Now;
+use super::reboot::hold::whole_seconds;
 use super::reboot::is_reboot;
 use super::runs::queue_length;
+
+/// The answer while a program that serves methods is being restarted.
+const AWAY: &str = "the local program that serves this method is away; it did a moment ago";
 
 impl Agent {
     /// Whether the command may be taken on; if not, the answer.
     pub(super) fn judge(&self, request: &Request, source: Source, now: &Now) -> Result<MethodSpec, Outcome> {
         let Some(spec) = self.methods.get(&request.method) else {
+            if let Some(wait) = self.serving.is_back_within(&request.method, now.boot) {
+                let payload = json!({ "error": AWAY, "retryAfterSeconds": whole_seconds(wait) });
+                return Err(Outcome::new(Status::CANNOT_NOW, payload));
+            }
             let why = format!("unknown method `{}`", request.method);
             return Err(Outcome::new(
                 Status::UNKNOWN_METHOD,

@@ -108,6 +108,12 @@ impl Serving {
         self.handed.remove(&run);
     }
 
+    /// For how long somebody may still come back who served this until a moment ago.
+    pub(super) fn is_back_within(&self, method: &Method, now: BootInstant) -> Option<Duration> {
+        let until = *self.gone.get(method)? + PATIENCE;
+        Some(until.since(now)).filter(|wait| !wait.is_zero())
+    }
+
     /// Until when commands for this method wait for somebody who serves it.
     fn patience(&self, method: &Method) -> BootInstant {
         self.gone.get(method).copied().unwrap_or(self.began).max(self.began) + PATIENCE

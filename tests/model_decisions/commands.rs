@@ -72,7 +72,20 @@ fn an_unknown_method_is_404_and_the_known_ones_are_named() {
     let effects = desk.hear(request("conut", Some("a"), json!(null)));
     let answer = answer(&effects);
     assert_eq!(answer.status, Status::UNKNOWN_METHOD);
-    assert_eq!(answer.payload["methods"], json!(["cancelReboot", "count", "echo", "queue", "rebootDevice"]));
+    assert_eq!(
+        answer.payload["methods"],
+        json!([
+            "cancelCommand",
+            "cancelReboot",
+            "count",
+            "echo",
+            "getStatus",
+            "listMethods",
+            "queue",
+            "rebootDevice",
+            "refreshState"
+        ])
+    );
     assert!(starts(&effects).is_empty() && acks(&effects) == 1 && desk.agent.durable().ledger.untold_len() == 0);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Refused { status: Status(404), .. })));
 }

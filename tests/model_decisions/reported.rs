@@ -316,7 +316,20 @@ fn a_desired_document_is_noted_once() {
 #[test]
 fn the_document_tells_of_boots_and_methods_and_stays_equal_over_a_restart() {
     let mut desk = desk();
-    assert_eq!(desk.twin["methods"], json!(["cancelReboot", "count", "echo", "queue", "rebootDevice"]));
+    assert_eq!(
+        desk.twin["methods"],
+        json!([
+            "cancelCommand",
+            "cancelReboot",
+            "count",
+            "echo",
+            "getStatus",
+            "listMethods",
+            "queue",
+            "rebootDevice",
+            "refreshState"
+        ])
+    );
     assert_eq!(desk.twin["agent"]["rebootMode"], "simulate");
     assert!(desk.twin.get("rebootTime").is_none(), "no boot has followed another yet");
     let before = desk.twin.clone();

@@ -85,6 +85,8 @@ debian_packages() {
     has cc || missing+=(gcc libc6-dev)
     has c++ || missing+=(g++)
     has curl || missing+=(curl)
+    has jq || missing+=(jq)
+    has socat || missing+=(socat)
     has dbus-daemon || missing+=(dbus-daemon)
     has mkfs.ext4 || missing+=(e2fsprogs)
     has mosquitto || missing+=(mosquitto)

@@ -1,5 +1,7 @@
 //! Programs that serve methods, and those that only say so: registered, handed commands, lost.
 
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -241,4 +243,56 @@ fn floods_of_registrations_and_of_ends_delay_nobody() {
     let largest = json!({ "run": run, "status": 200, "payload": "x".repeat(256 * 1024 - 2) });
     assert_eq!(call(&daemon, "Finish", &largest), Ok(json!({ "taken": true })));
     assert_eq!(invoker.reply().expect("the outcome")["parameters"]["status"], 200);
+}
+
+/// One of our examples. Ends with this.
+struct Example(Child);
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        // Whether it has ended by itself makes no difference.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn example(daemon: &Daemon, with: &str, name: &str) -> Example {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/examples").join(name);
+    let text = std::fs::read_to_string(&path).expect("the example");
+    assert!(text.lines().count() <= 30, "an example is short");
+    let mut command = Command::new(with);
+    command.arg(path).arg(daemon.socket()).stdin(Stdio::null()).stdout(Stdio::null());
+    Example(command.spawn().expect("python3, bash, socat and jq are there; hint: apt-get install socat jq"))
+}
+
+/// Until an example serves its method, and again after it was lost.
+fn load(daemon: &Daemon) -> Value {
+    let begun = Instant::now();
+    loop {
+        let told = daemon.client().call("Invoke", &json!({ "method": "readLoad" }), Wait::Short).expect("an outcome");
+        assert!(begun.elapsed() < LIMIT, "it is never served: {told:?}");
+        // Whoever is asked for a method that nobody serves echoes here.
+        if told["status"] == 200 && !told["payload"].is_null() {
+            return told["payload"].clone();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_examples_serve_a_method_and_what_they_leave_is_free_again() {
+    let daemon = Daemon::start();
+    for (with, name) in [("python3", "serve.py"), ("bash", "serve.sh"), ("python3", "serve.py")] {
+        let program = example(&daemon, with, name);
+        for _ in 0..3 {
+            let load = load(&daemon);
+            assert!(load.is_number() || load.as_array().is_some_and(|loads| loads.len() == 3), "{name}: {load}");
+        }
+        drop(program);
+        let begun = Instant::now();
+        while !daemon.heard_already().iter().any(|asked| matches!(asked, Asked::Gone(_))) {
+            assert!(begun.elapsed() < LIMIT, "{name}: its end is never seen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }

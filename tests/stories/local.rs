@@ -30,6 +30,7 @@ on_both_clouds! {
     telemetry_of_a_local_program_arrives_as_it_was_sent,
     telemetry_waits_for_the_cloud_and_the_oldest_is_dropped_and_counted,
     a_short_program_in_python_is_a_part_of_the_twin,
+    short_programs_serve_a_method_and_go_on_when_the_daemon_was_away,
     another_user_reads_only_where_a_group_is_named_and_never_acts,
     a_daemon_that_is_frozen_is_told_from_one_that_is_gone,
 }
@@ -352,6 +353,56 @@ async fn a_short_program_in_python_is_a_part_of_the_twin(kind: Kind) {
     let ended = tokio::task::spawn_blocking(move || program.wait().expect("our child"));
     let ended = tokio::time::timeout(PATIENCE, ended).await.expect("it ends").expect("no panic");
     assert!(ended.success(), "{ended}");
+}
+
+/// Waits until somebody serves the method of the examples, and has its answer.
+async fn load(device: &Device) -> Value {
+    let wait = async {
+        loop {
+            let told = run(device, &["invoke", "readLoad", "--json"]).await;
+            if told.code == 0 {
+                return serde_json::from_str::<Value>(&told.out).expect("JSON")["payload"].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("it is served")
+}
+
+async fn short_programs_serve_a_method_and_go_on_when_the_daemon_was_away(kind: Kind) {
+    let mut device = Device::new(Setup { answers: "events", ..Setup::on(kind) }).await;
+    let mut process = Process::online(&mut device).await;
+    for (with, name) in [("python3", "serve.py"), ("bash", "serve.sh")] {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/examples").join(name);
+        let mut command = Command::new(with);
+        command.arg(example).arg(device.path("run").join(SOCKET)).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut program = command.spawn().expect("python3, bash, socat and jq are there");
+        let is_load = |load: &Value| load.is_number() || load.as_array().is_some_and(|loads| loads.len() == 3);
+        let first = load(&device).await;
+        assert!(is_load(&first), "{name}: {first}");
+        device.send(&format!("readLoad/{with}-1"), "").await;
+        device.answer(&format!("{with}-1"), 200).await;
+
+        process.stop().await;
+        process = Process::start(&device);
+        let again = load(&device).await;
+        assert!(is_load(&again), "{name}: {again}");
+        device.wait_until_ready_anew().await;
+        device.send(&format!("readLoad/{with}-2"), "").await;
+        device.answer(&format!("{with}-2"), 200).await;
+        let methods = json(&device, &["methods", "--json"]).await;
+        assert!(methods.to_string().contains("readLoad"), "{methods}");
+
+        program.kill().expect("our child");
+        program.wait().expect("our child");
+        let wait = async {
+            while run(&device, &["invoke", "readLoad"]).await.code == 0 {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("nobody serves it any more");
+    }
+    process.stop().await;
 }
 
 /// The program where every user may run it.

@@ -86,6 +86,7 @@ debian_packages() {
     has c++ || missing+=(g++)
     has curl || missing+=(curl)
     has dbus-daemon || missing+=(dbus-daemon)
+    has duk || missing+=(duktape)
     has mkfs.ext4 || missing+=(e2fsprogs)
     has mosquitto || missing+=(mosquitto)
     has openssl || missing+=(openssl)

@@ -4,6 +4,7 @@
 //! definitions here, so their comments are words for users.
 
 mod adopt;
+mod allow_units;
 mod ask;
 mod check;
 pub mod completions;
@@ -21,6 +22,7 @@ mod pubkey;
 mod reboot_guard;
 mod reset;
 pub mod run;
+mod run_logs;
 mod run_reboot;
 mod service_reader;
 mod setup;
@@ -91,11 +93,16 @@ pub enum Command {
     Veto(veto::Arguments),
     /// Show what stops reboots that come too often, or let them go on
     RebootGuard(reboot_guard::Arguments),
+    /// Let the agent start, stop and restart units that are none of its jobs, for the method restartService
+    AllowUnits(allow_units::Arguments),
     /// Print a shell's completions
     Completions(completions::Arguments),
     /// Do the reboot that the daemon has asked for; what twinagent-reboot.service starts
     #[command(hide = true)]
     RunReboot,
+    /// Read the journal of the system for the daemon; what twinagent-logs@.service starts
+    #[command(hide = true)]
+    RunLogs,
 }
 
 impl Cli {
@@ -120,8 +127,10 @@ impl Cli {
             Command::Telemetry(arguments) => telemetry::run(&folders, &arguments),
             Command::Veto(arguments) => veto::run(&folders, arguments),
             Command::RebootGuard(arguments) => reboot_guard::run(&folders, arguments),
+            Command::AllowUnits(arguments) => allow_units::run(&arguments),
             Command::Completions(arguments) => completions::run(arguments),
             Command::RunReboot => run_reboot::run(),
+            Command::RunLogs => run_logs::run(&folders, file),
         }
     }
 }

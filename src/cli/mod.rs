@@ -102,7 +102,7 @@ pub enum Command {
     RunReboot,
     /// Read the journal of the system for the daemon; what twinagent-logs@.service starts
     #[command(hide = true)]
-    RunLogs,
+    RunLogs(run_logs::Arguments),
 }
 
 impl Cli {
@@ -130,7 +130,7 @@ impl Cli {
             Command::AllowUnits(arguments) => allow_units::run(&arguments),
             Command::Completions(arguments) => completions::run(arguments),
             Command::RunReboot => run_reboot::run(),
-            Command::RunLogs => run_logs::run(&folders, file),
+            Command::RunLogs(arguments) => run_logs::run(&folders, file, arguments),
         }
     }
 }

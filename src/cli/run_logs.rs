@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
@@ -17,17 +17,22 @@ use crate::config::Folders;
 use crate::host::journal::reader::Reader;
 use crate::model::unit_name::UnitName;
 
-const JOURNALCTL: &str = "/usr/bin/journalctl";
-
 /// Whoever asks has the question when it connects.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One byte more than the longest question, and its end.
 const MOST: u64 = 4 * 1_024 + 2;
 
-pub(super) fn run(folders: &Folders, file: Option<&Path>) -> Result<(), Failure> {
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What reads the journal, for tests
+    #[arg(long, default_value = "/usr/bin/journalctl")]
+    journalctl: PathBuf,
+}
+
+pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: Arguments) -> Result<(), Failure> {
     let question = question()?;
-    let reader = Reader { journalctl: JOURNALCTL.into(), listed: listed(folders, file) };
+    let reader = Reader { journalctl: arguments.journalctl, listed: listed(folders, file) };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot start")?;
     let answer = runtime.block_on(reader.answer(&question));

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::thread;
 
@@ -20,8 +19,9 @@ fn reader(folder: &Path, script: &str) -> Reader {
     let journalctl = folder.join("journalctl");
     let draft = folder.join("draft");
     fs::write(&draft, format!("#!/bin/sh\n{script}\n")).expect("written");
-    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).expect("ours");
-    fs::rename(&draft, &journalctl).expect("renamed");
+    // By another process: what a child of another test may still hold open for writing cannot be executed (ETXTBSY).
+    let installed = std::process::Command::new("install").args(["-m", "755"]).args([&draft, &journalctl]).status();
+    assert!(installed.expect("install runs").success());
     Reader { journalctl, listed: BTreeSet::from([name("nginx.service")]) }
 }
 

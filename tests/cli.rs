@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 #[path = "cli/examples.rs"]
 mod examples;
+#[path = "cli/handlers.rs"]
+mod handlers;
 #[path = "cli/hub.rs"]
 mod hub;
 #[path = "cli/installed.rs"]

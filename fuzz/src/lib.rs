@@ -15,6 +15,7 @@ pub mod journal;
 pub mod key;
 pub mod last_good;
 pub mod local;
+pub mod manifest;
 pub mod model;
 pub mod mqtt;
 pub mod note;
@@ -45,6 +46,7 @@ pub const ALL: &[Decoder] = &[
     Decoder { name: "key", read: key::read, verdicts: key::VERDICTS },
     Decoder { name: "last-good", read: last_good::read, verdicts: last_good::VERDICTS },
     Decoder { name: "local", read: local::read, verdicts: local::VERDICTS },
+    Decoder { name: "manifest", read: manifest::read, verdicts: manifest::VERDICTS },
     Decoder { name: "mqtt", read: mqtt::read, verdicts: mqtt::VERDICTS },
     Decoder { name: "note", read: note::read, verdicts: note::VERDICTS },
     Decoder { name: "provisioning", read: provisioning::read, verdicts: provisioning::VERDICTS },

@@ -1,4 +1,6 @@
-//! `twinagent check`: everything that is wrong with configuration and key, at once. Starts nothing.
+//! `twinagent check`: everything that is wrong with configuration, key and handlers, at once. Starts nothing.
+
+mod handlers;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,6 +27,10 @@ pub struct Arguments {
     /// Check the configuration as it would be with FILE as a drop-in in /etc/twinagent/conf.d, under the name it has
     #[arg(long, value_name = "FILE")]
     drop_in: Option<PathBuf>,
+
+    /// Check only FILE, as it would be under its name in /etc/twinagent/handlers.d
+    #[arg(long, value_name = "FILE", conflicts_with = "drop_in")]
+    handler: Option<PathBuf>,
 }
 
 pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: &Arguments) -> Result<(), Failure> {
@@ -36,11 +42,31 @@ pub(super) fn run(folders: &Folders, file: Option<&Path>, arguments: &Arguments)
         );
         return Err(Failure::new(Exit::Usage, why));
     }
-    let drop_in = drop_in.map(|path| DropIn { path, text: None });
-    match verdict(folders, file, drop_in)? {
-        Ok(words) => Ok(output::print(&format!("{words}\n"))?),
-        Err(wrong) => Err(Failure::new(Exit::BadConfiguration, wrong)),
+    if let Some(path) = &arguments.handler {
+        return match handlers::draft(folders, path) {
+            Ok(words) => Ok(output::print(&format!("{words}\n"))?),
+            Err(lines) => refuse(&lines, anyhow::anyhow!("the manifest is wrong")),
+        };
     }
+    let is_whole = drop_in.is_none();
+    let drop_in = drop_in.map(|path| DropIn { path, text: None });
+    let verdict = verdict(folders, file, drop_in)?;
+    match (verdict, if is_whole { handlers::all(folders) } else { Ok(None) }) {
+        (Ok(words), Ok(handlers)) => {
+            let handlers = handlers.map(|handlers| format!("; {handlers}")).unwrap_or_default();
+            Ok(output::print(&format!("{words}{handlers}\n"))?)
+        }
+        (Err(wrong), Ok(_)) => Err(Failure::new(Exit::BadConfiguration, wrong)),
+        (Ok(_), Err(lines)) => refuse(&lines, anyhow::anyhow!("the configuration is right, but handlers are wrong")),
+        (Err(wrong), Err(lines)) => refuse(&lines, anyhow::anyhow!("{wrong}, and handlers are wrong")),
+    }
+}
+
+fn refuse(lines: &[String], wrong: anyhow::Error) -> Result<(), Failure> {
+    for line in lines {
+        output::note(line)?;
+    }
+    Err(Failure::new(Exit::BadConfiguration, wrong))
 }
 
 /// What is wrong, in short; the faults themselves have been told.

@@ -22,6 +22,7 @@ mod pubkey;
 mod reboot_guard;
 mod reset;
 pub mod run;
+mod run_handlers;
 mod run_logs;
 mod run_reboot;
 mod service_reader;
@@ -97,6 +98,9 @@ pub enum Command {
     AllowUnits(allow_units::Arguments),
     /// Print a shell's completions
     Completions(completions::Arguments),
+    /// Run the programs that manifests name; what twinagent-handlers.service starts
+    #[command(hide = true)]
+    RunHandlers,
     /// Do the reboot that the daemon has asked for; what twinagent-reboot.service starts
     #[command(hide = true)]
     RunReboot,
@@ -129,6 +133,7 @@ impl Cli {
             Command::RebootGuard(arguments) => reboot_guard::run(&folders, arguments),
             Command::AllowUnits(arguments) => allow_units::run(&arguments),
             Command::Completions(arguments) => completions::run(arguments),
+            Command::RunHandlers => run_handlers::run(&folders),
             Command::RunReboot => run_reboot::run(),
             Command::RunLogs(arguments) => run_logs::run(&folders, file, arguments),
         }

@@ -110,7 +110,21 @@ pub fn obstacle(path: &Path, readers: Readers, whom: &Account, hides_homes: bool
     on_the_way.or_else(|| blocked(&given, wanted))
 }
 
-/// The same for this process, which was just refused.
+/// What keeps this account, that of the handlers' service, from running a program; the same holds of it.
+pub fn unreachable(program: &Path, whom: &Account) -> Option<Obstacle> {
+    let blocked = |at: &Path| match fs::metadata(at) {
+        Ok(facts) => whom.user != 0 && !is_open(&facts, 0o1, whom) && !has_list(at),
+        Err(_) => false,
+    };
+    let mut way: Vec<&Path> = program.ancestors().collect();
+    way.reverse();
+    let at = way.into_iter().find(|at| blocked(at))?;
+    let why =
+        format!("the user of the handlers' service ({}) may not run it, for the mode of {}", whom.user, at.display());
+    Some(Obstacle { path: program.to_owned(), why, mend: format!("mend it with: chmod a+rx {}", quoted(at)) })
+}
+
+/// [`obstacle`] for this process, which was just refused.
 pub fn own_obstacle(path: &Path, readers: Readers) -> Option<Obstacle> {
     obstacle(path, readers, &Account::own(), false)
 }
@@ -224,6 +238,24 @@ mod tests {
             assert!(told.contains("ProtectHome=") && told.ends_with("keep the file in /etc/twinagent"), "{told}");
         }
         assert_eq!(obstacle(Path::new("/homes/ca.pem"), Readers::Everybody, &stranger(), true), None);
+    }
+
+    #[test]
+    fn a_program_that_others_may_not_run_is_named_with_the_folder_in_the_way() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let program = folder.path().join("program");
+        fs::write(&program, "#!/bin/sh\n").expect("a file");
+        set_mode(folder.path(), 0o755);
+        set_mode(&program, 0o750);
+        let told = |whom: &Account| unreachable(&program, whom).map(|found| found.to_string());
+        let words = told(&stranger()).expect("closed");
+        assert!(words.ends_with(&format!("; mend it with: chmod a+rx {}", program.display())), "{words}");
+        set_mode(&program, 0o711);
+        assert_eq!(told(&stranger()), None);
+        set_mode(folder.path(), 0o700);
+        let words = told(&stranger()).expect("closed");
+        assert!(words.ends_with(&format!("chmod a+rx {}", folder.path().display())), "{words}");
+        assert_eq!(told(&Account { user: 0, groups: vec![] }), None);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::io::Read as _;
 pub const GROUP: &str = "twinagent";
 /// The user that the daemon runs as.
 const USER: &str = "twinagent";
+/// The user that the handlers' service runs as.
+const HANDLERS: &str = "twinagent-handlers";
 
 /// The largest list of users or groups that is searched, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -23,7 +25,12 @@ pub struct Account {
 impl Account {
     /// The daemon's, if the machine has it.
     pub fn service() -> Option<Self> {
-        Self::read(&list("/etc/passwd")?, &list("/etc/group")?)
+        Self::read(USER, &list("/etc/passwd")?, &list("/etc/group")?)
+    }
+
+    /// That of the handlers' service, if the machine has it.
+    pub fn handlers() -> Option<Self> {
+        Self::read(HANDLERS, &list("/etc/passwd")?, &list("/etc/group")?)
     }
 
     /// That of this process.
@@ -36,13 +43,13 @@ impl Account {
         }
     }
 
-    fn read(users: &str, groups: &str) -> Option<Self> {
+    fn read(name: &str, users: &str, groups: &str) -> Option<Self> {
         let (user, own_group) = users.lines().find_map(|line| match line.split(':').collect::<Vec<_>>()[..] {
-            [USER, _, user, group, ..] => Some((user.parse().ok()?, group.parse().ok()?)),
+            [found, _, user, group, ..] if found == name => Some((user.parse().ok()?, group.parse().ok()?)),
             _ => None,
         })?;
         let is_member =
-            |line: &&str| line.rsplit(':').next().is_some_and(|all| all.split(',').any(|name| name == USER));
+            |line: &&str| line.rsplit(':').next().is_some_and(|all| all.split(',').any(|member| member == name));
         let further = groups.lines().filter(is_member).filter_map(|line| line.split(':').nth(2)?.parse().ok());
         Some(Self { user, groups: std::iter::once(own_group).chain(further).collect() })
     }
@@ -87,8 +94,8 @@ mod tests {
     fn an_account_has_its_own_group_and_those_that_name_it() {
         let users = "root:x:0:0:root:/root:/bin/bash\ntwinagent:x:991:990:::/usr/sbin/nologin\n";
         let groups = "root:x:0:\nadm:x:4:pi,twinagent\ngpio:x:8:mytwinagent\ntwinagent:x:990:\n";
-        assert_eq!(Account::read(users, groups), Some(Account { user: 991, groups: vec![990, 4] }));
-        assert_eq!(Account::read("root:x:0:0:::\n", groups), None);
-        assert_eq!(Account::read("twinagent:x:many:990:::\n", groups), None);
+        assert_eq!(Account::read(USER, users, groups), Some(Account { user: 991, groups: vec![990, 4] }));
+        assert_eq!(Account::read(USER, "root:x:0:0:::\n", groups), None);
+        assert_eq!(Account::read(USER, "twinagent:x:many:990:::\n", groups), None);
     }
 }

@@ -160,12 +160,20 @@ impl Folders {
         })
     }
 
-    /// Everything whose change can change what is configured or which key is used: files and folders, there or not.
+    /// Everything whose change can change what is configured, which methods there are or which key is used: files and folders, there or not.
     /// `named` are files that the configuration itself names, and the file of `--config`.
     ///
     /// Relative paths mean what they mean at the moment of the call.
     pub fn watched<'a>(&self, named: impl IntoIterator<Item = &'a Path>) -> Vec<PathBuf> {
-        let own = [self.vendor.clone(), self.main_file(), self.drop_ins(), self.volatile.clone(), self.keys()];
+        let own = [
+            self.vendor.clone(),
+            self.main_file(),
+            self.drop_ins(),
+            self.volatile.clone(),
+            self.keys(),
+            self.vendor_handlers.clone(),
+            self.handlers(),
+        ];
         let named = named.into_iter().map(Path::to_owned);
         let all = own.into_iter().chain(self.credentials.clone()).chain(named);
         all.map(|path| std::path::absolute(&path).unwrap_or(path)).collect()

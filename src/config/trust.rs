@@ -3,6 +3,7 @@
 //!
 //! Judges facts of what was opened already, and the folders on the way to it. Opens nothing by itself.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -13,7 +14,7 @@ use super::access::quoted;
 
 /// Who may own such files and folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owners(Vec<u32>);
+pub struct Owners(BTreeSet<u32>);
 
 /// Somebody else could have written it, or can.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,11 @@ pub struct Distrust {
 impl Distrust {
     fn new(path: &Path, why: String, deed: &str) -> Self {
         Self { path: path.to_owned(), why, mend: format!("mend it with: {deed} {}", quoted(path)) }
+    }
+
+    /// The command that mends it.
+    pub fn mend(&self) -> &str {
+        &self.mend
     }
 
     /// What is wrong, and the command that mends it; without the path, which stands before it.
@@ -47,6 +53,11 @@ impl Owners {
     pub fn of(folders: &Folders) -> Self {
         let own = (!folders.is_standard()).then(|| rustix::process::geteuid().as_raw());
         Self(std::iter::once(0).chain(own).collect())
+    }
+
+    /// Their numbers.
+    pub fn users(&self) -> &BTreeSet<u32> {
+        &self.0
     }
 
     /// Judges a file or folder by what the kernel says of it, opened or not. `path` is for the words only.
@@ -117,7 +128,7 @@ mod tests {
 
     /// Whoever runs this, beside root.
     fn ours() -> Owners {
-        Owners(vec![0, rustix::process::geteuid().as_raw()])
+        Owners([0, rustix::process::geteuid().as_raw()].into())
     }
 
     #[test]
@@ -139,7 +150,7 @@ mod tests {
             assert!(told.contains(words) && told.contains("mend it with: chmod go-w '/"), "{told}");
         }
         set_mode(&file, 0o644);
-        let nobody = Owners(vec![4_000_001]);
+        let nobody = Owners([4_000_001].into());
         let told = judged(&nobody).expect_err("of somebody else").to_string();
         assert!(told.contains("belongs to user ") && told.contains("chown root:root '/"), "{told}");
     }

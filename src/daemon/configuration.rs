@@ -190,6 +190,7 @@ fn last_good(state: &StateDir) -> Option<Config> {
         .ok()
 }
 
-async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+/// Does what may wait for a disk on a thread of its own.
+pub(super) async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work).await.context("the reading of the configuration ended in a panic")
 }

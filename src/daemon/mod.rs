@@ -18,6 +18,7 @@ mod methods;
 mod narrator;
 mod power;
 mod provisioning;
+mod reload;
 mod retry;
 mod route;
 mod session;
@@ -55,6 +56,7 @@ use configuration::Configuration;
 use farewell::{Farewell, Left};
 use keeper::Keeper;
 use machine::Claim;
+use methods::Methods;
 use narrator::Narrator;
 use power::Power;
 use session::Session;
@@ -124,6 +126,7 @@ struct Daemon {
     keeper: Keeper,
     session: Session,
     workers: Workers,
+    methods: Methods,
     configuration: Configuration,
     /// SIGHUP: read the configuration again, and try to connect now.
     hangups: Signal,
@@ -176,7 +179,8 @@ impl Daemon {
         let keepers = Keepers::beside(&parts.folders.runtime, &parts.folders.bus);
         let wait = configuration.current().session.clock_wait;
         let clock = Clock::new(started.boot_id, keepers, wait, durable.rest.seen);
-        let workers = Workers::new(&parts.handlers);
+        let methods = Methods::read(parts.folders.clone(), parts.handlers.clone()).await?;
+        let workers = Workers::new(&methods.handlers(configuration.current()));
         let callers = Callers::new(parts.folders.runtime.clone(), rights(configuration.current()), clocks::boot());
         let power = Power::new(&parts.folders, configuration.current().reboot.mode, started.boot_id);
         let volatile = volatile_state(&parts.folders.state);
@@ -188,6 +192,7 @@ impl Daemon {
             keeper,
             session,
             workers,
+            methods,
             configuration,
             power,
             network: Network::watch(),
@@ -207,7 +212,8 @@ impl Daemon {
     }
 
     async fn live(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<End> {
-        let mut inputs = vec![Input::Begin { left_clean: self.left_clean }, self.config_problem()];
+        let mut inputs = vec![Input::Begin { left_clean: self.left_clean }];
+        inputs.extend(self.problems());
         inputs.push(Input::Problem { code: Code::AnotherMachine, text: self.foreign.take() });
         inputs.extend(self.watchdog.pet_while(self.session.begin(&self.clock.now())).await?);
         self.watchdog.pet_while(self.clock.begin()).await;
@@ -308,30 +314,6 @@ impl Daemon {
         Ok(())
     }
 
-    /// Reads the configuration again and tells the model what is new.
-    async fn reload(&mut self, inputs: &mut Vec<Input>) -> anyhow::Result<()> {
-        if let Some(before) = self.watchdog.pet_while(self.configuration.reload()).await? {
-            let config = self.configuration.current();
-            let anew = !config.connects_as(&before);
-            self.clock.set_wait(config.session.clock_wait);
-            self.session.reconfigure(config, anew);
-            self.callers.set_rights(rights(config));
-            self.power.set_mode(config.reboot.mode);
-            inputs.push(self.reloaded(anew));
-        }
-        inputs.push(self.config_problem());
-        if self.callers.open(clocks::boot()) {
-            self.tell_status();
-        }
-        Ok(())
-    }
-
-    fn reloaded(&self, anew: bool) -> Input {
-        let config = self.configuration.current();
-        let settings = settings(config, &self.session, &self.workers, self.volatile.as_deref(), &self.started);
-        Input::Reloaded { settings: Box::new(settings), anew }
-    }
-
     /// Leaves the mark of an orderly end for a shutdown that begins, or takes it back. A daemon that is stopping leaves it.
     async fn hear_of_shutdowns(&mut self, news: &[Input]) {
         for input in news {
@@ -343,26 +325,9 @@ impl Daemon {
         }
     }
 
-    /// When the configuration is due to be kept for bad times, if a session shows that it is good.
-    fn is_to_be_kept(&self) -> Option<BootInstant> {
-        self.configuration.keep_due().filter(|_| self.session.proves(self.configuration.current()))
-    }
-
     /// When a key that is missing is looked for again.
     fn key_due(&self) -> Option<BootInstant> {
         self.session.waits_for_key().then(|| self.looked + KEY_EVERY)
-    }
-
-    /// One line for `systemctl status`: what the model says, and what only this loop knows.
-    fn tell_status(&self) {
-        match self.callers.trouble() {
-            None => systemd::status(&self.sentence),
-            Some(why) => systemd::status(&format!("no local interface: {why}; {}", self.sentence)),
-        }
-    }
-
-    fn config_problem(&self) -> Input {
-        Input::Problem { code: Code::Config, text: self.configuration.problem().map(str::to_owned) }
     }
 
     /// Makes the journal small again when it has grown, and writes it anew when it was broken.

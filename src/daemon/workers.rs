@@ -57,15 +57,21 @@ impl Limits {
 
 impl Workers {
     pub(super) fn new(handlers: &[Arc<dyn Handler>]) -> Self {
-        let handlers = handlers
-            .iter()
-            .map(|handler| {
-                let spec = handler.spec();
-                (spec.name.clone(), (spec, handler.clone()))
-            })
-            .collect();
         let (news, heard) = mpsc::channel(NEWS);
-        Self { handlers, tasks: JoinSet::new(), runs: HashMap::new(), stops: HashMap::new(), news, heard }
+        let (runs, stops) = (HashMap::new(), HashMap::new());
+        let mut workers = Self { handlers: HashMap::new(), tasks: JoinSet::new(), runs, stops, news, heard };
+        workers.replace(handlers);
+        workers
+    }
+
+    /// Runs these from now on. What runs goes on as it has begun, and under the limits that it began with. Of two with one
+    /// method the last holds.
+    pub(super) fn replace(&mut self, handlers: &[Arc<dyn Handler>]) {
+        let named = |handler: &Arc<dyn Handler>| {
+            let spec = handler.spec();
+            (spec.name.clone(), (spec, handler.clone()))
+        };
+        self.handlers = handlers.iter().map(named).collect();
     }
 
     pub(super) fn methods(&self) -> Vec<MethodSpec> {
@@ -74,6 +80,11 @@ impl Workers {
 
     /// Begins a run; its end, if it has ended already.
     pub(super) fn start(&mut self, run: RunId, command: Command) -> Option<Input> {
+        if !self.handlers.contains_key(&command.method) {
+            // Taken on before its manifest went.
+            let why = format!("this device does not answer {} any more", command.method);
+            return Some(Input::Finished(run, Outcome::failed(Status::UNKNOWN_METHOD, why)));
+        }
         self.begin(run, command, |handler, command, context| handler.run(command, context))
     }
 
@@ -83,7 +94,7 @@ impl Workers {
     }
 
     fn begin(&mut self, run: RunId, command: Command, begin: Begin) -> Option<Input> {
-        // The model starts only what is in its list, but the journal may name a method of an older configuration.
+        // The journal may name a method of an older configuration.
         let Some((spec, handler)) = self.handlers.get(&command.method) else {
             return Some(Input::Finished(run, interrupted()));
         };
@@ -214,7 +225,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_run_ends_at_once_or_later_and_in_each_way_once() {
-        let at_once = [("instant", 200), ("verbose", 200), ("panicsAtOnce", 500), ("panicsBefore", 500), ("gone", 500)];
+        let at_once = [("instant", 200), ("verbose", 200), ("panicsAtOnce", 500), ("panicsBefore", 500), ("gone", 404)];
         let later = [("recorded", 200), ("slow", 200), ("endless", 408), ("panicsLater", 500)];
         let known = at_once.iter().chain(&later).map(|(name, _)| *name).filter(|name| *name != "gone");
         let handlers: Vec<Arc<dyn Handler>> = known.map(|name| Arc::new(Odd(name)) as _).collect();
@@ -249,6 +260,32 @@ mod tests {
             assert_eq!(outcome.status.0, expected, "{name}");
         }
         assert_eq!(workers.try_next(), None, "nothing ends twice");
+    }
+
+    #[tokio::test]
+    async fn a_run_goes_on_when_its_handler_is_replaced_and_the_next_is_that_of_another() {
+        let mut workers = Workers::new(&[Arc::new(Odd("slow")) as Arc<dyn Handler>]);
+        let mut runs = Runs::default();
+        let mut command = |name: &str| {
+            let (method, id) = (Method::parse(name).expect("a name"), CommandId::parse(name).expect("an id"));
+            let key = Key { target: DeviceId::parse("d").expect("an id"), id: id.clone() };
+            let received = crate::host::clock::wall();
+            let to = crate::model::runs::To::Cloud(None);
+            let run = runs.begin(crate::model::runs::Run::Harmless { id, method: method.clone(), to, received });
+            (run, Command { key, method, payload: json!(null) })
+        };
+        let (run, slow) = command("slow");
+        assert_eq!(workers.start(run, slow.clone()), None);
+        workers.replace(&[Arc::new(Odd("instant")) as Arc<dyn Handler>]);
+        let (second, again) = command("slow");
+        let Some(Input::Finished(ended, outcome)) = workers.start(second, again) else { panic!("it is gone") };
+        assert_eq!((ended, outcome.status), (second, Status::UNKNOWN_METHOD));
+        let Some(Input::Finished(_, outcome)) = workers.resume(second, slow) else { panic!("nobody can tell") };
+        assert_eq!(outcome, interrupted());
+        let (third, instant) = command("instant");
+        assert!(matches!(workers.start(third, instant), Some(Input::Finished(..))));
+        let Input::Finished(ended, outcome) = workers.next().await else { panic!("something else ended") };
+        assert_eq!((ended, outcome.status), (run, Status::DONE), "the first has gone on");
     }
 
     #[tokio::test]

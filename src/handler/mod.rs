@@ -7,6 +7,7 @@
 
 pub mod echo;
 pub mod logs;
+pub mod program;
 pub mod restart_service;
 pub mod shutdown;
 pub mod unit;

@@ -1,4 +1,5 @@
-//! The unit of the daemon, as it is installed on this machine: what whoever runs the program by hand should know of it.
+//! The units of the daemon and of its jobs, as they are installed on this machine: what whoever runs the program by hand should
+//! know of them.
 //!
 //! Reads files and asks nobody: the service manager may be another one, or none.
 
@@ -36,31 +37,72 @@ impl Unit {
     }
 
     fn read(folders: &[&Path]) -> Option<Self> {
-        let unit = folders.iter().find_map(|folder| text(&folder.join(NAME)))?;
-        // Drop-ins count in the order of their names, and one of a stronger folder masks its namesake.
-        let mut drop_ins: BTreeMap<OsString, PathBuf> = BTreeMap::new();
-        for folder in folders.iter().rev() {
-            let found = fs::read_dir(folder.join(format!("{NAME}.d"))).into_iter().flatten().flatten();
-            let found = found.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "conf"));
-            drop_ins.extend(found.map(|entry| (entry.file_name(), entry.path())));
-        }
-        let texts = std::iter::once(unit).chain(drop_ins.values().filter_map(|path| text(path)));
-        let hides_homes = texts.filter_map(|text| hides_homes(&text)).fold(None, |_, last| Some(last)).unwrap_or(false);
+        let texts = texts(folders, NAME)?;
+        // `read-only` hides nothing from a reader.
+        let hides_homes = last(&texts, "ProtectHome").is_some_and(|value| is_yes(value) || value == "tmpfs");
         Some(Self { hides_homes })
     }
+}
+
+/// The template of a job, `twinagent-job-NAME@.service`.
+#[derive(Debug)]
+pub struct Template;
+
+impl Template {
+    /// What is wrong with the template of the job NAME, as its files say it: no template, or one whose result could be lost
+    /// while the agent is away. Nothing, where systemd would take it.
+    pub fn trouble(job: &str) -> Option<String> {
+        Self::read(&FOLDERS.map(Path::new), job)
+    }
+
+    fn read(folders: &[&Path], job: &str) -> Option<String> {
+        let name = format!("twinagent-job-{job}@.service");
+        let Some(texts) = texts(folders, &name) else {
+            let folder = folders.first().map(|folder| folder.display());
+            return Some(format!(
+                "there is no {name}; put it into {}, then `systemctl daemon-reload`",
+                folder.map(|folder| folder.to_string()).unwrap_or_default()
+            ));
+        };
+        let is_oneshot = last(&texts, "Type").is_some_and(|value| value == "oneshot");
+        let remains = last(&texts, "RemainAfterExit").is_some_and(is_yes);
+        match (is_oneshot, remains) {
+            (true, true) => None,
+            (false, true) => Some(format!("{name} must be of Type=oneshot: only then its result can be waited for")),
+            (_, false) => Some(format!(
+                "{name} must have Type=oneshot and RemainAfterExit=yes: its result could be lost while the agent is away"
+            )),
+        }
+    }
+}
+
+/// The text of a unit and of its drop-ins, in the order in which they count: by their names, and one of a stronger folder
+/// masks its namesake.
+fn texts(folders: &[&Path], name: &str) -> Option<Vec<String>> {
+    let unit = folders.iter().find_map(|folder| text(&folder.join(name)))?;
+    let mut drop_ins: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    for folder in folders.iter().rev() {
+        let found = fs::read_dir(folder.join(format!("{name}.d"))).into_iter().flatten().flatten();
+        let found = found.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "conf"));
+        drop_ins.extend(found.map(|entry| (entry.file_name(), entry.path())));
+    }
+    Some(std::iter::once(unit).chain(drop_ins.values().filter_map(|path| text(path))).collect())
+}
+
+/// The last assignment of a key in these files.
+fn last<'t>(texts: &'t [String], key: &str) -> Option<&'t str> {
+    let value = |line: &'t str| Some(line.trim().strip_prefix(key)?.trim_start().strip_prefix('=')?.trim());
+    texts.iter().rev().find_map(|text| text.lines().rev().find_map(value))
+}
+
+/// A boolean of systemd.syntax(7).
+fn is_yes(value: &str) -> bool {
+    matches!(value, "yes" | "true" | "on" | "1" | "y" | "t")
 }
 
 /// Whether systemd is the service manager of this machine, as `sd_booted(3)` finds out.
 pub fn is_systemd_here() -> bool {
     Path::new("/run/systemd/system").is_dir()
-}
-
-/// What the last assignment in a unit file says; `read-only` hides nothing from a reader.
-fn hides_homes(text: &str) -> Option<bool> {
-    let value =
-        |line: &str| Some(line.trim().strip_prefix("ProtectHome")?.trim_start().strip_prefix('=')?.trim().to_owned());
-    let last = text.lines().rev().find_map(value)?;
-    Some(matches!(last.as_str(), "yes" | "true" | "on" | "1" | "tmpfs"))
 }
 
 fn text(path: &Path) -> Option<String> {
@@ -91,5 +133,29 @@ mod tests {
         assert_eq!(Unit::read(&folders), Some(Unit { hides_homes: true }), "it masks the other");
         write(strong.join(NAME), "[Service]\nExecStart=/usr/bin/twinagent run\n");
         assert_eq!(Unit::read(&folders), Some(Unit { hides_homes: false }), "another unit");
+    }
+
+    #[test]
+    fn a_template_whose_result_could_be_lost_is_told() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (strong, weak) = (folder.path().join("etc"), folder.path().join("usr"));
+        let folders = [&*strong, &*weak];
+        let told = || Template::read(&folders, "up");
+        let write = |path: PathBuf, text: &str| {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        };
+        assert!(told().is_some_and(|why| why.contains("there is no twinagent-job-up@.service; put it into ")));
+        let template = weak.join("twinagent-job-up@.service");
+        write(template.clone(), "[Service]\nExecStart=/bin/true\nRemainAfterExit=yes\n");
+        assert!(told().is_some_and(|why| why.contains("Type=oneshot")));
+        write(template.clone(), "[Service]\nType=oneshot\n#RemainAfterExit=yes\n");
+        assert!(told().is_some_and(|why| why.contains("RemainAfterExit=yes")));
+        write(template, "[Service]\nType = oneshot\nRemainAfterExit=true\nExecStart=/bin/true\n");
+        assert_eq!(told(), None);
+        write(strong.join("twinagent-job-up@.service.d/50.conf"), "[Service]\nRemainAfterExit=no\n");
+        assert!(told().is_some(), "a drop-in says otherwise");
+        std::os::unix::fs::symlink("/dev/null", strong.join("twinagent-job-up@.service")).expect("a link");
+        assert!(told().is_some(), "masked");
     }
 }

@@ -3,3 +3,208 @@
 //!
 //! It is reached by the agent alone, which says which manifest, with which payload. It reads the manifest by itself, so an
 //! agent that was taken over can run what the administrator installed, and nothing else.
+//!
+//! One loop, here, owns all processes; one task for each connection serves its run. All of it is one thread: what a script's
+//! interpreter inherits would else reach a program that another thread starts at the same time.
+
+mod captured;
+mod children;
+mod connection;
+mod news;
+mod outcome;
+mod program_file;
+mod run;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
+use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use self::children::{Children, Start, Started};
+use self::connection::Shared;
+pub use self::program_file::Owners;
+use self::program_file::ProgramFile;
+use crate::config::manifest::Manifest;
+use crate::host::systemd;
+
+/// Runs at once, and connections that are to become some.
+const RUNS: usize = 64;
+/// What connections want of the loop; each has one wish at a time.
+const ORDERS: usize = RUNS;
+/// How long all runs together may take to end when this service does.
+const ENDING: Duration = Duration::from_secs(9);
+/// How long killed ones may take after that.
+const KILLED: Duration = Duration::from_secs(1);
+/// Between two tries to accept, while descriptors or memory are short.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Finds the manifest in the file of this name, or says why there is none that can be used.
+pub type Find = Arc<dyn Fn(&str) -> Result<Manifest, String> + Send + Sync>;
+
+/// What the service is made of.
+pub struct Launcher {
+    /// Users that may ask for runs.
+    pub callers: BTreeSet<u32>,
+    /// Who may own programs and the folders above them.
+    pub owners: Owners,
+    /// Where the sockets of running programs lie; nobody else writes there.
+    pub folder: PathBuf,
+    /// After so long without a connection the service ends. Whoever holds the socket starts it again.
+    pub idle: Duration,
+    pub find: Find,
+}
+
+/// What a connection wants of the processes.
+#[derive(Debug)]
+enum Order {
+    Start(Box<Start>, oneshot::Sender<io::Result<Started>>),
+    /// For a program and its group.
+    Signal(Pid, Signal),
+}
+
+impl fmt::Debug for Launcher {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Launcher")
+            .field("callers", &self.callers)
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The listening socket that a descriptor is, as `StandardInput=socket` passes it (systemd.exec(5)).
+///
+/// # Errors
+///
+/// If it is none.
+pub fn listener(descriptor: BorrowedFd<'_>) -> anyhow::Result<UnixListener> {
+    let is_unix = getsockname(descriptor).is_ok_and(|name| name.address_family() == AddressFamily::UNIX);
+    let is_stream = sockopt::socket_type(descriptor).is_ok_and(|found| found == SocketType::STREAM);
+    let listens = sockopt::socket_acceptconn(descriptor).is_ok_and(|listens| listens);
+    if !(is_unix && is_stream && listens) {
+        bail!("stdin is no listening Unix socket");
+    }
+    let owned: OwnedFd = descriptor.try_clone_to_owned().context("stdin cannot be kept")?;
+    let listener = UnixListener::from(owned);
+    listener.set_nonblocking(true).context("stdin cannot be waited for")?;
+    Ok(listener)
+}
+
+/// Judges the file of a program as it is judged before each run, for who wants to know before.
+///
+/// # Errors
+///
+/// Why it is not run, in a sentence for people.
+pub fn check(program: &Path, owners: &Owners) -> Result<(), String> {
+    ProgramFile::open(program, owners).map(drop).map_err(|unfit| unfit.to_string())
+}
+
+impl Launcher {
+    /// Serves until nobody has come for a while, or SIGTERM or SIGINT. Who comes too late finds the socket as it was, and its next
+    /// owner. Must run on a runtime of one thread, in a process that starts no others.
+    ///
+    /// # Errors
+    ///
+    /// If this process cannot be what the service needs.
+    pub async fn serve(self, listener: UnixListener) -> anyhow::Result<()> {
+        // Programs run as the same user, and must not read here what others are sent (ptrace(2)).
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .context("the memory of this process stays open to others")?;
+        let mut children = Children::adopt().context("orphans cannot be adopted")?;
+        let inherited = children::inherited();
+        if !inherited.is_empty() {
+            tracing::warn!(descriptors = inherited.join(" "), "programs inherit what this service was started with");
+        }
+        let listener = tokio::net::UnixListener::from_std(listener).context("the socket cannot be served")?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        let mut child = signal(SignalKind::child()).context("cannot wait for programs to end")?;
+        let (orders, mut wanted) = mpsc::channel(ORDERS);
+        let (ending, is_ending) = watch::channel(false);
+        let idle = self.idle;
+        let shared = Arc::new(Shared { launcher: self, orders, ending: is_ending, marks: AtomicU64::new(0) });
+        let mut connections = JoinSet::new();
+        systemd::ready();
+        loop {
+            let is_idle = connections.is_empty();
+            tokio::select! {
+                // What has ended is noted before anything new begins.
+                biased;
+                _ = child.recv() => children.reap(),
+                Some(order) = wanted.recv() => obey(&mut children, order),
+                Some(ended) = connections.join_next() => note(ended),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) if connections.len() < RUNS => {
+                        connections.spawn(connection::serve(stream, shared.clone()));
+                    }
+                    Ok((stream, _)) => connection::turn_away(&stream, RUNS),
+                    Err(error) => {
+                        tracing::warn!(%error, "no run can be taken on for now");
+                        sleep(BACK_OFF).await;
+                    }
+                },
+                () = sleep(idle), if is_idle => break,
+            }
+        }
+        systemd::stopping();
+        // Whoever connects from here on is let in by the next process.
+        drop(listener);
+        ending.send_replace(true);
+        let end_all = async {
+            while !connections.is_empty() {
+                tokio::select! {
+                    _ = child.recv() => children.reap(),
+                    Some(order) = wanted.recv() => obey(&mut children, order),
+                    Some(ended) = connections.join_next() => note(ended),
+                }
+            }
+        };
+        if timeout(ENDING, end_all).await.is_err() {
+            tracing::warn!(runs = connections.len(), "not all programs have ended in time");
+        }
+        children.kill_all();
+        let gone = async {
+            while !connections.is_empty() {
+                tokio::select! {
+                    _ = child.recv() => children.reap(),
+                    Some(ended) = connections.join_next() => note(ended),
+                }
+            }
+        };
+        // What does not end even when killed hangs in the kernel; the service manager is told by the exit.
+        let _ = timeout(KILLED, gone).await;
+        Ok(())
+    }
+}
+
+fn obey(children: &mut Children, order: Order) {
+    match order {
+        Order::Start(start, reply) => {
+            if let Err(Ok(started)) = reply.send(children.start(&start)) {
+                // Nobody would end it.
+                children.signal(started.pid, Signal::KILL);
+            }
+        }
+        Order::Signal(pid, signal) => children.signal(pid, signal),
+    }
+}
+
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a run was given up; its program is ended with the others");
+    }
+}

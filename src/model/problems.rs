@@ -23,6 +23,8 @@ pub enum Code {
     Config,
     /// The breaker has tripped: too many reboots.
     Guard,
+    /// A manifest is wrong; what it last said may hold.
+    Handler,
     /// The journal cannot be read or written.
     Journal,
     /// There is no key, or it cannot be used.

@@ -54,6 +54,7 @@ decoders! {
     keys_sign_or_are_refused: "key",
     kept_configurations_come_back: "last-good",
     frames_of_local_callers_are_read: "local",
+    manifests_are_read_or_refused: "manifest",
     packets_of_a_broker_are_read: "mqtt",
     notes_read_back: "note",
     what_a_provisioning_service_says_is_read: "provisioning",

@@ -105,11 +105,7 @@ impl Manifests {
     #[must_use]
     pub fn keeping(mut self, before: &[Manifest]) -> Self {
         for manifest in before {
-            let is_doubtful = match &self.doubtful {
-                Doubtful::These(paths) => paths.contains(&manifest.path),
-                Doubtful::All => true,
-            };
-            if is_doubtful && self.clash(manifest).is_none() {
+            if self.doubts(&manifest.path) && self.clash(manifest).is_none() {
                 self.list.push(manifest.clone());
             }
         }
@@ -117,12 +113,25 @@ impl Manifests {
         self
     }
 
-    /// What is wrong with having this one, too.
-    fn clash(&self, manifest: &Manifest) -> Option<Fault> {
+    /// Those that are from before, since nobody knows what their files should say now.
+    pub fn kept(&self) -> impl Iterator<Item = &Manifest> {
+        self.list.iter().filter(|manifest| self.doubts(&manifest.path))
+    }
+
+    fn doubts(&self, path: &Path) -> bool {
+        match &self.doubtful {
+            Doubtful::These(paths) => paths.iter().any(|doubtful| doubtful == path),
+            Doubtful::All => true,
+        }
+    }
+
+    /// What is wrong with having this one, too, in the place of one whose file has its name.
+    pub fn clash(&self, manifest: &Manifest) -> Option<Fault> {
         let MethodSpec { name, desired, .. } = &manifest.spec;
-        let same_method = self.list.iter().find(|other| other.spec.name == *name);
-        let same_member = self.list.iter().find(|other| desired.is_some() && other.spec.desired == *desired);
-        let members = self.list.iter().filter(|other| other.spec.desired.is_some()).count();
+        let others = || self.list.iter().filter(|other| other.file_name() != manifest.file_name());
+        let same_method = others().find(|other| other.spec.name == *name);
+        let same_member = others().find(|other| desired.is_some() && other.spec.desired == *desired);
+        let members = others().filter(|other| other.spec.desired.is_some()).count();
         let text = match (same_method, same_member) {
             (Some(other), _) => format!("method: \"{name}\" is that of {} already", other.path.display()),
             (None, Some(other)) => format!("desired: {} is run for this member already", other.path.display()),

@@ -187,10 +187,11 @@ fn all_that_counts_is_watched() {
         let watched = machine.folders.watched([named.as_path()]);
         watched.iter().map(|path| path.strip_prefix(root).expect("below the root").to_owned()).collect()
     };
-    let expected = ["usr", "etc/twinagent.toml", "etc/conf.d", "run", "etc/keys", "ca.pem"];
+    let expected =
+        ["usr", "etc/twinagent.toml", "etc/conf.d", "run", "etc/keys", "usr-handlers", "etc/handlers.d", "ca.pem"];
     assert_eq!(watched(&machine), expected.map(PathBuf::from));
     machine.folders.credentials = Some(machine.path("credentials"));
-    assert_eq!(watched(&machine).len(), 7);
+    assert_eq!(watched(&machine).len(), 9);
     machine.folders.configuration = "relative".into();
     assert!(machine.folders.watched(None::<&Path>).iter().all(|path| path.is_absolute()));
 }

@@ -1,0 +1,8 @@
+//! See `decoders::manifest`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    decoders::manifest::read(bytes);
+});

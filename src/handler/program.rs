@@ -1,0 +1,192 @@
+//! A method whose manifest names a program: the handlers' service runs it, and is asked for that here.
+//!
+//! The agent starts nothing by itself. It says which manifest, passes news on, and closes its half of the connection when the
+//! run is to end. Whatever becomes of the connection, a program that may have begun is not asked for again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::sleep;
+
+use super::{Context, Handler, Running, Stop};
+use crate::config::Folders;
+use crate::config::manifest::Manifest;
+use crate::model::command::{Command, MethodSpec, Outcome, Status};
+use crate::model::digest::Digest;
+use crate::varlink::handlers::{LONGEST_CALL, LONGEST_REPLY, ROOM, Reply, Run, SOCKET, is_too_deep};
+use crate::varlink::protocol::Frames;
+
+/// The service keeps the time limit by itself, and counts from the start of the program. So long after its end by our own count it is
+/// told to stop.
+const BEHIND: Duration = Duration::from_secs(2);
+/// What the service takes beyond the grace of a program: for a killed one to be gone, and to say so.
+const CLEARING: Duration = Duration::from_secs(8);
+
+/// One such method.
+#[derive(Debug)]
+pub struct Program {
+    spec: MethodSpec,
+    /// The name of the manifest's file.
+    manifest: String,
+    digest: Digest,
+    grace: Duration,
+    socket: PathBuf,
+}
+
+/// What became of the connection to the service.
+enum Lost {
+    Unreachable(io::Error),
+    /// It ended before the program began.
+    Unheard(io::Error),
+    /// It ended while the program may have run.
+    Midway,
+    NotUnderstood(String),
+    /// The command was stopped before the program began.
+    Stopped(Stop),
+}
+
+impl Program {
+    /// The method of this manifest, by way of the handlers' service that has these folders.
+    pub fn new(folders: &Folders, manifest: &Manifest) -> Self {
+        let mut spec = manifest.spec.clone();
+        // However little output it may have, what went wrong must find room.
+        spec.output_limit = spec.output_limit.max(ROOM);
+        let name = manifest.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self {
+            spec,
+            manifest: name,
+            digest: manifest.digest,
+            grace: manifest.grace,
+            socket: folders.launcher().join(SOCKET),
+        }
+    }
+}
+
+impl Handler for Program {
+    fn spec(&self) -> MethodSpec {
+        self.spec.clone()
+    }
+
+    fn run(&self, command: &Command, context: Context) -> Running {
+        if is_too_deep(&command.payload) {
+            let refused = Outcome::failed(Status::UNFIT_PAYLOAD, "the payload is nested too deeply");
+            return Box::pin(std::future::ready(refused));
+        }
+        let run = Run {
+            manifest: self.manifest.clone(),
+            digest: self.digest,
+            id: command.key.id.clone(),
+            device: command.key.target.clone(),
+            payload: command.payload.clone(),
+        };
+        let frame = run.frame();
+        if frame.len() > LONGEST_CALL {
+            let refused = Outcome::failed(Status::TOO_LARGE, format!("more than {LONGEST_CALL} bytes for a program"));
+            return Box::pin(std::future::ready(refused));
+        }
+        let (socket, limit) = (self.socket.clone(), self.spec.time_limit);
+        Box::pin(async move {
+            match served(&socket, &frame, context).await {
+                Ok(outcome) => outcome,
+                Err(lost) => lost.outcome(&socket, limit),
+            }
+        })
+    }
+
+    fn grace(&self) -> Duration {
+        self.grace + BEHIND + CLEARING
+    }
+}
+
+async fn served(socket: &Path, frame: &[u8], mut context: Context) -> Result<Outcome, Lost> {
+    let stream = UnixStream::connect(socket).await.map_err(Lost::Unreachable)?;
+    let (mut from, mut to) = stream.into_split();
+    // A service that turns us away says why before it hangs up, so an error of writing is none yet. While nobody has read the whole
+    // call, nothing has begun.
+    let written = tokio::select! {
+        written = to.write_all(frame) => written,
+        stop = context.stopped() => return Err(Lost::Stopped(stop)),
+    };
+    let mut to = Some(to);
+    let mut frames = Frames::default();
+    let mut some = vec![0; 4096];
+    let mut stopped = None;
+    let mut has_begun = false;
+    loop {
+        while let Some(frame) = frames.take(LONGEST_REPLY).map_err(|error| Lost::NotUnderstood(error.to_string()))? {
+            match Reply::parse(&frame).map_err(|error| Lost::NotUnderstood(error.0))? {
+                Reply::Begun => has_begun = true,
+                Reply::Progress(text) => context.tell(&text),
+                Reply::Ended(outcome) => return Ok(told(outcome, stopped)),
+            }
+        }
+        let read = tokio::select! {
+            read = from.read(&mut some) => read,
+            stop = context.stopped(), if stopped.is_none() => {
+                stopped = Some(stop);
+                continue;
+            }
+            () = behind(stopped), if to.is_some() && stopped.is_some() => {
+                // Dropping this half closes it.
+                to = None;
+                continue;
+            }
+        };
+        let lost = match read {
+            Ok(0) => written.as_ref().err().map_or(io::ErrorKind::UnexpectedEof, io::Error::kind).into(),
+            Ok(length) => {
+                frames.push(&some[..length]);
+                continue;
+            }
+            Err(error) => error,
+        };
+        return Err(if has_begun { Lost::Midway } else { Lost::Unheard(lost) });
+    }
+}
+
+/// Waits until the service has to be told.
+async fn behind(stopped: Option<Stop>) {
+    if stopped == Some(Stop::TimedOut) {
+        sleep(BEHIND).await;
+    }
+}
+
+/// The service knows a time limit of its own only; told to stop, it takes that for the wish of somebody.
+fn told(outcome: Outcome, stopped: Option<Stop>) -> Outcome {
+    match stopped {
+        Some(Stop::TimedOut) if outcome.status == Status::CANCELLED => Outcome { status: Status::TIMED_OUT, ..outcome },
+        _ => outcome,
+    }
+}
+
+impl Lost {
+    fn outcome(self, socket: &Path, limit: Duration) -> Outcome {
+        let hint = "systemctl status twinagent-handlers.socket twinagent-handlers.service";
+        let cannot_now = |why: String| Outcome::new(Status::CANNOT_NOW, json!({ "error": why, "hint": hint }));
+        match self {
+            Self::Unreachable(error) => {
+                cannot_now(format!("the handlers' service cannot be reached at {}: {error}", socket.display()))
+            }
+            Self::Unheard(error) => {
+                cannot_now(format!("the handlers' service ended before the program began ({error})"))
+            }
+            Self::Midway => Outcome::new(
+                Status::FAILED,
+                json!({
+                    "error": "the handlers' service ended while this ran; it may have taken effect and was not run again",
+                    "hint": hint,
+                    "interrupted": true,
+                }),
+            ),
+            Self::NotUnderstood(why) => Outcome::new(
+                Status::FAILED,
+                json!({ "error": format!("the handlers' service is not understood: {why}"), "hint": hint }),
+            ),
+            Self::Stopped(stop) => stop.outcome(limit),
+        }
+    }
+}

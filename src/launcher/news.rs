@@ -1,0 +1,101 @@
+//! What a program says of how it goes: `STATUS=` by the protocol of `sd_notify(3)`, on a socket of its own for each run.
+//!
+//! All else that the protocol knows is no business of ours and is dropped. A program may say as much as it likes: the newest
+//! counts, at most four times a second.
+
+use std::future::pending;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::net::UnixDatagram;
+use tokio::time::{Sleep, sleep};
+
+/// The longest status that is passed on, in characters.
+const LONGEST: usize = 256;
+/// Between two that are passed on.
+const PACE: Duration = Duration::from_millis(250);
+/// More of one message is not read.
+const MESSAGE: usize = 4096;
+
+/// The socket of a run. Dropping it removes it.
+#[derive(Debug)]
+pub(super) struct News {
+    socket: UnixDatagram,
+    path: PathBuf,
+    newest: Option<String>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl News {
+    /// Makes the socket in this folder, under this name.
+    pub(super) fn bind(folder: &Path, name: &str) -> io::Result<Self> {
+        let path = folder.join(name);
+        Ok(Self { socket: UnixDatagram::bind(&path)?, path, newest: None, pause: None })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next status, when it is time for it. May be dropped without loss.
+    pub(super) async fn next(&mut self) -> String {
+        let mut message = [0; MESSAGE];
+        loop {
+            if self.pause.is_none()
+                && let Some(newest) = self.newest.take()
+            {
+                self.pause = Some(Box::pin(sleep(PACE)));
+                return newest;
+            }
+            let pause = async {
+                match &mut self.pause {
+                    Some(pause) => pause.await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = pause => self.pause = None,
+                received = self.socket.recv(&mut message) => match received {
+                    Ok(length) => self.newest = status(&message[..length]).or(self.newest.take()),
+                    // Nothing that a program does makes a datagram socket fail; without it, nothing is told.
+                    Err(_) => pending().await,
+                },
+            }
+        }
+    }
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        // What is left goes with the folder, which systemd removes when the service ends.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The last status in a message, as one line.
+fn status(message: &[u8]) -> Option<String> {
+    let text = message.split(|byte| *byte == b'\n').rev().find_map(|line| line.strip_prefix(b"STATUS="))?;
+    let text = String::from_utf8_lossy(text);
+    let line: String = text.trim().chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    (!line.is_empty()).then_some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_line_and_not_without_end() {
+        assert_eq!(status(b"STATUS=half\nREADY=1").as_deref(), Some("half"));
+        assert_eq!(status(b"STATUS=a\nSTATUS= b\x1b[31m\xff \n").as_deref(), Some("b [31m\u{fffd}"));
+        assert_eq!(status("STATUS=".repeat(1).as_bytes()), None);
+        assert_eq!(status(b"READY=1\nXSTATUS=1"), None);
+        assert_eq!(
+            status(format!("STATUS={}", "ü".repeat(1000)).as_bytes()).map(|text| text.chars().count()),
+            Some(256)
+        );
+    }
+}

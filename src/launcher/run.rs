@@ -1,0 +1,277 @@
+//! The life of one run: manifest, program, start, what it writes and says, its end.
+//!
+//! A run ends when its program has ended and nothing of it is left, whoever holds its output open. A program that is to end
+//! is asked (SIGTERM), given its grace, and killed.
+
+use std::future::pending;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+
+use super::Order;
+use super::captured::{Beginning, Tail};
+use super::children::{Start, Started};
+use super::connection::{Caller, Shared, ends};
+use super::news::News;
+use super::outcome::{Cause, Facts, LONGEST_TAIL};
+use super::program_file::ProgramFile;
+use crate::config::manifest::{Action, Manifest};
+use crate::host::clock;
+use crate::model::command::{Outcome, Status};
+use crate::varlink::handlers::Run;
+
+/// The longest grace when the service ends; its unit waits no longer.
+const GRACE_AT_THE_END: Duration = Duration::from_secs(5);
+/// For a killed program to be gone. One that hangs in the kernel is given up.
+const KILLED: Duration = Duration::from_secs(5);
+/// For what it has left behind to be gone. What takes longer is still killed, but not waited for.
+const CLEARED: Duration = Duration::from_secs(2);
+/// What is read at once of a stream.
+const PIECE: usize = 16 * 1024;
+/// How much may lie in a pipe that nobody of the run writes to any more (`/proc/sys/fs/pipe-max-size`, pipe(7)).
+const LEFT_IN_PIPE: usize = 1024 * 1024;
+
+/// Where programs look for others: as a login of root would.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program that runs. Dropping it kills it.
+#[derive(Debug)]
+struct Held<'a> {
+    pid: Pid,
+    orders: &'a mpsc::Sender<Order>,
+}
+
+/// How far the end of a program has been brought about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Runs,
+    Asked,
+    Killed,
+}
+
+/// Serves one run.
+pub(super) async fn serve(run: Run, caller: &mut Caller, shared: &Shared) -> Outcome {
+    let (manifest, file) = match prepare(&run, shared) {
+        Ok(prepared) => prepared,
+        Err(why) => {
+            tracing::warn!(manifest = run.manifest.escape_debug().to_string(), "not run: {why}");
+            return Outcome::failed(Status::FAILED, why);
+        }
+    };
+    let mark = format!("{}-{}", std::process::id(), shared.marks.fetch_add(1, Ordering::Relaxed));
+    let news = match News::bind(&shared.launcher.folder, &mark) {
+        Ok(news) => news,
+        Err(error) => {
+            let why = format!("no socket for news can be made in {}: {error}", shared.launcher.folder.display());
+            tracing::warn!("not run: {why}");
+            return Outcome::failed(Status::CANNOT_NOW, why);
+        }
+    };
+    let Action::Program { arguments, .. } = &manifest.action else { unreachable!("`prepare` has opened its program") };
+    let start = Start { file, arguments: arguments.clone(), environment: environment(&run, &manifest, &news), mark };
+    if let Err(error) = caller.begin() {
+        tracing::debug!(%error, "not run: the agent is gone");
+        return Outcome::failed(Status::CANCELLED, "not run: nobody waits for it");
+    }
+    let started = match begin(start, shared).await {
+        Ok(started) => started,
+        Err(why) => {
+            tracing::warn!(method = %manifest.spec.name, "not run: {why}");
+            return Outcome::failed(Status::FAILED, why);
+        }
+    };
+    follow(started, &run, &manifest, news, caller, shared).await
+}
+
+/// What is to run, judged. The error is for people.
+fn prepare(run: &Run, shared: &Shared) -> Result<(Manifest, ProgramFile), String> {
+    // A few small files of the disk that programs come from, too: a thread for that would cost more than it saves.
+    let manifest = (shared.launcher.find)(&run.manifest)?;
+    if manifest.digest != run.digest {
+        let path = manifest.path.display();
+        return Err(format!("{path} has changed since the agent has read it; send the command again"));
+    }
+    let Action::Program { program, .. } = &manifest.action else {
+        return Err(format!("{} names no program", manifest.path.display()));
+    };
+    let file = ProgramFile::open(program, &shared.launcher.owners).map_err(|unfit| unfit.to_string())?;
+    Ok((manifest, file))
+}
+
+async fn begin(start: Start, shared: &Shared) -> Result<Started, String> {
+    let (reply, started) = oneshot::channel();
+    let refused = start.file.refusal();
+    let is_sent = shared.orders.send(Order::Start(Box::new(start), reply)).await;
+    match (is_sent, started.await) {
+        (Ok(()), Ok(Ok(started))) => Ok(started),
+        (Ok(()), Ok(Err(error))) => Err(refused.because(&error).to_string()),
+        _ => Err("the handlers' service ends".to_owned()),
+    }
+}
+
+fn environment(run: &Run, manifest: &Manifest, news: &News) -> Vec<(&'static str, String)> {
+    let limit = manifest.spec.time_limit;
+    vec![
+        ("PATH", PATH.to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("TWINAGENT_METHOD", manifest.spec.name.to_string()),
+        ("TWINAGENT_COMMAND_ID", run.id.to_string()),
+        ("TWINAGENT_DEVICE_ID", run.device.to_string()),
+        ("TWINAGENT_DEADLINE", clock::wall().saturating_add(limit).to_string()),
+        ("TWINAGENT_TIME_LIMIT", limit.as_secs().to_string()),
+        ("NOTIFY_SOCKET", news.path().display().to_string()),
+    ]
+}
+
+async fn follow(
+    started: Started,
+    run: &Run,
+    manifest: &Manifest,
+    mut news: News,
+    caller: &mut Caller,
+    shared: &Shared,
+) -> Outcome {
+    let held = Held { pid: started.pid, orders: &shared.orders };
+    let output_limit = manifest.spec.output_limit;
+    let mut output = Stream::new(started.stdout);
+    let mut errors = Stream::new(started.stderr);
+    let (mut beginning, mut tail) = (Beginning::new(output_limit), Tail::new(LONGEST_TAIL));
+    let mut ended = started.ended;
+    let mut feeding = pin!(feed(started.stdin, run.payload.to_string()));
+    let mut is_fed = false;
+    let mut ending = shared.ending.clone();
+    let (mut stage, mut cause) = (Stage::Runs, None);
+    let mut patience = pin!(sleep(manifest.spec.time_limit));
+    let end = loop {
+        let why = tokio::select! {
+            biased;
+            // Fails if the loop is gone, and this task with it.
+            end = &mut ended => break end.ok(),
+            () = ends(&mut ending), if stage == Stage::Runs => Cause::Ending,
+            () = caller.stops(), if stage == Stage::Runs => Cause::Cancelled,
+            () = &mut patience => match stage {
+                Stage::Runs => Cause::TimedOut(manifest.spec.time_limit),
+                Stage::Asked => {
+                    held.signal(Signal::KILL).await;
+                    stage = Stage::Killed;
+                    patience.set(sleep(KILLED));
+                    continue;
+                }
+                Stage::Killed => break None,
+            },
+            progress = news.next() => {
+                caller.tell(progress);
+                continue;
+            }
+            () = &mut feeding, if !is_fed => {
+                is_fed = true;
+                continue;
+            }
+            () = errors.read() => {
+                tail.push(errors.piece());
+                continue;
+            }
+            () = output.read() => {
+                beginning.push(output.piece());
+                continue;
+            }
+        };
+        held.signal(Signal::TERM).await;
+        let grace = if why == Cause::Ending { manifest.grace.min(GRACE_AT_THE_END) } else { manifest.grace };
+        cause = Some(why);
+        stage = Stage::Asked;
+        patience.set(sleep(grace));
+    };
+    // Given up after a while: what is still there is killed by the loop, and counts no longer.
+    let _ = timeout(CLEARED, started.cleared).await;
+    for _ in 0..LEFT_IN_PIPE / PIECE {
+        if !output.read_left() {
+            break;
+        }
+        beginning.push(output.piece());
+    }
+    for _ in 0..LEFT_IN_PIPE / PIECE {
+        if !errors.read_left() {
+            break;
+        }
+        tail.push(errors.piece());
+    }
+    let facts =
+        Facts { end, cause, output: beginning.bytes(), is_cut: beginning.is_cut(), errors: tail.bytes(), output_limit };
+    facts.outcome()
+}
+
+/// Writes the payload and closes. A program that does not read it, or not all, is right to do so.
+async fn feed(stdin: OwnedFd, payload: String) {
+    // Fails if it were no pipe; it was made as one.
+    if let Ok(mut stdin) = pipe::Sender::from_owned_fd(stdin) {
+        // EPIPE: it has closed its stdin, or ended.
+        let _ = stdin.write_all(payload.as_bytes()).await;
+    }
+}
+
+impl Held<'_> {
+    async fn signal(&self, signal: Signal) {
+        // Fails if the loop is gone, and this task with it.
+        let _ = self.orders.send(Order::Signal(self.pid, signal)).await;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // Of no effect for a program that has ended, as it has unless it was given up. Without room, the service kills it
+        // when it ends.
+        let _ = self.orders.try_send(Order::Signal(self.pid, Signal::KILL));
+    }
+}
+
+/// Stdout or stderr of a program.
+struct Stream {
+    /// `None`: it has ended.
+    pipe: Option<pipe::Receiver>,
+    buffer: Vec<u8>,
+    length: usize,
+}
+
+impl Stream {
+    fn new(descriptor: OwnedFd) -> Self {
+        // Fails if it were no pipe; it was made as one.
+        let pipe = pipe::Receiver::from_owned_fd(descriptor).ok();
+        Self { pipe, buffer: vec![0; PIECE], length: 0 }
+    }
+
+    /// What was read last.
+    fn piece(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+
+    /// Reads a piece; never returns after the last. May be dropped without loss.
+    async fn read(&mut self) {
+        let Some(pipe) = &mut self.pipe else { return pending().await };
+        // A pipe that cannot be read has nothing more.
+        self.length = pipe.read(&mut self.buffer).await.unwrap_or_default();
+        if self.length == 0 {
+            self.pipe = None;
+        }
+    }
+
+    /// Reads a piece of what is there already; false if nothing is. Asks the kernel, and not what is known of its readiness.
+    fn read_left(&mut self) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
+        self.length = loop {
+            match rustix::io::read(pipe, &mut self.buffer) {
+                Err(error) if io::Error::from(error).kind() == io::ErrorKind::Interrupted => {}
+                read => break read.unwrap_or(0),
+            }
+        };
+        self.length > 0
+    }
+}

@@ -88,6 +88,7 @@ debian_packages() {
     has jq || missing+=(jq)
     has socat || missing+=(socat)
     has dbus-daemon || missing+=(dbus-daemon)
+    has duk || missing+=(duktape)
     has mkfs.ext4 || missing+=(e2fsprogs)
     has mosquitto || missing+=(mosquitto)
     has openssl || missing+=(openssl)

@@ -17,6 +17,8 @@ mod hub;
 mod installed;
 #[path = "cli/setup.rs"]
 mod setup;
+#[path = "cli/units.rs"]
+mod units;
 #[path = "cli/veto.rs"]
 mod veto;
 

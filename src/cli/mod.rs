@@ -4,6 +4,7 @@
 //! definitions here, so their comments are words for users.
 
 mod adopt;
+mod allow_units;
 mod ask;
 mod check;
 pub mod completions;
@@ -22,6 +23,7 @@ mod reboot_guard;
 mod reset;
 pub mod run;
 mod run_handlers;
+mod run_logs;
 mod run_reboot;
 mod service_reader;
 mod setup;
@@ -92,6 +94,8 @@ pub enum Command {
     Veto(veto::Arguments),
     /// Show what stops reboots that come too often, or let them go on
     RebootGuard(reboot_guard::Arguments),
+    /// Let the agent start, stop and restart units that are none of its jobs, for the method restartService
+    AllowUnits(allow_units::Arguments),
     /// Print a shell's completions
     Completions(completions::Arguments),
     /// Run the programs that manifests name; what twinagent-handlers.service starts
@@ -100,6 +104,9 @@ pub enum Command {
     /// Do the reboot that the daemon has asked for; what twinagent-reboot.service starts
     #[command(hide = true)]
     RunReboot,
+    /// Read the journal of the system for the daemon; what twinagent-logs@.service starts
+    #[command(hide = true)]
+    RunLogs(run_logs::Arguments),
 }
 
 impl Cli {
@@ -124,9 +131,11 @@ impl Cli {
             Command::Telemetry(arguments) => telemetry::run(&folders, &arguments),
             Command::Veto(arguments) => veto::run(&folders, arguments),
             Command::RebootGuard(arguments) => reboot_guard::run(&folders, arguments),
+            Command::AllowUnits(arguments) => allow_units::run(&arguments),
             Command::Completions(arguments) => completions::run(arguments),
             Command::RunHandlers => run_handlers::run(&folders),
             Command::RunReboot => run_reboot::run(),
+            Command::RunLogs(arguments) => run_logs::run(&folders, file, arguments),
         }
     }
 }

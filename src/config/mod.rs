@@ -17,6 +17,7 @@ pub mod last_good;
 mod layers;
 pub mod manifest;
 pub mod own_methods;
+pub mod polkit;
 mod proxy;
 mod raw;
 mod reader;

@@ -20,4 +20,8 @@ pub mod watch;
 
 #[cfg(test)]
 #[path = "../../tests/support/logind.rs"]
-mod fake_logind;
+pub(crate) mod fake_logind;
+
+#[cfg(test)]
+#[path = "../../tests/support/systemd1.rs"]
+pub(crate) mod fake_systemd;

@@ -214,6 +214,8 @@ impl From<zbus::Error> for CallError {
             "ServiceUnknown" | "NameHasNoOwner" | "NoReply" | "Timeout" | "TimedOut" | "Disconnected" | "NoServer" => {
                 Self::Lost(words)
             }
+            // The bus would start systemd, and cannot.
+            name if name.starts_with("Spawn.") => Self::Lost(words),
             "org.freedesktop.systemd1.NoSuchUnit" => Self::NoSuchUnit(words),
             name => Self::Failed(if words.is_empty() { name.to_owned() } else { words }),
         }

@@ -3,7 +3,7 @@
 use crate::harness::{Device, Machine, Package, Suite};
 
 /// Prints the processes of the agent and of its programs.
-const PROCESSES: &str = "find /proc -maxdepth 1 -user twinagent -o -maxdepth 1 -user twinagent-handlers";
+const PROCESSES: &str = "find /proc -maxdepth 1 '(' -user twinagent -o -user twinagent-handlers ')'";
 const UNITS: [&str; 5] = [
     "twinagent.service",
     "twinagent-handlers.socket",

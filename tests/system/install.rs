@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::harness::{Machine, Package, Suite};
 
+/// What the package enables.
+const UNITS: &str = "twinagent.service twinagent-handlers.socket twinagent-logs.socket twinagent-reboot.path";
+
 /// Longer than a service that cannot work takes to be started anew.
 const UNTOUCHED: Duration = Duration::from_secs(15);
 
@@ -27,8 +30,10 @@ fn untouched(suite: Suite) {
     // Nothing is to happen, so there is nothing else to wait for.
     sleep(UNTOUCHED);
 
-    assert_eq!(machine.sh("systemctl is-active twinagent.service twinagent-reboot.path"), "active\nactive");
-    assert_eq!(machine.sh("systemctl is-enabled twinagent.service twinagent-reboot.path"), "enabled\nenabled");
+    assert_eq!(machine.sh(&format!("systemctl is-active {UNITS}")), ["active"; 4].join("\n"));
+    assert_eq!(machine.sh(&format!("systemctl is-enabled {UNITS}")), ["enabled"; 4].join("\n"));
+    let helpers = machine.property("twinagent-handlers.service", "ActiveState");
+    assert_eq!(helpers, "inactive", "nobody asked for it");
     assert_eq!(machine.property("twinagent.service", "NRestarts"), "0");
     assert_eq!(machine.property("twinagent.service", "ExecMainStartTimestampMonotonic"), began);
     assert_eq!(
@@ -76,6 +81,8 @@ fn an_account_that_was_made_for_other_ends_is_refused_with_the_remedy() {
             ("", "twinagent:x:901:daemon,games", "has members (daemon,games)"),
             ("", "twinagent:x:1500:", "is no system group (gid 1500)"),
             ("joe:x:902:901::/:/bin/sh", GROUP, "is the primary group of joe"),
+            ("twinagent-handlers:x:903:903::/:/bin/sh", "twinagent-handlers:x:903:", "has a login shell (/bin/sh)"),
+            ("", "twinagent-handlers:x:903:games", "has members (games), who could read what handlers keep; take"),
         ] {
             accounts(user, its_group);
             refused(words);
@@ -96,7 +103,6 @@ fn an_account_that_was_made_for_other_ends_is_refused_with_the_remedy() {
 
 #[test]
 fn units_that_were_masked_before_stay_so_and_nothing_complains() {
-    const UNITS: &str = "twinagent.service twinagent-reboot.path";
     for suite in Suite::ALL {
         let mut machine = Machine::plain(suite);
         let package = machine.bring(&Package::under_test());
@@ -106,23 +112,17 @@ fn units_that_were_masked_before_stay_so_and_nothing_complains() {
         assert_eq!(told.code, 0, "{told:?}");
         // What systemd-sysusers has made it tells there, too.
         let said: Vec<_> = told.err.lines().filter(|line| !line.starts_with("Creating ")).collect();
-        let expected = ["twinagent-reboot.path", "twinagent.service"]
-            .map(|unit| format!("twinagent: {unit} is masked and stays so."));
+        let expected: Vec<_> =
+            UNITS.split(' ').map(|unit| format!("twinagent: {unit} is masked and stays so.")).collect();
         assert_eq!(said, expected);
         let states = |word: &str| machine.order(["sh", "-c", &format!("systemctl {word} {UNITS}")]).run().out;
-        assert_eq!(
-            (states("is-enabled"), states("is-active")),
-            ("masked\nmasked\n".into(), "inactive\ninactive\n".into())
-        );
+        assert_eq!((states("is-enabled"), states("is-active")), ("masked\n".repeat(4), "inactive\n".repeat(4)));
 
         // An upgrade leaves it at that, and what is no longer masked is not enabled behind anybody's back.
         machine.sh(&format!("systemctl unmask {UNITS}"));
         machine.order(["dpkg", "--install", &package]).done();
-        assert_eq!(
-            (states("is-enabled"), states("is-active")),
-            ("disabled\ndisabled\n".into(), "inactive\ninactive\n".into())
-        );
+        assert_eq!((states("is-enabled"), states("is-active")), ("disabled\n".repeat(4), "inactive\n".repeat(4)));
         machine.sh(&format!("systemctl enable --now {UNITS}"));
-        assert_eq!(states("is-active"), "active\nactive\n");
+        assert_eq!(states("is-active"), "active\n".repeat(4));
     }
 }

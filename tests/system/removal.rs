@@ -2,8 +2,15 @@
 
 use crate::harness::{Device, Machine, Package, Suite};
 
-/// Prints the processes of the agent.
-const PROCESSES: &str = "find /proc -maxdepth 1 -user twinagent";
+/// Prints the processes of the agent and of its programs.
+const PROCESSES: &str = "find /proc -maxdepth 1 '(' -user twinagent -o -user twinagent-handlers ')'";
+const UNITS: [&str; 5] = [
+    "twinagent.service",
+    "twinagent-handlers.socket",
+    "twinagent-handlers.service",
+    "twinagent-logs.socket",
+    "twinagent-reboot.path",
+];
 
 #[test]
 fn what_is_removed_stops_and_comes_back_as_the_same_device_and_what_is_purged_is_gone() {
@@ -15,8 +22,8 @@ fn what_is_removed_stops_and_comes_back_as_the_same_device_and_what_is_purged_is
         assert_ne!(machine.sh(PROCESSES), "");
         machine.order(["apt-get", "remove", "--yes", "twinagent"]).done();
         assert!(!cloud.is_connected());
-        let told = machine.order(["systemctl", "is-active", "twinagent.service", "twinagent-reboot.path"]).run();
-        assert_eq!(told.out.trim(), "inactive\ninactive", "{told:?}");
+        let told = machine.order(["systemctl", "is-active"].into_iter().chain(UNITS)).run();
+        assert_eq!(told.out, "inactive\n".repeat(UNITS.len()), "{told:?}");
         assert_eq!(machine.sh(PROCESSES), "");
         assert_eq!(machine.sh("systemctl --failed --no-legend"), "");
 
@@ -32,8 +39,8 @@ fn what_is_removed_stops_and_comes_back_as_the_same_device_and_what_is_purged_is
              -not -path '/etc/systemd/system/twinagent*.service.d'; find /run /tmp /var/tmp -name '*twinagent*'");
         assert_eq!(left, "", "left after purge");
         assert!(
-            machine.sh("getent passwd twinagent").contains("nologin"),
-            "the user stays, so that nobody gets its number"
+            machine.sh("getent passwd twinagent twinagent-handlers").matches("nologin").count() == 2,
+            "the users stay, so that nobody gets their numbers"
         );
         assert_eq!(machine.sh("systemctl --failed --no-legend"), "");
 

@@ -25,7 +25,8 @@ pub(super) const NAMESPACES: [&str; 8] =
     ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--time", "--root"];
 
 /// Units that see another /proc than the rest of the machine.
-const HARDENED: [&str; 2] = ["twinagent.service", "twinagent-reboot.service"];
+const HARDENED: [&str; 4] =
+    ["twinagent.service", "twinagent-reboot.service", "twinagent-handlers.service", "twinagent-logs@.service"];
 
 #[derive(Debug)]
 pub(crate) struct Machine {

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use twinagent::model::now::Timestamp;
 
 use crate::both::on_both_clouds;
 use crate::cloud::Kind;
-use crate::device::Setup;
+use crate::device::{Device, Setup};
 use crate::local::{follow, next};
+use crate::program::json as json_of;
 use crate::workshop::{HELD, Workshop};
 
 on_both_clouds! {
@@ -80,22 +82,32 @@ async fn how_a_program_fails_is_told(kind: Kind) {
     workshop.stop().await;
 }
 
+/// Tells what it was given.
+const LOOKS: &str = r#"
+import json, os, sys
+fds = {}
+for fd in os.listdir("/proc/self/fd"):
+    try:
+        fds[fd] = os.readlink("/proc/self/fd/" + fd)
+    except FileNotFoundError:
+        pass  # That of the list itself.
+print(json.dumps({"variables": dict(os.environ), "fds": fds, "folder": os.getcwd(), "arguments": sys.argv[1:], "stdin": sys.stdin.read()}))
+"#;
+
 async fn a_program_is_given_its_command_and_nothing_else_of_ours(kind: Kind) {
-    // What the shell itself adds is not ours: PWD, OLDPWD, _ and SHLVL.
-    let script = "for fd in /proc/$$/fd/*; do [ \"$(readlink $fd)\" = \"${notes%/notes}/look\" ] || fds=\"$fds ${fd##*/}\"; done\n\
-                  variables=$(env | cut -d= -f1 | grep -vxE 'PWD|OLDPWD|_|SHLVL' | tr '\\n' ' ')\n\
-                  printf '{\"variables\":\"%s\",\"fds\":\"%s\",\"folder\":\"%s\",\"device\":\"%s\",\"method\":\"%s\",\"arguments\":\"%s\",\"stdin\":%s,\"limit\":\"%s\",\"deadline\":\"%s\"}' \
-                  \"$variables\" \"$fds\" \"$(pwd)\" \"$TWINAGENT_DEVICE_ID\" \"$TWINAGENT_METHOD\" \"$*\" \"$(cat)\" \
-                  \"$TWINAGENT_TIME_LIMIT\" \"$TWINAGENT_DEADLINE\"\n";
-    let more = "arguments = [\"--now\", \"$(id)\"]\ntime_limit = \"20s\"\n";
-    let (mut device, mut workshop) =
-        Workshop::online(Setup { answers: "events", ..Setup::on(kind) }, &[("look", more, script)]).await;
-    device.send("look/l-1", r#"{"--evil":"; rm -rf /"}"#).await;
-    let told = device.answer("l-1", 200).await["payload"].clone();
-    let words = |member: &str| -> BTreeSet<String> {
-        told[member].as_str().expect("a text").split_whitespace().map(str::to_owned).collect()
-    };
-    let variables = [
+    let mut device = Device::new(Setup { answers: "events", ..Setup::on(kind) }).await;
+    let mut workshop = Workshop::beside(&device, &[]);
+    let program = workshop.program("look", &format!("#!/usr/bin/python3{LOOKS}"));
+    let more = "arguments = [\"--now\", \"$(id)\"]\ntime_limit = \"20s\"\noutput_limit = 100000\n";
+    workshop.manifest("look", &program, more);
+    workshop.start(&device);
+    device.start();
+    device.wait_until_ready().await;
+    // Who asks on this machine has all of the answer on both clouds.
+    let told = json_of(&device, &["invoke", "look", r#"{"--evil":"; rm -rf /"}"#, "--id", "l-1"]).await;
+    let variables: BTreeSet<&str> =
+        told["variables"].as_object().expect("an object").keys().map(String::as_str).collect();
+    let expected = [
         "LANG",
         "NOTIFY_SOCKET",
         "PATH",
@@ -107,19 +119,21 @@ async fn a_program_is_given_its_command_and_nothing_else_of_ours(kind: Kind) {
         "TWINAGENT_RUN",
         "TWINAGENT_TIME_LIMIT",
     ];
-    assert_eq!(words("variables"), variables.map(str::to_owned).into(), "{told}");
-    // Besides those of its own script, and what whoever runs the tests has left open for all, as systemd does not.
-    let of_the_tests = inherited();
-    let fds: BTreeSet<String> = words("fds").difference(&of_the_tests).cloned().collect();
-    assert_eq!(fds, ["0", "1", "2"].map(str::to_owned).into(), "{told}");
-    assert_eq!(told["folder"], "/");
-    assert_eq!((&told["device"], &told["method"]), (&json!("gw-1"), &json!("look")));
-    assert_eq!(told["arguments"], "--now $(id)");
-    assert_eq!(told["stdin"], json!({ "--evil": "; rm -rf /" }));
-    assert_eq!(told["limit"], "20");
-    let deadline = told["deadline"].as_str().and_then(|text| text.parse::<twinagent::model::now::Timestamp>().ok());
-    assert!(deadline.is_some(), "{told}");
-    assert_eq!(workshop.runs("look"), ["l-1"]);
+    assert_eq!(variables, expected.into(), "{told}");
+    let is = |name: &str| told["variables"][name].as_str().expect("a text").to_owned();
+    assert_eq!(
+        [is("TWINAGENT_METHOD"), is("TWINAGENT_COMMAND_ID"), is("TWINAGENT_DEVICE_ID")],
+        ["look", "l-1", "gw-1"]
+    );
+    assert_eq!(is("TWINAGENT_TIME_LIMIT"), "20");
+    assert!(is("TWINAGENT_DEADLINE").parse::<Timestamp>().is_ok(), "{told}");
+    assert_eq!((&told["folder"], &told["arguments"]), (&json!("/"), &json!(["--now", "$(id)"])));
+    assert_eq!(told["stdin"], r#"{"--evil":"; rm -rf /"}"#);
+    // Besides that of its own script, and what whoever runs the tests has left open for all, as systemd does not.
+    let own = program.to_string_lossy();
+    let fds = told["fds"].as_object().expect("an object").iter().filter(|(_, target)| **target != *own);
+    let fds: BTreeSet<String> = fds.map(|(fd, _)| fd.clone()).collect();
+    assert_eq!(fds.difference(&inherited()).collect::<Vec<_>>(), ["0", "1", "2"], "{told}");
     device.stop().await;
     workshop.stop().await;
 }

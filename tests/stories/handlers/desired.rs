@@ -20,7 +20,7 @@ on_both_clouds! {
 
 /// Writes down what it is given.
 const NAME: &str = "desired = \"hostname\"\n";
-const WRITE: &str = "cat >>\"$notes/given\"; echo >>\"$notes/given\"\n";
+const WRITE: &str = "given=$(cat); echo \"$given\" >>\"$notes/given\"\n";
 
 /// Waits until the device says so of a member of the desired document.
 async fn applied(device: &mut Device, member: &str, status: u16) -> Value {
@@ -140,6 +140,7 @@ async fn an_application_that_was_cut_off_is_told_and_not_done_again_until_it_cha
     device.cloud.set_desired(r#"{"hostname":"gw-a","led":true}"#).await;
     workshop.wait_for_runs("setHostname", 1).await;
     workshop.wait_for_runs("setLed", 1).await;
+    workshop.wait_for_runs("given", 1).await;
     process.kill().await;
     workshop.let_go();
     let process = Process::online(&mut device).await;

@@ -127,8 +127,10 @@ async fn a_program_that_serves_a_method_is_asked_and_its_answer_arrives(kind: Ki
     device.answer("g-2", 422).await;
     drop(program);
     device.twin(|twin| !twin["methods"].to_string().contains("\"greet\"")).await;
+    // A program that was there a moment ago may be back soon.
     device.send("greet/g-3", "").await;
-    device.answer("g-3", 404).await;
+    let told = device.answer("g-3", 503).await;
+    assert!(told["payload"]["retryAfterSeconds"].is_u64(), "{told}");
     device.stop().await;
 }
 
@@ -156,13 +158,19 @@ async fn a_served_command_ends_at_its_deadline_and_where_it_is_cancelled(kind: K
     let methods = json!([{ "name": "quick", "timeLimitSeconds": 1 }, { "name": "long", "timeLimitSeconds": 600 }]);
     let mut program = Program::serve(&device, methods).await;
     device.send("quick/q-1", "").await;
+    device.send("quick/q-2", "").await;
     let (run, _) = program.command("q-1").await;
-    device.answer("q-1", 408).await;
     let stop = program.next().await["parameters"].clone();
     assert_eq!((&stop["run"], &stop["stop"]), (&json!(run), &json!("timedOut")), "{stop}");
-    // What comes too late is refused.
+    // It is at it still, so the next one waits; and whatever it says now comes too late.
+    program.finish(run, 200, Value::Null).await;
+    device.answer("q-1", 408).await;
     let late = program.call("Finish", json!({ "run": run, "status": 200 })).await;
     assert!(late.as_ref().is_err_and(|error| error.contains("UnknownRun")), "{late:?}");
+    // One that says nothing more is given up after a while.
+    program.command("q-2").await;
+    assert_eq!(program.next().await["parameters"]["stop"], "timedOut");
+    device.answer("q-2", 408).await;
 
     device.send("long/l-1", "").await;
     let (run, _) = program.command("l-1").await;
@@ -172,10 +180,10 @@ async fn a_served_command_ends_at_its_deadline_and_where_it_is_cancelled(kind: K
     assert_eq!((&stop["run"], &stop["stop"]), (&json!(run), &json!("cancelled")), "{stop}");
     program.finish(run, 499, json!({ "error": "put back where it was" })).await;
     assert_eq!(device.answer("l-1", 499).await["payload"]["error"], "put back where it was");
-    device.send("quick/q-2", "").await;
-    let (run, _) = program.command("q-2").await;
+    device.send("quick/q-3", "").await;
+    let (run, _) = program.command("q-3").await;
     program.finish(run, 200, json!("done")).await;
-    assert_eq!(device.answer("q-2", 200).await["payload"], "done");
+    assert_eq!(device.answer("q-3", 200).await["payload"], "done");
     device.stop().await;
 }
 

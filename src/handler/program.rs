@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use serde_json::json;
@@ -20,8 +21,8 @@ use crate::model::digest::Digest;
 use crate::varlink::handlers::{LONGEST_CALL, LONGEST_REPLY, ROOM, Reply, Run, SOCKET, is_too_deep};
 use crate::varlink::protocol::Frames;
 
-/// The service keeps the time limit by itself, and counts from the start of the program. So long after its end by our own count it is
-/// told to stop.
+/// The service keeps the time limit by itself, and counts from the start of the program. So long after its end by our own
+/// count it is told to stop.
 const BEHIND: Duration = Duration::from_secs(2);
 /// What the service takes beyond the grace of a program: for a killed one to be gone, and to say so.
 const CLEARING: Duration = Duration::from_secs(8);
@@ -105,17 +106,19 @@ impl Handler for Program {
 async fn served(socket: &Path, frame: &[u8], mut context: Context) -> Result<Outcome, Lost> {
     let stream = UnixStream::connect(socket).await.map_err(Lost::Unreachable)?;
     let (mut from, mut to) = stream.into_split();
-    // A service that turns us away says why before it hangs up, so an error of writing is none yet. While nobody has read the whole
-    // call, nothing has begun.
+    // A service that turns us away says why before it hangs up, so an error of writing is none yet. While nobody has read the
+    // whole call, nothing has begun.
     let written = tokio::select! {
         written = to.write_all(frame) => written,
         stop = context.stopped() => return Err(Lost::Stopped(stop)),
     };
+    // Dropping this half closes it, which tells the service to end the run.
     let mut to = Some(to);
     let mut frames = Frames::default();
     let mut some = vec![0; 4096];
     let mut stopped = None;
     let mut has_begun = false;
+    let mut behind = pin!(sleep(BEHIND));
     loop {
         while let Some(frame) = frames.take(LONGEST_REPLY).map_err(|error| Lost::NotUnderstood(error.to_string()))? {
             match Reply::parse(&frame).map_err(|error| Lost::NotUnderstood(error.0))? {
@@ -128,10 +131,13 @@ async fn served(socket: &Path, frame: &[u8], mut context: Context) -> Result<Out
             read = from.read(&mut some) => read,
             stop = context.stopped(), if stopped.is_none() => {
                 stopped = Some(stop);
+                match stop {
+                    Stop::Cancelled => to = None,
+                    Stop::TimedOut => behind.set(sleep(BEHIND)),
+                }
                 continue;
             }
-            () = behind(stopped), if to.is_some() && stopped.is_some() => {
-                // Dropping this half closes it.
+            () = &mut behind, if to.is_some() && stopped.is_some() => {
                 to = None;
                 continue;
             }
@@ -145,13 +151,6 @@ async fn served(socket: &Path, frame: &[u8], mut context: Context) -> Result<Out
             Err(error) => error,
         };
         return Err(if has_begun { Lost::Midway } else { Lost::Unheard(lost) });
-    }
-}
-
-/// Waits until the service has to be told.
-async fn behind(stopped: Option<Stop>) {
-    if stopped == Some(Stop::TimedOut) {
-        sleep(BEHIND).await;
     }
 }
 

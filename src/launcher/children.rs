@@ -57,6 +57,8 @@ pub(super) struct Started {
 pub(super) struct Children {
     programs: HashMap<Pid, Program>,
     leftovers: Vec<Leftovers>,
+    /// Orphans that run as another user now, by way of sudo(8) perhaps, so that they cannot be killed.
+    foreign: HashSet<Pid>,
 }
 
 #[derive(Debug)]
@@ -80,7 +82,7 @@ impl Children {
     /// From here on orphans come to this process.
     pub(super) fn adopt() -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
-        Ok(Self { programs: HashMap::new(), leftovers: Vec::new() })
+        Ok(Self { programs: HashMap::new(), leftovers: Vec::new(), foreign: HashSet::new() })
     }
 
     /// Starts a program. Returns when it runs, or cannot.
@@ -146,11 +148,12 @@ impl Children {
             signal_group(*pid, Signal::KILL);
         }
         for orphan in self.orphans() {
-            kill(orphan);
+            self.kill(orphan);
         }
     }
 
     fn ended(&mut self, pid: Pid, status: WaitStatus) {
+        self.foreign.remove(&pid);
         for leftovers in &mut self.leftovers {
             leftovers.dying.remove(&pid);
         }
@@ -181,12 +184,12 @@ impl Children {
             let group = getpgid(Some(orphan)).ok();
             let marks = fs::read(format!("/proc/{}/environ", orphan.as_raw_pid())).unwrap_or_default();
             let is_of = |left: &Leftovers| Some(left.group) == group || has_mark(&marks, &left.mark);
-            let mut found = self.leftovers.iter_mut().filter(|left| is_alone || is_of(left)).peekable();
-            if is_alone || found.peek().is_some() {
-                kill(orphan);
-            }
-            for left in found {
-                left.dying.insert(orphan);
+            let found: Vec<usize> =
+                (0..self.leftovers.len()).filter(|at| is_alone || is_of(&self.leftovers[*at])).collect();
+            if (is_alone || !found.is_empty()) && self.kill(orphan) {
+                for at in found {
+                    self.leftovers[at].dying.insert(orphan);
+                }
             }
         }
         let (cleared, left) = std::mem::take(&mut self.leftovers).into_iter().partition(|left| left.dying.is_empty());
@@ -194,6 +197,20 @@ impl Children {
         for leftovers in cleared as Vec<Leftovers> {
             // Fails if nobody waits any more.
             let _ = leftovers.cleared.send(());
+        }
+    }
+
+    /// Kills an orphan. False: it cannot be, and is not waited for.
+    fn kill(&mut self, orphan: Pid) -> bool {
+        match kill_process(orphan, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => true,
+            Err(error) => {
+                if self.foreign.insert(orphan) {
+                    let pid = orphan.as_raw_pid();
+                    tracing::warn!(%error, pid, "a process that a program has left behind cannot be killed, and stays");
+                }
+                false
+            }
         }
     }
 
@@ -224,13 +241,6 @@ fn signal_group(pid: Pid, signal: Signal) {
     match kill_process_group(pid, signal) {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(error) => tracing::warn!(%error, "a process group cannot be signalled"),
-    }
-}
-
-fn kill(pid: Pid) {
-    match kill_process(pid, Signal::KILL) {
-        Ok(()) | Err(Errno::SRCH) => {}
-        Err(error) => tracing::warn!(%error, "a process that a program has left behind cannot be killed"),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use rustix::net::{SendFlags, send};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -51,7 +51,13 @@ pub(super) async fn serve(stream: UnixStream, shared: Arc<Shared>) {
         return;
     }
     let mut caller = Caller { stream, is_broken: false };
-    let run = match timeout(CALLING, caller.call()).await {
+    let mut ending = shared.ending.clone();
+    let heard = tokio::select! {
+        heard = timeout(CALLING, caller.call()) => heard,
+        // Nothing has begun, and the agent says so.
+        () = ends(&mut ending) => return,
+    };
+    let run = match heard {
         Ok(Ok(Some(run))) => run,
         Ok(Ok(None)) => return,
         Ok(Err(why)) => {
@@ -93,6 +99,14 @@ impl Caller {
                 Ok(length) => frames.push(&some[..length]),
             }
         }
+    }
+
+    /// Whether the agent has given up already, as it has if this service was long in coming.
+    pub(super) fn has_given_up(&self) -> bool {
+        let mut some = [0; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        // With more to come there would be nothing to read yet.
+        matches!(recv(&self.stream, &mut some, flags), Ok((0, _)))
     }
 
     /// Says that from here on the program may have taken effect.

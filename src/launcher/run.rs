@@ -77,6 +77,9 @@ pub(super) async fn serve(run: Run, caller: &mut Caller, shared: &Shared) -> Out
     };
     let Action::Program { arguments, .. } = &manifest.action else { unreachable!("`prepare` has opened its program") };
     let start = Start { file, arguments: arguments.clone(), environment: environment(&run, &manifest, &news), mark };
+    if caller.has_given_up() {
+        return Outcome::failed(Status::CANCELLED, "stopped before the program began");
+    }
     if let Err(error) = caller.begin() {
         tracing::debug!(%error, "not run: the agent is gone");
         return Outcome::failed(Status::CANCELLED, "not run: nobody waits for it");

@@ -8,7 +8,7 @@ use serde_json::json;
 use twinagent::handler::{Handler as _, Stop};
 use twinagent::model::command::Status;
 
-use crate::support::{Given, LIMIT, Service, Settings, own_user, until};
+use crate::support::{Given, LIMIT, Service, Settings, begin, own_user, until};
 
 #[tokio::test]
 async fn a_run_that_is_stopped_is_asked_to_end_and_then_made_to() {
@@ -33,7 +33,7 @@ async fn a_run_that_is_stopped_is_asked_to_end_and_then_made_to() {
         let given = Given { grace: Duration::from_secs(if *program == deaf { 1 } else { 30 }), ..Given::new(program) };
         let handler = service.handler("one.toml", &given);
         assert!(handler.grace() > given.grace);
-        let run = service.begin(&handler, json!(null));
+        let run = begin(&handler, json!(null));
         until("the program runs", is_up).await;
         run.stop.send(Some(stop)).expect("it listens");
         let outcome = run.task.await.expect("an end");
@@ -53,7 +53,7 @@ async fn news_of_a_program_are_passed_on_and_not_each_of_a_thousand() {
         for my $i (1..1000) { send($s, \"STATUS=$i\\nMAINPID=1\", 0, $to) or die $!; }\n\
         sleep 1; print 'done';\n";
     let handler = service.handler("one.toml", &Given::new(&service.program("news", script)));
-    let mut run = service.begin(&handler, json!(null));
+    let mut run = begin(&handler, json!(null));
     let outcome = tokio::time::timeout(LIMIT, &mut run.task).await.expect("in time").expect("an end");
     assert_eq!((outcome.status.0, outcome.payload), (200, json!("done")));
     let mut told = Vec::new();
@@ -72,7 +72,7 @@ async fn without_a_service_nothing_runs_and_the_answer_says_where_to_look() {
     let handler = service.handler("one.toml", &Given::new(&service.program("good", "#!/bin/sh\necho good\n")));
     let socket = service.path().join("agent-handlers").join(twinagent::varlink::handlers::SOCKET);
     std::fs::rename(&socket, socket.with_extension("gone")).expect("it is there");
-    let outcome = service.begin(&handler, json!(null)).task.await.expect("an end");
+    let outcome = begin(&handler, json!(null)).task.await.expect("an end");
     assert_eq!(outcome.status, Status::CANNOT_NOW);
     assert!(
         outcome.payload["hint"].as_str().is_some_and(|hint| hint.contains("twinagent-handlers.socket")),
@@ -80,11 +80,11 @@ async fn without_a_service_nothing_runs_and_the_answer_says_where_to_look() {
         outcome.payload
     );
     std::fs::rename(socket.with_extension("gone"), &socket).expect("back");
-    assert_eq!(service.begin(&handler, json!(null)).task.await.expect("an end").status, Status::DONE);
+    assert_eq!(begin(&handler, json!(null)).task.await.expect("an end").status, Status::DONE);
 
     let closed = Service::with(Settings { callers: vec![4_000_001], ..Settings::default() });
     let handler = closed.handler("one.toml", &Given::new(&closed.program("good", "#!/bin/sh\necho good\n")));
-    let outcome = closed.begin(&handler, json!(null)).task.await.expect("an end");
+    let outcome = begin(&handler, json!(null)).task.await.expect("an end");
     assert_eq!(outcome.status, Status::CANNOT_NOW, "{}", outcome.payload);
     assert!(outcome.payload["error"].as_str().is_some_and(|why| why.contains("before the program began")));
     assert!(closed.told().contains("turned away"), "{}", closed.told());
@@ -96,7 +96,7 @@ async fn a_service_that_goes_away_midway_leaves_it_open_what_happened() {
     let mark = service.path().join("notify/up");
     let script = format!("#!/bin/sh\ntouch {}\nsleep 1000\n", mark.display());
     let handler = service.handler("one.toml", &Given::new(&service.program("long", &script)));
-    let run = service.begin(&handler, json!(null));
+    let run = begin(&handler, json!(null));
     until("the program runs", || mark.exists()).await;
     let children = service.children();
     service.signal(Signal::KILL);
@@ -121,9 +121,9 @@ async fn sixty_four_run_at_once_and_the_next_is_told_so() {
     let gate = service.path().join("notify/gate");
     let script = format!("#!/bin/sh\nwhile ! [ -e {} ]; do sleep 0.2; done\necho done\n", gate.display());
     let handler = service.handler("one.toml", &Given::new(&service.program("gate", &script)));
-    let runs: Vec<_> = (0..64).map(|_| service.begin(&handler, json!(null))).collect();
+    let runs: Vec<_> = (0..64).map(|_| begin(&handler, json!(null))).collect();
     until("all run", || service.children().len() == 64).await;
-    let outcome = service.begin(&handler, json!(null)).task.await.expect("an end");
+    let outcome = begin(&handler, json!(null)).task.await.expect("an end");
     assert_eq!((outcome.status, outcome.payload), (Status::CANNOT_NOW, json!({ "error": "64 programs run already" })));
     std::fs::write(&gate, "").expect("the gate opens");
     for run in runs {
@@ -143,6 +143,25 @@ async fn a_service_that_is_not_root_runs_scripts_and_binaries_and_kills_what_the
     let told = service.script("id -u; (setsid sleep 1000 &); echo x", json!(null)).await;
     assert_eq!(told.payload, json!("65534\nx"), "{}", service.told());
     assert_eq!(service.children().len(), 0, "{}", service.told());
+    // What has become another user is out of reach; nobody waits for it.
+    let become_root = service.path().join("bin/setpriv");
+    std::fs::copy("/usr/bin/setpriv", &become_root).expect("a copy");
+    std::fs::set_permissions(&become_root, std::fs::Permissions::from_mode(0o4755)).expect("a mode");
+    let number = service.path().join("notify/number");
+    let script = format!(
+        "{} --reuid=0 --clear-groups setsid /bin/sh -c 'echo $$ > {1}.new; mv {1}.new {1}; exec sleep 1000' & \
+         while ! [ -e {1} ]; do sleep 0.05; done; echo done",
+        become_root.display(),
+        number.display()
+    );
+    assert_eq!(service.script(&script, json!(null)).await.payload, json!("done"), "{}", service.told());
+    assert_eq!(service.script("echo next", json!(null)).await.payload, json!("next"));
+    let foreign = std::fs::read_to_string(&number).expect("its number");
+    assert_eq!(service.children(), [foreign.trim()]);
+    assert_eq!(service.told().matches("cannot be killed, and stays").count(), 1, "{}", service.told());
+    let foreign = rustix::process::Pid::from_raw(foreign.trim().parse().expect("a number")).expect("a process");
+    rustix::process::kill_process(foreign, Signal::KILL).expect("this test is root");
+    until("it is taken note of", || service.children().is_empty()).await;
     let unreadable = service.path().join("bin/id");
     std::fs::copy("/usr/bin/id", &unreadable).expect("a copy");
     std::fs::set_permissions(&unreadable, std::fs::Permissions::from_mode(0o711)).expect("a mode");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{Given, Service, Settings, own_user};
+use crate::support::{Given, Service, Settings, begin, own_user};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("a mode");
@@ -107,10 +107,10 @@ async fn a_manifest_that_has_changed_or_is_gone_runs_nothing() {
     service.handler("one.toml", &Given { arguments: vec!["--more".to_owned()], ..Given::new(&program) });
     let why =
         |outcome: &twinagent::model::command::Outcome| outcome.payload["error"].as_str().unwrap_or_default().to_owned();
-    let outcome = service.begin(&handler, json!(null)).task.await.expect("an end");
+    let outcome = begin(&handler, json!(null)).task.await.expect("an end");
     assert!(outcome.status.0 == 500 && why(&outcome).contains("has changed since"), "{}", outcome.payload);
     fs::remove_file(service.path().join("handlers.d/one.toml")).expect("it is there");
-    let outcome = service.begin(&handler, json!(null)).task.await.expect("an end");
+    let outcome = begin(&handler, json!(null)).task.await.expect("an end");
     assert!(outcome.status.0 == 500 && why(&outcome).contains("there is no manifest one.toml"), "{}", outcome.payload);
     assert!(!mark.exists());
 }
@@ -147,11 +147,11 @@ async fn a_program_that_is_swapped_between_check_and_run_does_not_run() {
     let handler = service.handler("one.toml", &Given::new(&path));
     let (mut ran, mut refused) = (0, 0);
     for _ in 0..RUNS {
-        let outcome = service.begin(&handler, json!(null)).task.await.expect("an end");
+        let outcome = begin(&handler, json!(null)).task.await.expect("an end");
         match (outcome.status.0, &outcome.payload) {
             (200, Value::String(text)) if text == "good" => ran += 1,
             (500, told) if told["error"].as_str().is_some_and(|why| why.contains("can be written by everybody")) => {
-                refused += 1
+                refused += 1;
             }
             (status, told) => panic!("{status} {told}"),
         }
@@ -179,8 +179,7 @@ async fn programs_beside_each_other_inherit_nothing_of_each_other() {
     let list = Given { arguments: vec!["/proc/self/fd".to_owned()], ..Given::new(&PathBuf::from("/usr/bin/ls")) };
     let list = service.handler("list.toml", &list);
     for _ in 0..20 {
-        let runs: Vec<_> =
-            (0..16).map(|at| service.begin(if at % 2 == 0 { &script } else { &list }, json!(null))).collect();
+        let runs: Vec<_> = (0..16).map(|at| begin(if at % 2 == 0 { &script } else { &list }, json!(null))).collect();
         for (at, run) in runs.into_iter().enumerate() {
             let outcome = run.task.await.expect("an end");
             assert_eq!(outcome.payload, json!(if at % 2 == 0 { "done" } else { "0\n1\n2\n3" }));

@@ -12,7 +12,7 @@ use twinagent::model::command::{CommandId, DeviceId, Status};
 use twinagent::model::digest::Digest;
 use twinagent::varlink::handlers::{Run, SOCKET};
 
-use crate::support::{Given, LIMIT, Service, Settings, until};
+use crate::support::{Given, LIMIT, Service, Settings, begin, until};
 
 fn connect(service: &Service) -> UnixStream {
     let stream = UnixStream::connect(service.path().join("agent-handlers").join(SOCKET)).expect("a connection");
@@ -43,9 +43,9 @@ async fn sigterm_ends_what_runs_and_then_the_service() {
         mark.display()
     );
     let given = Given { grace: Duration::from_secs(60), ..Given::new(&service.program("asked", &script)) };
-    let asked_run = service.begin(&service.handler("one.toml", &given), json!(null));
+    let asked_run = begin(&service.handler("one.toml", &given), json!(null));
     let deaf = service.program("deaf", "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n");
-    let deaf_run = service.begin(&service.handler("two.toml", &Given { program: deaf, ..given }), json!(null));
+    let deaf_run = begin(&service.handler("two.toml", &Given { program: deaf, ..given }), json!(null));
     until("both run", || mark.exists() && service.children().len() == 2).await;
     service.signal(Signal::TERM);
     let (first, second) = (asked_run.task.await.expect("an end"), deaf_run.task.await.expect("an end"));
@@ -57,7 +57,7 @@ async fn sigterm_ends_what_runs_and_then_the_service() {
 
     // Whoever connects now waits for the next process, as systemd starts it.
     let handler = service.handler("one.toml", &Given::new(&service.program("good", "#!/bin/sh\necho good\n")));
-    let run = service.begin(&handler, json!(null));
+    let run = begin(&handler, json!(null));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!run.task.is_finished());
     service.start_again();
@@ -71,7 +71,7 @@ async fn an_idle_service_ends_and_loses_nobody() {
         service.handler("one.toml", &Given::new(&service.program("good", "#!/bin/sh\nsleep 0.1; echo good\n")));
     // Connects at all moments around its end.
     for round in 0..60 {
-        let run = service.begin(&handler, json!(null));
+        let run = begin(&handler, json!(null));
         while !run.task.is_finished() {
             tokio::time::sleep(Duration::from_millis(5)).await;
             if service.has_ended() {
@@ -153,6 +153,36 @@ async fn what_is_no_call_is_refused_and_who_says_nothing_is_not_waited_for() {
     }
 }
 
+/// A service that was long in coming finds that the agent has given up, and begins nothing.
+#[tokio::test]
+async fn a_call_that_was_given_up_begins_nothing() {
+    let mut service = Service::start();
+    let mark = service.path().join("notify/ran");
+    service
+        .handler("one.toml", &Given::new(&service.program("one", &format!("#!/bin/sh\ntouch {}\n", mark.display()))));
+    assert_eq!(service.script("echo first", json!(null)).await.payload, json!("first"));
+    let descriptors = service.descriptors();
+    let silent = connect(&service);
+    until("it was let in", || service.descriptors() > descriptors).await;
+    service.signal(Signal::TERM);
+    println!("ended within {:?}, with a caller that says nothing", service.ended().expect("in good order"));
+    drop(silent);
+    let (mut half, mut gone) = (connect(&service), connect(&service));
+    for stream in [&mut half, &mut gone] {
+        stream.write_all(&call(&service, "one.toml")).expect("the socket is there");
+    }
+    half.shutdown(std::net::Shutdown::Write).expect("given up");
+    drop(gone);
+    service.start_again();
+    let mut told = Vec::new();
+    half.read_to_end(&mut told).expect("an answer");
+    let told = String::from_utf8(told).expect("text");
+    assert!(told.contains("stopped before the program began") && !told.contains("begun"), "{told}");
+    assert!(!mark.exists());
+    assert_eq!(service.script("echo next", json!(null)).await.payload, json!("next"));
+    assert!(!mark.exists(), "nor later");
+}
+
 /// Descriptors, processes and memory stay as they were, over many runs side by side; some fail, some leave daemons.
 #[tokio::test]
 async fn nothing_gathers_over_thousands_of_runs() {
@@ -169,7 +199,7 @@ async fn nothing_gathers_over_thousands_of_runs() {
         })
         .collect();
     let round = async || {
-        let runs: Vec<_> = (0..BESIDE).map(|at| service.begin(&handlers[at % handlers.len()], json!(null))).collect();
+        let runs: Vec<_> = (0..BESIDE).map(|at| begin(&handlers[at % handlers.len()], json!(null))).collect();
         for (at, run) in runs.into_iter().enumerate() {
             let outcome = run.task.await.expect("an end");
             assert_eq!(outcome.status.0, if at % 2 == 0 { 200 } else { 500 }, "{}", outcome.payload);
@@ -191,7 +221,7 @@ async fn nothing_gathers_over_thousands_of_runs() {
     let time = async |runs: u32| {
         let begun = Instant::now();
         for _ in 0..runs {
-            assert_eq!(service.begin(&handler, json!(null)).task.await.expect("an end").status, Status::DONE);
+            assert_eq!(begin(&handler, json!(null)).task.await.expect("an end").status, Status::DONE);
         }
         begun.elapsed() / runs
     };

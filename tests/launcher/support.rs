@@ -228,21 +228,6 @@ impl Service {
         self.run(&Given::new(&program), payload).await
     }
 
-    /// Begins a run.
-    pub(crate) fn begin(&self, handler: &Program, payload: Value) -> Running {
-        let (stop, stopped) = watch::channel(None);
-        let (sender, news) = mpsc::channel(NEWS);
-        let command = command(payload);
-        let run = Runs::default().begin(Run::Harmless {
-            id: command.key.id.clone(),
-            method: command.method.clone(),
-            to: To::Cloud(None),
-            received: twinagent::host::clock::wall(),
-        });
-        let task = tokio::spawn(handler.run(&command, Context::new(run, sender, stopped)));
-        Running { task, stop, news }
-    }
-
     /// Its children and theirs, as long as they are its own.
     pub(crate) fn children(&self) -> Vec<String> {
         let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
@@ -270,6 +255,21 @@ impl Drop for Service {
             let _ = process.wait();
         }
     }
+}
+
+/// Begins a run.
+pub(crate) fn begin(handler: &Program, payload: Value) -> Running {
+    let (stop, stopped) = watch::channel(None);
+    let (sender, news) = mpsc::channel(NEWS);
+    let command = command(payload);
+    let run = Runs::default().begin(Run::Harmless {
+        id: command.key.id.clone(),
+        method: command.method.clone(),
+        to: To::Cloud(None),
+        received: twinagent::host::clock::wall(),
+    });
+    let task = tokio::spawn(handler.run(&command, Context::new(run, sender, stopped)));
+    Running { task, stop, news }
 }
 
 /// Waits until it holds.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use twinagent::model::command::Outcome;
 
-use crate::support::{Given, Service, until};
+use crate::support::{Given, Service, begin, until};
 
 /// So much may the memory of the service grow over all of them, in KiB. What it must not do is grow with what they write.
 const GROWTH: u64 = 24 * 1024;
@@ -226,7 +226,7 @@ async fn each_run_takes_its_own_leftovers_with_it() {
         up.display(),
         gate.display()
     );
-    let long = service.begin(&service.handler("long.toml", &Given::new(&service.program("long", &long))), json!(null));
+    let long = begin(&service.handler("long.toml", &Given::new(&service.program("long", &long))), json!(null));
     until("the long one runs", || up.exists() && mark("of-long").exists()).await;
     let wait = |name: &str| format!("while ! [ -e {} ]; do sleep 0.05; done", mark(name).display());
     let script = format!(

@@ -99,6 +99,11 @@ impl Own {
     }
 }
 
+/// The names of all of them, to be had or not.
+pub fn own_names() -> impl Iterator<Item = &'static str> {
+    Own::ALL.into_iter().map(Own::name)
+}
+
 /// What the model must know of its own methods, as far as they are to be had.
 pub(super) fn own_methods(enabled: &[Method]) -> impl Iterator<Item = MethodSpec> {
     let is_had = |spec: &MethodSpec, own: Own| !own.must_be_enabled() || enabled.contains(&spec.name);

@@ -168,13 +168,15 @@ fn the_largest_configuration_can_be_kept() {
     let name = |number: usize| format!("\"{}{number:03}\"", "m".repeat(61));
     let names: Vec<String> = (0..256).map(name).collect();
     let alias: Vec<String> = (0..256).map(|number| format!("{} = {}", name(number), name(999))).collect();
+    let unit = |number: usize| format!("\"u{}{number}.service\"", "\\\\".repeat(244));
+    let units: Vec<String> = (10..42).map(unit).collect();
     let text = format!(
         "methods.enable = [{0}]\nmethods.disable = [{0}]\nmethods.log_units = [{3}]\ncommands.alias = {{ {1} }}\n{GOOD}\n\
          ca_file = \"/{2}\"\n",
         names.join(","),
         alias.join(","),
         "\\u0001".repeat(4094),
-        (10..42).map(|number| format!("\"u{}{number}.service\",", "\\\\".repeat(244))).collect::<String>(),
+        units.join(","),
     );
     let machine = Machine::new().with("etc/twinagent.toml", text);
     // No version has so many methods to enable, so it says that it does not know them.

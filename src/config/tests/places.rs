@@ -280,7 +280,8 @@ fn whose_log_may_be_told_is_the_whole_name_of_a_unit() {
         let faults = Machine::new().with("etc/twinagent.toml", text).faults();
         assert_eq!(faults.len(), 1, "{bad}: {faults:?}");
     }
-    let many: String = (0..33).map(|number| format!("\"{number}.service\",")).collect();
-    let faults = Machine::new().with("etc/twinagent.toml", format!("methods.log_units = [{many}]")).faults();
+    let many: Vec<String> = (0..33).map(|number| format!("\"{number}.service\"")).collect();
+    let text = format!("methods.log_units = [{}]", many.join(","));
+    let faults = Machine::new().with("etc/twinagent.toml", text).faults();
     assert_eq!(faults, ["etc/twinagent.toml:1: methods.log_units: holds more than 32 units"]);
 }

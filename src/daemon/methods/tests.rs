@@ -1,5 +1,6 @@
 //! Stories of the methods of a device while files come, change and go.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use super::*;
 use crate::config::own_methods;
 use crate::handler::built_in;
 use crate::model::command::Method;
+use crate::model::own::own_names;
 
 /// The folders of one device.
 struct Place {
@@ -122,16 +124,14 @@ async fn one_that_is_wrong_at_the_start_is_not_offered_and_the_others_are() {
 }
 
 #[test]
-fn the_names_that_manifests_may_not_take_are_those_of_the_handlers_that_are_here() {
+fn the_names_that_manifests_may_not_take_are_those_of_all_methods_that_are_here() {
     let folders = Folders::from_env();
-    let every = own_methods::ENABLED.map(|name| Method::parse(name).expect("a name"));
     let mut config = Config::default();
     assert_eq!(enabled(&folders, &config).len(), 0);
-    config.methods.enable = every.into();
-    let enabled = enabled(&folders, &config);
-    // reloadConfig is the model's own.
-    assert_eq!(enabled.len(), own_methods::ENABLED.len() - 1);
-    for handler in enabled.iter().chain(&built_in()) {
-        assert!(own_methods::is_own(&handler.spec().name), "{}", handler.spec().name);
-    }
+    config.methods.enable = own_methods::ENABLED.map(|name| Method::parse(name).expect("a name")).into();
+    let handlers: Vec<Arc<dyn Handler>> = enabled(&folders, &config).into_iter().chain(built_in()).collect();
+    let names = handlers.iter().map(|handler| handler.spec().name.to_string());
+    let here: BTreeSet<String> = names.chain(own_names().map(str::to_owned)).collect();
+    let taken = own_methods::ALWAYS.into_iter().chain(own_methods::ENABLED);
+    assert_eq!(here, taken.map(str::to_owned).collect());
 }

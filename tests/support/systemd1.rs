@@ -178,6 +178,11 @@ impl Manager {
     }
 }
 
+#[allow(
+    clippy::unused_self,
+    clippy::needless_pass_by_value,
+    reason = "methods of an interface have a form of their own"
+)]
 #[interface(name = "org.freedesktop.systemd1.Manager")]
 impl Manager {
     fn subscribe(&self) {}

@@ -26,7 +26,7 @@ async fn restarted(payload: Value, says: Says, job: &str, end: Says) -> (u16, Va
         if systemd.calls.recv().await.is_some_and(|(verb, _)| verb == "restart") {
             systemd.ends("x.service", job, |says| *says = end).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let outcome = tokio::select! {
         outcome = run => outcome.expect("it ends in good order"),

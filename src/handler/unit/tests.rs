@@ -60,13 +60,13 @@ impl Machine {
         let id = CommandId::parse("c-1").expect("an id");
         let key = Key { target: DeviceId::parse("d").expect("an id"), id: id.clone() };
         let command = Command { key, method: self.unit.spec.name.clone(), payload: json!({ "to": "1.2" }) };
-        let begun = Begun::Harmless {
+        let for_it = Begun::Harmless {
             id,
             method: command.method.clone(),
             to: To::Cloud(None),
             received: crate::host::clock::wall(),
         };
-        let run = Runs::default().begin(begun);
+        let run = Runs::default().begin(for_it);
         let ((tell, news), (stop, stopped)) = (mpsc::channel(8), watch::channel(None));
         let task = tokio::spawn(begin(&self.unit, &command, Context::new(run, tell, stopped)));
         Driven { run, stop, news, task }

@@ -129,6 +129,17 @@ impl Workshop {
         assert!(in_time, "{name} ran for {:?}, which is not {count}", self.runs(name));
     }
 
+    /// Waits until a program has made this note.
+    pub(crate) async fn wait_for(&self, name: &str) {
+        let note = self.path("notes").join(name);
+        let noted = async {
+            while !note.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, noted).await.is_ok(), "{name} is not noted");
+    }
+
     /// Programs that are held up go on, and those to come are not held up.
     pub(crate) fn let_go(&self) {
         fs::write(self.folder.path().join("notes/go"), "").expect("a file");

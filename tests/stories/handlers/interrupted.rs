@@ -16,6 +16,7 @@ on_both_clouds! {
     killed_in_the_middle_it_is_answered_once_and_never_run_again,
     told_to_stop_it_waits_and_what_ends_in_time_is_answered_as_it_ended,
     told_to_stop_it_does_not_wait_for_ever_and_says_what_was_interrupted,
+    a_serial_program_is_alone_over_the_end_of_the_daemon_too,
 }
 
 /// A recorded method, and one that may be lost.
@@ -97,6 +98,31 @@ async fn told_to_stop_it_does_not_wait_for_ever_and_says_what_was_interrupted(ki
     // The story of it can be read on the machine, too.
     let history = json(&device, &["history", "--json", "w-1"]).await;
     assert!(history.to_string().contains("interrupted"), "{history}");
+    process.stop().await;
+    workshop.stop().await;
+}
+
+/// The first run is still putting things in order when the next daemon is there.
+async fn a_serial_program_is_alone_over_the_end_of_the_daemon_too(kind: Kind) {
+    let script = format!(
+        "mkdir \"$notes/alone\" || echo \"$TWINAGENT_COMMAND_ID\" >>\"$notes/beside\"\n\
+         trap 'sleep 2; rmdir \"$notes/alone\"; exit 1' TERM\n\
+         [ \"$TWINAGENT_COMMAND_ID\" = w-1 ] && touch \"$notes/begun\"\n\
+         {HELD}rmdir \"$notes/alone\"\n"
+    );
+    let mut device = Device::new(Setup { answers: "events", ..Setup::on(kind) }).await;
+    let mut workshop = Workshop::beside(&device, &[("work", "time_limit = \"1m\"\ngrace = \"20s\"\n", &script)]);
+    workshop.start(&device);
+    let process = Process::online(&mut device).await;
+    device.send("work/w-1", "").await;
+    workshop.wait_for("begun").await;
+    process.kill().await;
+    let process = Process::online(&mut device).await;
+    device.send("work/w-2", "").await;
+    workshop.wait_for_runs("work", 2).await;
+    workshop.let_go();
+    device.answer("w-2", 200).await;
+    assert_eq!(workshop.notes("beside"), "", "they ran beside each other");
     process.stop().await;
     workshop.stop().await;
 }

@@ -6,34 +6,36 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use tempfile::TempDir;
 use twinagent::varlink::handlers::SOCKET;
 
 /// Ended when dropped.
 pub(crate) struct Service {
     child: Child,
+    /// In memory, as `/run` is: each run makes a socket there, which costs a disk more than a program.
+    _own: TempDir,
 }
 
 impl Service {
     /// Beside the agent that has these folders.
     pub(crate) fn start(folder: &Path) -> Self {
-        let (sockets, own) = (folder.join("run-handlers"), folder.join("own"));
-        for place in [&sockets, &own] {
-            fs::create_dir(place).expect("a folder");
-        }
+        let sockets = folder.join("run-handlers");
+        fs::create_dir(&sockets).expect("a folder");
+        let own = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
         let listener = UnixListener::bind(sockets.join(SOCKET)).expect("a socket");
         let log = File::create(folder.join("log.handlers")).expect("a file for the log");
         let child = Command::new(env!("CARGO_BIN_EXE_twinagent"))
             .arg("run-handlers")
             .env("CONFIGURATION_DIRECTORY", folder.join("etc"))
-            .env("STATE_DIRECTORY", &own)
-            .env("RUNTIME_DIRECTORY", &own)
+            .env("STATE_DIRECTORY", own.path())
+            .env("RUNTIME_DIRECTORY", own.path())
             .env_remove("CREDENTIALS_DIRECTORY")
             .stdin(OwnedFd::from(listener))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("the service starts");
-        Self { child }
+        Self { child, _own: own }
     }
 
     fn proc(&self, file: &str) -> PathBuf {

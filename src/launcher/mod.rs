@@ -205,6 +205,6 @@ fn obey(children: &mut Children, order: Order) {
 
 fn note(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a run was given up; its program is ended with the others");
+        tracing::error!(%error, "a run was given up, and its program killed");
     }
 }

@@ -42,10 +42,11 @@ const LEFT_IN_PIPE: usize = 1024 * 1024;
 /// Where programs look for others: as a login of root would.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A program that runs. Dropping it kills it.
+/// A program that runs. Dropping it kills it, unless it is known to have ended.
 #[derive(Debug)]
 struct Held<'a> {
     pid: Pid,
+    has_ended: bool,
     orders: &'a mpsc::Sender<Order>,
 }
 
@@ -59,7 +60,7 @@ enum Stage {
 
 /// Serves one run.
 pub(super) async fn serve(run: Run, caller: &mut Caller, shared: &Shared) -> Outcome {
-    let (manifest, file) = match prepare(&run, shared) {
+    let (manifest, file, arguments) = match prepare(&run, shared) {
         Ok(prepared) => prepared,
         Err(why) => {
             tracing::warn!(manifest = run.manifest.escape_debug().to_string(), "not run: {why}");
@@ -75,8 +76,7 @@ pub(super) async fn serve(run: Run, caller: &mut Caller, shared: &Shared) -> Out
             return Outcome::failed(Status::CANNOT_NOW, why);
         }
     };
-    let Action::Program { arguments, .. } = &manifest.action else { unreachable!("`prepare` has opened its program") };
-    let start = Start { file, arguments: arguments.clone(), environment: environment(&run, &manifest, &news), mark };
+    let start = Start { file, arguments, environment: environment(&run, &manifest, &news), mark };
     if caller.has_given_up() {
         return Outcome::failed(Status::CANCELLED, "stopped before the program began");
     }
@@ -94,19 +94,20 @@ pub(super) async fn serve(run: Run, caller: &mut Caller, shared: &Shared) -> Out
     follow(started, &run, &manifest, news, caller, shared).await
 }
 
-/// What is to run, judged. The error is for people.
-fn prepare(run: &Run, shared: &Shared) -> Result<(Manifest, ProgramFile), String> {
+/// What is to run, judged, with its arguments. The error is for people.
+fn prepare(run: &Run, shared: &Shared) -> Result<(Manifest, ProgramFile, Vec<String>), String> {
     // A few small files of the disk that programs come from, too: a thread for that would cost more than it saves.
     let manifest = (shared.launcher.find)(&run.manifest)?;
     if manifest.digest != run.digest {
         let path = manifest.path.display();
         return Err(format!("{path} has changed since the agent has read it; send the command again"));
     }
-    let Action::Program { program, .. } = &manifest.action else {
+    let Action::Program { program, arguments } = &manifest.action else {
         return Err(format!("{} names no program", manifest.path.display()));
     };
     let file = ProgramFile::open(program, &shared.launcher.owners).map_err(|unfit| unfit.to_string())?;
-    Ok((manifest, file))
+    let arguments = arguments.clone();
+    Ok((manifest, file, arguments))
 }
 
 async fn begin(start: Start, shared: &Shared) -> Result<Started, String> {
@@ -142,7 +143,7 @@ async fn follow(
     caller: &mut Caller,
     shared: &Shared,
 ) -> Outcome {
-    let held = Held { pid: started.pid, orders: &shared.orders };
+    let mut held = Held { pid: started.pid, has_ended: false, orders: &shared.orders };
     let output_limit = manifest.spec.output_limit;
     let mut output = Stream::new(started.stdout);
     let mut errors = Stream::new(started.stderr);
@@ -193,6 +194,7 @@ async fn follow(
         stage = Stage::Asked;
         patience.set(sleep(grace));
     };
+    held.has_ended = end.is_some();
     // Given up after a while: what is still there is killed by the loop, and counts no longer.
     let _ = timeout(CLEARED, started.cleared).await;
     for _ in 0..LEFT_IN_PIPE / PIECE {
@@ -230,8 +232,10 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // Of no effect for a program that has ended, as it has unless it was given up. Without room, the service kills it
-        // when it ends.
+        if self.has_ended {
+            return;
+        }
+        // Without room, the service kills it when it ends.
         let _ = self.orders.try_send(Order::Signal(self.pid, Signal::KILL));
     }
 }

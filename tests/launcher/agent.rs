@@ -66,6 +66,20 @@ async fn news_of_a_program_are_passed_on_and_not_each_of_a_thousand() {
     assert!(told.len() < 100, "{} of 1 001", told.len());
 }
 
+/// systemd's own tool passes a descriptor with its message, and waits until it is closed (`sd_notify_barrier(3)`).
+#[tokio::test]
+async fn the_tool_of_systemd_is_heard_and_does_not_wait() {
+    let tool = std::path::Path::new("/usr/bin/systemd-notify");
+    assert!(tool.exists(), "the package systemd has it");
+    let service = Service::start();
+    let script = "#!/bin/sh\nsystemd-notify --status='half way' || exit 1\nsleep 0.5\necho done\n";
+    let handler = service.handler("one.toml", &Given::new(&service.program("tool", script)));
+    let mut run = begin(&handler, json!(null));
+    let outcome = tokio::time::timeout(LIMIT, &mut run.task).await.expect("in time").expect("an end");
+    assert_eq!((outcome.status.0, &outcome.payload), (200, &json!("done")));
+    assert_eq!(run.news.try_recv().expect("news").1, "half way");
+}
+
 #[tokio::test]
 async fn without_a_service_nothing_runs_and_the_answer_says_where_to_look() {
     let service = Service::start();

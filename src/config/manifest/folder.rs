@@ -20,7 +20,7 @@ const MOST: usize = 256;
 /// The most entries of a folder that are looked at.
 const MOST_ENTRIES: usize = 4096;
 /// The largest manifest, in bytes. One that uses every key has a hundredth of it.
-const LARGEST: u64 = 64 << 10;
+pub(super) const LARGEST: u64 = 64 << 10;
 /// Of the name of a file (`NAME_MAX` of Linux, limits.h).
 const LONGEST_NAME: usize = 255;
 

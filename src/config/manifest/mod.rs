@@ -89,13 +89,16 @@ impl Manifests {
             match read {
                 Ok(manifest) => all.list.extend(manifest),
                 Err(faults) => {
-                    all.faults.extend(faults);
+                    // A folder in the wrong hands is one fault, not one for each of its files.
+                    for fault in faults {
+                        if !all.faults.contains(&fault) {
+                            all.faults.push(fault);
+                        }
+                    }
                     wrong.push(path);
                 }
             }
         }
-        // A folder in the wrong hands is one fault, not one for each of its files.
-        all.faults.dedup();
         all.doubtful = Doubtful::These(wrong);
         all
     }
@@ -173,6 +176,9 @@ impl Manifest {
             return Err(vec![bad_name(path)]);
         }
         match super::file::read(path) {
+            Ok(Some(text)) if text.len() as u64 > folder::LARGEST => {
+                Err(vec![folder::fault(path, format!("is larger than {} KiB", folder::LARGEST / 1024))])
+            }
             Ok(Some(text)) => parse(path, &text),
             Ok(None) => Err(vec![folder::fault(path, "there is no such file")]),
             Err(fault) => Err(vec![fault]),

@@ -339,6 +339,9 @@ fn what_others_can_write_and_what_is_no_file_is_refused() {
     fs::set_permissions(machine.folders.handlers(), Permissions::from_mode(0o777)).expect("a mode");
     let told = machine.told();
     assert_eq!(told.len(), 1, "one folder, one fault: {told:#?}");
+    write(&machine.usr("a0.toml"), &small("between"));
+    fs::set_permissions(machine.root.path().join("usr"), Permissions::from_mode(0o775)).expect("a mode");
+    assert_eq!(machine.told().len(), 2, "two folders, two faults: {:#?}", machine.told());
     assert!(told[0].starts_with("/etc/handlers.d: may be written by everybody"), "{told:?}");
     assert!(Manifest::find(&machine.folders, "a.toml").is_err());
 }

@@ -69,10 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     if wanted.is_empty() {
         fs::remove_file(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
-        return Ok(note(&format!(
-            "removed {}; the agent may start, stop and restart its own jobs only",
-            path.display()
-        ))?);
+        return Ok(note(&format!("removed {}; the agent may start and stop its own jobs only", path.display()))?);
     }
     if !arguments.rules.is_dir() {
         let why = anyhow!("{} is not there", arguments.rules.display());

@@ -184,23 +184,33 @@ fn wanted() -> Vec<(&'static str, Change, Vec<Deed>)> {
     let harmless: Change = |settings| add(settings, "again", |spec| spec.harmless = true);
     let outlives: Change = |settings| add(settings, "job", |spec| spec.outlives = true);
     let wait = |seconds| Deed::Wait(Duration::from_secs(seconds));
-    let want = |value: Value| Deed::Want(value);
+    let wanted = |value: Value| Deed::Want(value);
     let count = |id: &str| Deed::Send(vec![request("count", Some(id), json!({ "n": id }))]);
     let changes = || {
         vec![
-            want(json!(1)),
+            wanted(json!(1)),
             wait(3),
             count("a"),
-            want(json!({ "two": 2 })),
+            wanted(json!({ "two": 2 })),
             Deed::Cut,
-            want(json!(3)),
+            wanted(json!(3)),
             wait(6),
-            want(json!(null)),
+            wanted(json!(null)),
         ]
     };
     let reboot = || {
         let reboot = Deed::Send(vec![request("rebootDevice", Some("r1"), json!(null))]);
-        vec![wait(30), want(json!(1)), reboot, wait(1), want(json!(2)), wait(60), Deed::Stop, want(json!(3)), wait(5)]
+        vec![
+            wait(30),
+            wanted(json!(1)),
+            reboot,
+            wait(1),
+            wanted(json!(2)),
+            wait(60),
+            Deed::Stop,
+            wanted(json!(3)),
+            wait(5),
+        ]
     };
     vec![
         ("changes, run once", once, changes()),

@@ -155,7 +155,7 @@ pub(crate) fn status() -> Value {
 /// Answers for ever. Each merged patch is a new desired document for those who follow; the method `never` never ends.
 async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
     let mut followers: Vec<CallerId> = Vec::new();
-    let mut served = Served::default();
+    let mut programs = Served::default();
     let mut version = 0;
     loop {
         let asked = server.next().await;
@@ -163,12 +163,12 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
         let (caller, question) = match asked {
             Asked::Gone(caller) => {
                 followers.retain(|follower| *follower != caller);
-                served.gone(caller, &mut server);
+                programs.gone(caller, &mut server);
                 continue;
             }
             Asked::Question(caller, question) => (caller, question),
         };
-        if served.concerns(caller, &question, &mut server) {
+        if programs.concerns(caller, &question, &mut server) {
             continue;
         }
         let mut say = |document: Value, last: bool| server.reply(caller, Reply::Is { answer: object(document), last });

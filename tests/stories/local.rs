@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -355,13 +355,24 @@ async fn a_short_program_in_python_is_a_part_of_the_twin(kind: Kind) {
     assert!(ended.success(), "{ended}");
 }
 
+/// One of our examples. Ends with this.
+struct Example(Child);
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        // Whether it has ended by itself makes no difference.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Waits until somebody serves the method of the examples, and has its answer.
 async fn load(device: &Device) -> Value {
     let wait = async {
         loop {
-            let told = run(device, &["invoke", "readLoad", "--json"]).await;
+            let told = run(device, &["invoke", "readLoad"]).await;
             if told.code == 0 {
-                return serde_json::from_str::<Value>(&told.out).expect("JSON")["payload"].clone();
+                return serde_json::from_str(&told.out).expect("JSON");
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -376,7 +387,7 @@ async fn short_programs_serve_a_method_and_go_on_when_the_daemon_was_away(kind: 
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/examples").join(name);
         let mut command = Command::new(with);
         command.arg(example).arg(device.path("run").join(SOCKET)).stdin(Stdio::null()).stdout(Stdio::null());
-        let mut program = command.spawn().expect("python3, bash, socat and jq are there");
+        let program = Example(command.spawn().expect("python3, bash, socat and jq are there"));
         let is_load = |load: &Value| load.is_number() || load.as_array().is_some_and(|loads| loads.len() == 3);
         let first = load(&device).await;
         assert!(is_load(&first), "{name}: {first}");
@@ -393,8 +404,7 @@ async fn short_programs_serve_a_method_and_go_on_when_the_daemon_was_away(kind: 
         let methods = json(&device, &["methods", "--json"]).await;
         assert!(methods.to_string().contains("readLoad"), "{methods}");
 
-        program.kill().expect("our child");
-        program.wait().expect("our child");
+        drop(program);
         let wait = async {
             while run(&device, &["invoke", "readLoad"]).await.code == 0 {
                 tokio::time::sleep(Duration::from_millis(200)).await;

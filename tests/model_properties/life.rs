@@ -81,6 +81,8 @@ pub(crate) struct Life {
     running: Vec<(RunId, Command)>,
     /// The local program that serves `lamp`, and what it was handed.
     program: Option<CallerId>,
+    /// Those that went with this very batch: what is on its way to them is lost.
+    going: Vec<CallerId>,
     handed: Vec<(u64, Command)>,
     callers: u64,
     /// The machine was asked whether it may reboot.
@@ -130,6 +132,7 @@ impl Life {
             desired: (Map::new(), 1),
             running: Vec::new(),
             program: None,
+            going: Vec::new(),
             handed: Vec::new(),
             callers: 10,
             asked: false,
@@ -262,7 +265,9 @@ impl Life {
                 vec![Input::Finished(run, outcome.clone()), Input::Finished(run, outcome)]
             }
             Deed::Program(comes) => {
-                let gone = self.program.take().map(Input::Gone);
+                let gone = self.program.take();
+                self.going.extend(gone);
+                let gone = gone.map(Input::Gone);
                 self.handed.clear();
                 let mut inputs: Vec<Input> = gone.into_iter().collect();
                 if *comes {
@@ -476,6 +481,7 @@ impl Life {
             self.agent.stored();
             self.perform(effects);
         }
+        self.going.clear();
         self.judge();
     }
 
@@ -493,12 +499,10 @@ impl Life {
                     self.running.push((run, command));
                 }
                 Effect::Resume(run, command) => self.running.push((run, command)),
-                // Its end comes when the story says so.
-                Effect::Cancel(_) => {}
                 Effect::Hand(to, _, reply) => self.hand(to, &reply),
-                Effect::Reply(_, Reply::Is { answer, .. }) if answer.contains_key("stop") => {
+                Effect::Reply(to, Reply::Is { answer, .. }) if answer.contains_key("stop") => {
                     let run = answer["run"].as_u64().expect("a number");
-                    assert!(self.program.is_some(), "a program that is gone is told to stop");
+                    assert!(self.is_there(to), "a program that is gone is told to stop");
                     if answer["stop"] == "timedOut" {
                         self.handed.retain(|(other, _)| *other != run);
                     }
@@ -526,7 +530,9 @@ impl Life {
                 }
                 // Its end is reported when the story says so.
                 Effect::Disconnect => self.closing = true,
+                // What is cancelled ends when the story says so.
                 Effect::Record(_)
+                | Effect::Cancel(_)
                 | Effect::CheckLink
                 | Effect::Ended { .. }
                 | Effect::Refused { .. }
@@ -541,7 +547,7 @@ impl Life {
 
     fn hand(&mut self, to: CallerId, reply: &Reply) {
         let Reply::Is { answer, last: false } = reply else { panic!("{reply:?}") };
-        assert_eq!(Some(to), self.program, "handed to a program that is gone");
+        assert!(self.is_there(to), "handed to a program that is gone");
         let text = |name: &str| answer[name].as_str().expect("a text");
         let id = CommandId::parse(text("id")).expect("an id");
         let key = Key { target: request("echo", None, Value::Null).target, id };
@@ -550,7 +556,13 @@ impl Life {
         assert!(self.started.insert(key.clone()), "{key} started twice");
         let method = Method::parse(text("method")).expect("a name");
         let run = answer["run"].as_u64().expect("a number");
-        self.handed.push((run, Command { key, method, payload: Value::Null }));
+        if Some(to) == self.program {
+            self.handed.push((run, Command { key, method, payload: Value::Null }));
+        }
+    }
+
+    fn is_there(&self, program: CallerId) -> bool {
+        self.program == Some(program) || self.going.contains(&program)
     }
 
     fn sent(&mut self, id: MessageId, message: Outbound) {

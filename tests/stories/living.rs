@@ -227,7 +227,10 @@ async fn a_good_change_counts_at_once_in_the_same_session(kind: Kind) {
 
     write(&device, DROP_IN, "methods.disable = [\"count\"]\n[commands.alias]\nring = \"echo\"\n");
     let twin = device.twin(|twin| twin["agent"]["configHash"] != hash).await;
-    assert_eq!(twin["methods"], json!(["cancelReboot", "echo", "rebootDevice"]));
+    assert_eq!(
+        twin["methods"],
+        json!(["cancelCommand", "cancelReboot", "echo", "getStatus", "listMethods", "rebootDevice", "refreshState"])
+    );
     device.send("count/c-2", "").await;
     device.answer("c-2", 404).await;
     device.send("ring/a-2", r#""hello""#).await;
@@ -246,7 +249,21 @@ async fn a_good_change_counts_at_once_in_the_same_session(kind: Kind) {
     device.answer("r-2", 200).await;
 
     remove(&device.path(DROP_IN));
-    device.twin(|twin| twin["methods"] == json!(["cancelReboot", "count", "echo", "rebootDevice"])).await;
+    device
+        .twin(|twin| {
+            twin["methods"]
+                == json!([
+                    "cancelCommand",
+                    "cancelReboot",
+                    "count",
+                    "echo",
+                    "getStatus",
+                    "listMethods",
+                    "rebootDevice",
+                    "refreshState"
+                ])
+        })
+        .await;
     device.stop().await;
 }
 
@@ -306,7 +323,8 @@ async fn a_change_of_what_a_login_says_makes_one_more_connection(kind: Kind) {
 async fn what_came_into_force_within_a_session_is_kept_for_bad_times_too(kind: Kind) {
     let mut device = Device::online(Setup::on(kind)).await;
     write(&device, DROP_IN, "methods.disable = [\"count\"]\n");
-    let without = json!(["cancelReboot", "echo", "rebootDevice"]);
+    let without =
+        json!(["cancelCommand", "cancelReboot", "echo", "getStatus", "listMethods", "rebootDevice", "refreshState"]);
     device.twin(|twin| twin["methods"] == without).await;
     assert_eq!(device.logins().await, 1, "it needed no other session");
     device.stop().await;
@@ -335,7 +353,20 @@ async fn a_hangup_and_a_local_caller_have_the_configuration_read_again(kind: Kin
     device.twin(|twin| twin["methods"].as_array().is_some_and(|methods| methods.contains(&json!("count")))).await;
     assert!(!log(&device).contains("a new configuration is in force"));
     process.hang_up();
-    device.twin(|twin| twin["methods"] == json!(["cancelReboot", "echo", "rebootDevice"])).await;
+    device
+        .twin(|twin| {
+            twin["methods"]
+                == json!([
+                    "cancelCommand",
+                    "cancelReboot",
+                    "echo",
+                    "getStatus",
+                    "listMethods",
+                    "rebootDevice",
+                    "refreshState"
+                ])
+        })
+        .await;
 
     remove(&device.path(DROP_IN));
     let folder = device.path("run");
@@ -343,7 +374,21 @@ async fn a_hangup_and_a_local_caller_have_the_configuration_read_again(kind: Kin
         Client::connect(&folder).and_then(|mut client| client.call("Reload", &json!({}), Wait::Short))
     });
     asked.await.expect("no panic").expect("it is reloaded");
-    device.twin(|twin| twin["methods"] == json!(["cancelReboot", "count", "echo", "rebootDevice"])).await;
+    device
+        .twin(|twin| {
+            twin["methods"]
+                == json!([
+                    "cancelCommand",
+                    "cancelReboot",
+                    "count",
+                    "echo",
+                    "getStatus",
+                    "listMethods",
+                    "rebootDevice",
+                    "refreshState"
+                ])
+        })
+        .await;
     assert_eq!(device.logins().await, 1);
     process.stop().await;
 }

@@ -91,7 +91,10 @@ async fn a_person_sees_the_state_of_things_and_the_methods(kind: Kind) {
     let methods = json(&device, &["methods", "--json"]).await;
     let named: Vec<&str> =
         methods["methods"].as_array().expect("a list").iter().filter_map(|m| m["name"].as_str()).collect();
-    assert_eq!(named, ["cancelReboot", "count", "echo", "rebootDevice"]);
+    assert_eq!(
+        named,
+        ["cancelCommand", "cancelReboot", "count", "echo", "getStatus", "listMethods", "rebootDevice", "refreshState"]
+    );
 
     // Who follows the status hears of each change.
     let mut changes = follow(&device, "GetStatus", json!({}));

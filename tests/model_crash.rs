@@ -108,6 +108,47 @@ fn stories() -> Vec<(&'static str, Vec<Deed>)> {
     ]
 }
 
+/// Stories of commands that a local program serves, and of commands that are cancelled.
+fn served() -> Vec<(&'static str, Vec<Deed>)> {
+    let wait = |seconds| Deed::Wait(Duration::from_secs(seconds));
+    let command = |method: &str, id: &str| request(method, Some(id), json!({ "n": id }));
+    let cancel = |id: &str| request("cancelCommand", Some(&format!("c-{id}")), json!({ "commandId": id }));
+    vec![
+        ("a program serves", {
+            let some = ["s1", "s2", "s3"].map(|id| command("lamp", id)).to_vec();
+            vec![Deed::Program(true), Deed::Send(some.clone()), wait(2), Deed::Send(some), Deed::Cut, wait(6)]
+        }),
+        ("a program goes in the middle, and comes back", {
+            let some = ["s1", "s2"].map(|id| command("slow", id)).to_vec();
+            let again = Deed::Send(some.clone());
+            vec![
+                Deed::Program(true),
+                Deed::Send(some),
+                Deed::Program(false),
+                wait(5),
+                Deed::Program(true),
+                again,
+                wait(70),
+            ]
+        }),
+        ("a program goes for ever", {
+            let some = ["s1", "s2"].map(|id| command("slow", id)).to_vec();
+            vec![Deed::Program(true), Deed::Send(some), wait(2), Deed::Program(false), wait(40)]
+        }),
+        ("what waits is taken back, what runs is stopped", {
+            let some = ["s1", "s2"].map(|id| command("slow", id)).to_vec();
+            let queued = ["q1", "q2", "q3"].map(|id| command("queue", id));
+            let both = queued.into_iter().chain([cancel("q3"), cancel("q2")]).collect();
+            let cancels = vec![cancel("s2"), cancel("s1")];
+            vec![Deed::Program(true), Deed::Send(some), Deed::Send(cancels), wait(5), Deed::Send(both), wait(5)]
+        }),
+        ("a reboot waits for a program", {
+            let reboot = Deed::Send(vec![command("lamp", "s1"), request("rebootDevice", Some("r1"), json!(null))]);
+            vec![Deed::Program(true), wait(30), reboot, wait(40), Deed::Send(vec![command("lamp", "s2")])]
+        }),
+    ]
+}
+
 /// Stories of reboots that are held back, each with what it changes of the settings.
 fn held_back() -> Vec<(&'static str, Change, Vec<Deed>)> {
     let wait = |seconds| Deed::Wait(Duration::from_secs(seconds));
@@ -315,6 +356,49 @@ fn what_holds_a_reboot_back_does_so_over_every_crash() {
         }
     }
     assert!(tried > 1_000, "only {tried} worlds were tried");
+}
+
+#[test]
+fn what_programs_serve_and_what_is_cancelled_keeps_every_promise_too() {
+    let mut tried = 0;
+    for (name, story) in served() {
+        for road in ROADS {
+            let (worlds, wrongs) = wrongs(&story, |_| {}, road, &Mode::Machine, Sabotage::None);
+            tried += worlds;
+            let first = wrongs[..wrongs.len().min(10)].join("\n");
+            assert!(wrongs.is_empty(), "{name}, {road:?}: {} wrongs\n{first}", wrongs.len());
+        }
+    }
+    assert!(tried > 1_000, "only {tried} worlds were tried");
+}
+
+/// The controls: commands do get to the program, some are taken back, and a guard taken away shows.
+#[test]
+fn the_stories_of_programs_are_what_they_say() {
+    let world = |name: &str, sabotage| {
+        let (_, story) = served().into_iter().find(|(known, _)| *known == name).expect("a story");
+        let mut world = World::new(Road::Own, Mode::Machine, Fault::default(), sabotage);
+        world.live(&story);
+        world
+    };
+    let last = |world: &World, id: &str| world.told[id].last().map(|(status, ..)| *status);
+    let served = world("a program serves", Sabotage::None);
+    assert_eq!((served.ran["s1"], last(&served, "s3")), (1, Some(200)));
+    let back = world("a program goes in the middle, and comes back", Sabotage::None);
+    assert_eq!((last(&back, "s1"), last(&back, "s2")), (Some(503), Some(408)));
+    let gone = world("a program goes for ever", Sabotage::None);
+    assert_eq!((last(&gone, "s1"), last(&gone, "s2")), (Some(503), Some(404)));
+    let stopped = world("what waits is taken back, what runs is stopped", Sabotage::None);
+    let statuses = ["s1", "s2", "q1", "q2", "q3"].map(|id| last(&stopped, id));
+    assert_eq!(statuses, [Some(499), Some(499), Some(200), Some(499), Some(499)]);
+    assert_eq!((stopped.ran.get("s2"), stopped.ran.get("q3")), (None, None));
+    assert_eq!(world("a reboot waits for a program", Sabotage::None).machine_reboots, 1);
+    for sabotage in [Sabotage::EffectsFirst, Sabotage::NoSync, Sabotage::Amnesia, Sabotage::IgnoresFailedSync] {
+        let noticed = self::served()
+            .iter()
+            .any(|(_, story)| !wrongs(story, |_| {}, Road::Own, &Mode::Machine, sabotage).1.is_empty());
+        assert!(noticed, "{sabotage:?} goes unnoticed");
+    }
 }
 
 #[test]

@@ -66,9 +66,9 @@ fn unknown(asked: &Method, told: &Value) -> Failure {
     Failure::new(Exit::Unreachable, why).hint(format!("`twinagent history {id}` tells it afterwards"))
 }
 
-/// Where a command is that has not ended.
+/// Where a command is that has not ended: how it goes, if it says so.
 fn state(told: &Value) -> String {
-    let words =
-        told.pointer("/payload/state").and_then(Value::as_str).map_or("accepted".to_owned(), super::output::plain);
+    let said = told.pointer("/payload/progress").or_else(|| told.pointer("/payload/state"));
+    let words = said.and_then(Value::as_str).map_or("accepted".to_owned(), super::output::plain);
     format!("{} {words}; its outcome follows", word_or_dash(told, "/status"))
 }

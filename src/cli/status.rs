@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::ask::{ask, follow};
-use super::document::{count, list, time, word};
+use super::document::{count, list, time, word, word_or_dash};
 use super::output::{CLEAR, Paint, line, paint, show, table};
 use crate::config::Folders;
 use crate::host::clock;
@@ -57,6 +57,7 @@ fn words(status: &Value, now: Timestamp) -> String {
         ("last end", last_end(status, now)),
         ("other keys", other_keys(status)),
         ("commands", counts(status, "/commands", &["running", "waiting", "untold", "dropped"])),
+        ("runs", runs(status)),
         ("reboot", reboot(status)),
         ("reported", time(status, "/twin/reportedAt", now)),
         ("desired", desired(status)),
@@ -67,6 +68,15 @@ fn words(status: &Value, now: Timestamp) -> String {
     let rows: Vec<Vec<String>> =
         lines.into_iter().filter_map(|(name, text)| Some(vec![format!("  {name}"), text?])).collect();
     head + &table(&rows) + &problems(status, now)
+}
+
+/// What runs at this moment, and how it goes as far as it says so.
+fn runs(status: &Value) -> Option<String> {
+    let runs = status.pointer("/commands/runs")?.as_array()?.iter().map(|run| {
+        let progress = word(run, "/progress").map(|text| format!(": {text}")).unwrap_or_default();
+        format!("{} {}{progress}", word_or_dash(run, "/method"), word_or_dash(run, "/id"))
+    });
+    Some(runs.collect::<Vec<_>>().join("; ")).filter(|runs| !runs.is_empty())
 }
 
 fn device(status: &Value) -> Option<String> {

@@ -98,7 +98,8 @@ impl PayloadRules {
         for (name, member) in &self.members {
             match members.get(name) {
                 Some(value) => {
-                    faults.extend(member.shape.fault(value).map(|fault| format!("`{}` {fault}", shown(name))))
+                    let fault = member.shape.fault(value);
+                    faults.extend(fault.map(|fault| format!("`{}` {fault}", shown(name))));
                 }
                 None if member.required => faults.push(format!("`{}` is missing", shown(name))),
                 None => {}

@@ -17,15 +17,15 @@ fn asks(desk: &mut Desk, name: &str, payload: Value) -> Answer {
     answer(&effects)
 }
 
-fn rules(others: bool) -> Option<PayloadRules> {
+fn rules() -> PayloadRules {
     let port = Member { required: true, shape: Shape::Integer { min: 1, max: 65_535 } };
-    Some(PayloadRules { members: [("port".to_owned(), port)].into(), others })
+    PayloadRules { members: [("port".to_owned(), port)].into(), others: false }
 }
 
 /// A device with a method of a manifest and one that is built in, both with rules.
 fn with_rules() -> Desk {
     let mut settings = settings(Road::Own, SIMULATED);
-    let spec = |name: &str, origin| MethodSpec { payload: rules(false), origin, ..MethodSpec::new(method(name)) };
+    let spec = |name: &str, origin| MethodSpec { payload: Some(rules()), origin, ..MethodSpec::new(method(name)) };
     settings.methods.push(spec("restart", Origin::File("/etc/twinagent/handlers.d/restart.toml".to_owned())));
     settings.methods.push(spec("inside", Origin::BuiltIn));
     settings.aliases = [(method("again"), method("restart"))].into();

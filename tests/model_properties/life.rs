@@ -81,6 +81,12 @@ pub(crate) struct Life {
     twin: Map<String, Value>,
     desired: (Map<String, Value>, u64),
     running: Vec<(RunId, Command)>,
+    /// The local program that serves `lamp`, and what it was handed.
+    program: Option<CallerId>,
+    /// Those that went with this very batch: what is on its way to them is lost.
+    going: Vec<CallerId>,
+    handed: Vec<(u64, Command)>,
+    callers: u64,
     /// The machine was asked whether it may reboot.
     asked: bool,
     deliveries: u64,
@@ -132,6 +138,10 @@ impl Life {
             twin: Map::from_iter([("stale".to_owned(), json!({ "x": [1] }))]),
             desired: (Map::new(), 1),
             running: Vec::new(),
+            program: None,
+            going: Vec::new(),
+            handed: Vec::new(),
+            callers: 10,
             asked: false,
             deliveries: 0,
             open: BTreeSet::new(),
@@ -192,7 +202,11 @@ impl Life {
     fn inputs_of(&mut self, deed: &Deed) -> Vec<Input> {
         match deed {
             Deed::Hear { method, id, payload, expires } => {
-                let payload = if *payload == 0 { Value::Null } else { json!({ "reason": "x" }) };
+                let payload = match (METHODS[*method], *payload) {
+                    ("cancelCommand", payload) => json!({ "commandId": format!("id{}", payload + id.unwrap_or(1)) }),
+                    (_, 0) => Value::Null,
+                    _ => json!({ "reason": "x" }),
+                };
                 let somebody_waits = id.is_some_and(|id| id % 2 == 1);
                 let id = id.map(|id| format!("id{id}"));
                 let mut heard = request(METHODS[*method], id.as_deref(), payload);
@@ -258,6 +272,40 @@ impl Life {
                 // A run that nobody knows any more ends once again: it must not matter.
                 vec![Input::Finished(run, outcome.clone()), Input::Finished(run, outcome)]
             }
+            Deed::Program(comes) => {
+                let gone = self.program.take();
+                self.going.extend(gone);
+                let gone = gone.map(Input::Gone);
+                self.handed.clear();
+                let mut inputs: Vec<Input> = gone.into_iter().collect();
+                if *comes {
+                    let (name, time_limit) = (Method::parse("lamp").expect("a name"), Duration::from_secs(90));
+                    let lamp = MethodSpec { class: Class::Parallel(3), time_limit, ..MethodSpec::new(name) };
+                    let caller = self.caller();
+                    self.program = Some(caller);
+                    inputs.push(Input::Asked(Question::Serve { methods: vec![lamp] }, caller));
+                }
+                inputs
+            }
+            Deed::FinishHanded(n) => {
+                if *n >= self.handed.len() {
+                    return Vec::new();
+                }
+                let (run, _) = self.handed.remove(*n);
+                let finish = || Question::Finish { run, outcome: Outcome::new(Status::DONE, json!("lit")) };
+                let (once, twice) = (self.caller(), self.caller());
+                vec![Input::Asked(finish(), once), Input::Asked(finish(), twice)]
+            }
+            Deed::Progress(n) => {
+                let text = format!("{} so far", self.deliveries);
+                let mut inputs: Vec<Input> =
+                    self.running.get(*n).map(|(run, _)| Input::Progress(*run, text.clone())).into_iter().collect();
+                if let Some((run, _)) = self.handed.get(*n).cloned() {
+                    let caller = self.caller();
+                    inputs.push(Input::Asked(Question::Progress { run, text }, caller));
+                }
+                inputs
+            }
             Deed::Probed if self.asked => {
                 self.asked = false;
                 vec![Input::Probed(Facts::clear(Way::Helper))]
@@ -302,6 +350,11 @@ impl Life {
             }
             Deed::Online | Deed::Offline | Deed::Probed | Deed::Tick => vec![Input::Tick],
         }
+    }
+
+    fn caller(&mut self) -> CallerId {
+        self.callers += 1;
+        CallerId(self.callers)
     }
 
     fn heard(&mut self, inbound: Inbound) -> Vec<Input> {
@@ -386,6 +439,8 @@ impl Life {
         self.went_offline();
         self.settled = Some((self.up, Value::Null));
         self.running.clear();
+        self.handed.clear();
+        self.program = None;
         self.asked = false;
         self.open.clear();
         if self.forgets_applications {
@@ -437,6 +492,7 @@ impl Life {
             self.agent.stored();
             self.perform(effects);
         }
+        self.going.clear();
         self.judge();
     }
 
@@ -460,7 +516,14 @@ impl Life {
                     self.running.push((run, command));
                 }
                 Effect::Resume(run, command) => self.running.push((run, command)),
-                Effect::Cancel(run) => self.running.retain(|(other, _)| *other != run),
+                Effect::Hand(to, _, reply) => self.hand(to, &reply),
+                Effect::Reply(to, Reply::Is { answer, .. }) if answer.contains_key("stop") => {
+                    let run = answer["run"].as_u64().expect("a number");
+                    assert!(self.is_there(to), "a program that is gone is told to stop");
+                    if answer["stop"] == "timedOut" {
+                        self.handed.retain(|(other, _)| *other != run);
+                    }
+                }
                 Effect::Probe => self.asked = true,
                 Effect::Send(id, message) => self.sent(id, message),
                 Effect::Reboot(_) => {
@@ -484,8 +547,9 @@ impl Life {
                 }
                 // Its end is reported when the story says so.
                 Effect::Disconnect => self.closing = true,
+                // What is cancelled ends when the story says so.
                 Effect::Record(_)
-                | Effect::Hand(..)
+                | Effect::Cancel(_)
                 | Effect::CheckLink
                 | Effect::Ended { .. }
                 | Effect::Refused { .. }
@@ -496,6 +560,26 @@ impl Life {
             }
         }
         assert!(self.open.is_empty(), "{:?} were not acknowledged", self.open);
+    }
+
+    fn hand(&mut self, to: CallerId, reply: &Reply) {
+        let Reply::Is { answer, last: false } = reply else { panic!("{reply:?}") };
+        assert!(self.is_there(to), "handed to a program that is gone");
+        let text = |name: &str| answer[name].as_str().expect("a text");
+        let id = CommandId::parse(text("id")).expect("an id");
+        let key = Key { target: request("echo", None, Value::Null).target, id };
+        let (_, entry) = self.disk.ledger.find(&key).expect("on disk before it is handed over");
+        assert!(!entry.is_waiting(), "its start is on disk");
+        assert!(self.started.insert(key.clone()), "{key} started twice");
+        let method = Method::parse(text("method")).expect("a name");
+        let run = answer["run"].as_u64().expect("a number");
+        if Some(to) == self.program {
+            self.handed.push((run, Command { key, method, payload: Value::Null }));
+        }
+    }
+
+    fn is_there(&self, program: CallerId) -> bool {
+        self.program == Some(program) || self.going.contains(&program)
     }
 
     fn sent(&mut self, id: MessageId, message: Outbound) {
@@ -579,7 +663,10 @@ impl Life {
             };
             assert!(runs <= most, "{runs} of {} run", spec.name);
         }
-        let names: Vec<&str> = self.running.iter().map(|(_, command)| command.method.as_str()).collect();
+        assert!(self.handed.len() <= 3 + 3, "{} were handed over", self.handed.len());
+        let all =
+            || self.running.iter().map(|(_, command)| command).chain(self.handed.iter().map(|(_, command)| command));
+        let names: Vec<&str> = all().map(|command| command.method.as_str()).collect();
         let recorded = names.iter().filter(|name| **name != "echo").count();
         assert!(!names.contains(&"alone") || recorded == 1, "not alone: {names:?}");
         assert!(!self.is_spinning(), "the deadline stays in the past: a hot loop");
@@ -630,7 +717,8 @@ impl Life {
                 break;
             }
             let end = if self.closing { Deed::Offline } else { Deed::Online };
-            let deeds = [end, Deed::SettleAll, Deed::Prepared(true), Deed::Probed, Deed::Finish(0, 1)];
+            let deeds =
+                [end, Deed::SettleAll, Deed::Prepared(true), Deed::Probed, Deed::Finish(0, 1), Deed::FinishHanded(0)];
             let inputs: Vec<Input> = deeds.iter().flat_map(|deed| self.inputs_of(deed)).collect();
             self.handle(inputs, false);
             let due = self.agent.deadline(&self.now()).map_or(Duration::ZERO, |due| due.0.saturating_sub(self.up));

@@ -15,7 +15,8 @@ use proptest::prelude::*;
 use twinagent::model::cloud::Road;
 use twinagent::model::reboot::Mode;
 
-pub(crate) const METHODS: [&str; 7] = ["count", "queue", "alone", "echo", "rebootDevice", "cancelReboot", "nope"];
+pub(crate) const METHODS: [&str; 9] =
+    ["count", "queue", "alone", "echo", "rebootDevice", "cancelReboot", "nope", "lamp", "cancelCommand"];
 
 #[derive(Clone, Debug)]
 pub(crate) enum Deed {
@@ -37,6 +38,12 @@ pub(crate) enum Deed {
     Throttle(u16),
     /// The n-th of those that run, or one that does not.
     Finish(usize, u16),
+    /// A local program that serves `lamp` comes, or goes.
+    Program(bool),
+    /// The n-th of those that the program was handed.
+    FinishHanded(usize),
+    /// The n-th of those that run, and of those handed over, says how it goes.
+    Progress(usize),
     Online,
     Offline,
     /// The connection ends, or there is none and its end is told all the same.
@@ -88,6 +95,9 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => Just(Deed::SettleAll),
         1 => prop::sample::select(vec![429, 500, 503, 400]).prop_map(Deed::Throttle),
         6 => (0..6_usize, 0..3_u16).prop_map(|(run, size)| Deed::Finish(run, size * 3_000)),
+        2 => any::<bool>().prop_map(Deed::Program),
+        3 => (0..3_usize).prop_map(Deed::FinishHanded),
+        2 => (0..4_usize).prop_map(Deed::Progress),
         3 => Just(Deed::Online),
         1 => Just(Deed::Offline),
         2 => (0..4_u8).prop_map(Deed::Ends),

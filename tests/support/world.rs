@@ -10,7 +10,9 @@ use serde_json::{Map, Value, json};
 use twinagent::model::agent::{Agent, Effect, Input, Settings};
 use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::cloud::{Inbound, Outbound, Road};
-use twinagent::model::command::{Command, CommandId, Identity, Outcome, ReplyTo, Request, Status};
+use twinagent::model::command::{
+    Class, Command, CommandId, Identity, Method, MethodSpec, Outcome, ReplyTo, Request, Status,
+};
 use twinagent::model::digest::Digest;
 use twinagent::model::durable::Durable;
 use twinagent::model::now::{Now, Timestamp};
@@ -91,6 +93,8 @@ pub(crate) enum Deed {
     Veto(Option<Duration>),
     /// The cloud wants the member `mode` of desired to be this; `null`: not to be there.
     Want(Value),
+    /// A local program that serves `lamp` and `slow` comes, or goes. Once it is there it is there again after each restart.
+    Program(bool),
 }
 
 /// What a story changes of the settings that are given.
@@ -148,6 +152,12 @@ pub(crate) struct World {
     was_cut: bool,
     /// What they have asked for, and the outcome once they have it.
     invoked: BTreeMap<String, Option<u64>>,
+    /// A program serves its methods whenever the agent is there.
+    serves: bool,
+    /// As which caller it does so now.
+    program: Option<CallerId>,
+    /// Callers whose answers are of no interest.
+    others: BTreeSet<CallerId>,
 
     // The books.
     /// Acknowledged while the record was on the disk: these must be answered.
@@ -217,6 +227,9 @@ impl World {
             callers: 0,
             invokers: BTreeMap::new(),
             invoked: BTreeMap::new(),
+            serves: false,
+            program: None,
+            others: BTreeSet::new(),
             promised: Vec::new(),
             ran: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -263,6 +276,13 @@ impl World {
                     self.vetoes = vec![Veto { name, reason, expires }];
                 }
                 Deed::Want(value) => self.want(value),
+                Deed::Program(comes) => {
+                    self.serves = *comes;
+                    if let Some(gone) = self.program.take() {
+                        self.inputs.push(Input::Gone(gone));
+                    }
+                    self.serve();
+                }
             }
             self.settle();
         }
@@ -294,6 +314,12 @@ impl World {
         for (what, runs) in &self.ran {
             if *runs > 1 {
                 wrong.push(format!("{what} ran {runs} times"));
+            }
+        }
+        for (status, payload, _) in self.told.values().flatten() {
+            let taken_back = payload["cancelled"].as_str().filter(|_| *status == 200);
+            if let Some(id) = taken_back.filter(|id| self.ran.contains_key(*id)) {
+                wrong.push(format!("{id} ran though it was confirmed that it was taken back"));
             }
         }
         for request in &self.promised {
@@ -467,7 +493,63 @@ impl World {
         self.settle();
     }
 
+    /// The program offers its methods, if there is one.
+    fn serve(&mut self) {
+        if self.serves {
+            let spec = |name: &str| MethodSpec {
+                class: Class::Serial(4),
+                time_limit: Duration::from_secs(60),
+                ..MethodSpec::new(Method::parse(name).expect("a method name"))
+            };
+            let methods = vec![spec("lamp"), spec("slow")];
+            let caller = self.caller();
+            self.program = Some(caller);
+            self.inputs.push(Input::Asked(Question::Serve { methods }, caller));
+        }
+    }
+
+    /// A caller whose answer is of no interest.
+    fn caller(&mut self) -> CallerId {
+        let caller = CallerId(self.callers);
+        self.callers += 1;
+        self.others.insert(caller);
+        caller
+    }
+
+    /// The program does what it was handed at once, or begins with it.
+    fn handed(&mut self, to: CallerId, reply: &Reply) {
+        let Reply::Is { answer, .. } = reply else { return };
+        if Some(to) != self.program {
+            self.violations.push("a command was handed to a program that is gone".to_owned());
+        }
+        let (id, run) = (answer["id"].as_str().unwrap_or_default().to_owned(), answer["run"].as_u64());
+        if !self.is_on_disk(&id) {
+            self.violations.push(format!("{id} was handed over before it was on disk"));
+        }
+        *self.ran.entry(id).or_default() += 1;
+        let run = run.unwrap_or(u64::MAX);
+        let caller = self.caller();
+        self.inputs.push(Input::Asked(Question::Progress { run, text: "half".to_owned() }, caller));
+        if answer["method"] == "lamp" {
+            self.finish(run, Outcome::new(Status::DONE, json!({ "lit": true })));
+        }
+    }
+
+    fn finish(&mut self, run: u64, outcome: Outcome) {
+        let caller = self.caller();
+        self.inputs.push(Input::Asked(Question::Finish { run, outcome }, caller));
+    }
+
     fn reply(&mut self, caller: CallerId, reply: &Reply) {
+        if let Reply::Is { answer, .. } = reply
+            && answer.get("stop").is_some_and(|stop| stop == "cancelled")
+        {
+            let run = answer["run"].as_u64().unwrap_or(u64::MAX);
+            self.finish(run, Outcome::failed(Status::CANCELLED, "put down"));
+        }
+        if self.others.contains(&caller) {
+            return;
+        }
         let Reply::Is { answer, last: true } = reply else { return };
         let Some(id) = self.invokers.remove(&caller) else {
             self.violations.push(format!("{caller:?} was answered twice"));
@@ -626,13 +708,16 @@ impl World {
             }
             Effect::Start(run, command) => {
                 let name = command.key.id.to_string();
-                let recorded = command.method.as_str() == "count";
+                let recorded = command.method.as_str() != "echo";
                 if recorded && !self.is_on_disk(&name) {
                     self.violations.push(format!("{name} ran before it was on disk"));
                 }
                 let times = self.ran.entry(if recorded { name } else { String::new() }).or_default();
                 *times = if recorded { *times + 1 } else { 0 };
                 let payload = json!({ "run": *times });
+                if command.method.as_str() == "queue" {
+                    self.inputs.push(Input::Progress(*run, "half".to_owned()));
+                }
                 self.inputs.push(Input::Finished(*run, Outcome::new(Status::DONE, payload)));
             }
             Effect::Resume(run, _) => {
@@ -710,11 +795,11 @@ impl World {
                 self.inputs.push(Input::Stop);
             }
             Effect::Reply(caller, reply) => self.reply(*caller, reply),
+            Effect::Hand(caller, _, reply) => self.handed(*caller, reply),
             Effect::Exit => return Went::Exited,
             // Whoever ran has ended before, so there is nothing to cancel.
             Effect::Record(_)
             | Effect::Cancel(_)
-            | Effect::Hand(..)
             | Effect::CheckLink
             | Effect::Refused { .. }
             | Effect::Reload
@@ -858,5 +943,8 @@ impl World {
         }
         self.agent = Agent::new(given, durable, None, 2, &self.now());
         self.inputs = vec![Input::Begin { left_clean: Some(false) }];
+        // The program's connection has gone with the process.
+        self.program = None;
+        self.serve();
     }
 }

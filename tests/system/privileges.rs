@@ -79,7 +79,9 @@ fn prepare(machine: &Machine) {
     }
     let job = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
     machine.write("/etc/systemd/system/twinagent-job-story@.service", job);
-    machine.sh("systemctl daemon-reload; systemctl start ssh.service other.service");
+    machine.sh(
+        "systemctl daemon-reload; systemctl start ssh.service other.service; echo 1 >/run/twinagent-jobs/story.json",
+    );
 }
 
 /// By name: whether it could be done, and why not.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Device, Machine, Package, Suite, eventually};
+use crate::harness::{Device, Machine, Package, Suite, eventually, within};
 
 const FILE: &str = "/etc/twinagent/twinagent.toml";
 
@@ -63,6 +63,49 @@ fn unattended_upgrades_takes_a_new_version() {
     assert_eq!(version(machine), "99.0-1", "{told:?}");
     cloud.wait_for_login(logins);
     assert_eq!(machine.read(FILE), edited);
+}
+
+#[test]
+fn the_agent_upgrades_itself_by_a_job_and_its_new_version_answers_once() {
+    for suite in Suite::ALL {
+        let mut device = Device::online(suite, "cloud.iotcore.answers = \"events\"\n");
+        let machine = &device.machine;
+        machine.use_example("apt-upgrade", "upgradePackages");
+        publish(machine, &Package::under_test().as_version("99.0-1", machine.folder()));
+        let agent = machine.property("twinagent.service", "MainPID");
+        let mut outcomes: Vec<Value> = Vec::new();
+        let mut ask = |command: &str, payload: &str| {
+            let (_, id) = command.split_once('/').expect("a method and an id");
+            device.cloud.send(command, payload);
+            within(Duration::from_secs(180), format!("the outcome of {command}"), || {
+                outcomes.extend(device.cloud.answers().into_iter().filter(|answer| answer["status"] != 202));
+                outcomes.iter().any(|answer| answer["id"] == id).then(|| outcomes.clone())
+            })
+        };
+        ask("upgradePackages/u-0", r#"{"package":"Twin agent"}"#);
+        no_jobs_are_left(&device.machine);
+        ask("upgradePackages/u-1", r#"{"package":"twinagent"}"#);
+        let all = ask("echo/last", "");
+        let told = |id: &str| -> Vec<&Value> { all.iter().filter(|answer| answer["id"] == id).collect() };
+        assert_eq!((told("u-0").len(), told("u-1").len()), (1, 1), "{all:#?}");
+        assert_ne!(told("u-0")[0]["status"], 200, "no name of a package: {all:#?}");
+        assert_eq!(told("u-1")[0]["status"], 200, "{all:#?}");
+        let machine = &device.machine;
+        assert_eq!(version(machine), "99.0-1", "{all:#?}");
+        assert_ne!(machine.property("twinagent.service", "MainPID"), agent, "another agent has answered");
+        assert_eq!(machine.sh("grep -c ' upgrade twinagent:' /var/log/dpkg.log"), "1", "it was done once");
+        no_jobs_are_left(machine);
+        assert_eq!(machine.sh("systemctl --failed --no-legend"), "");
+    }
+}
+
+/// A job stays for a moment after its end, and then goes with its payload.
+#[track_caller]
+fn no_jobs_are_left(machine: &Machine) {
+    eventually("the jobs are cleared away", || {
+        let left = machine.sh("systemctl list-units --all --no-legend 'twinagent-job-*'; ls /run/twinagent-jobs");
+        left.is_empty().then_some(())
+    });
 }
 
 /// Edits the file that people edit, and returns its text.

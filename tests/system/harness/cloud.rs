@@ -140,6 +140,14 @@ impl Cloud {
         self.call("POST", &format!("/devices/{DEVICE}:sendCommandToDevice"), &body)
     }
 
+    /// Makes this the desired document.
+    #[track_caller]
+    pub(crate) fn desire(&self, document: &Value) {
+        let body = json!({ "versionToUpdate": "0", "binaryData": STANDARD.encode(document.to_string()) });
+        let (status, answer) = self.call("POST", &format!("/devices/{DEVICE}:modifyCloudToDeviceConfig"), &body);
+        assert_eq!(status, 200, "{answer}");
+    }
+
     /// The reported document; `Null` before there is one.
     #[track_caller]
     pub(crate) fn twin(&self) -> Value {

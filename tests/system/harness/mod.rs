@@ -6,6 +6,7 @@ mod base;
 mod cloud;
 mod command;
 mod device;
+mod handlers;
 mod installed;
 mod machine;
 mod network;

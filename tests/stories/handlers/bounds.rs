@@ -101,6 +101,7 @@ async fn of_a_serial_method_one_runs_some_wait_and_more_are_refused(kind: Kind) 
     }
     device.answer("l-4", 429).await;
     device.answer("l-5", 429).await;
+    workshop.wait_for_runs("line", 1).await;
     assert_eq!(workshop.runs("line").len(), 1, "one at a time");
     workshop.let_go();
     for n in 1..=3 {

@@ -121,7 +121,8 @@ mod tests {
         let missing = |command: &Command, path: &str| -> Vec<String> {
             let name = command.get_name().replace('-', "\\-");
             let chapter = page.contains(&format!(".SS \"{path} {name}\"\n"));
-            let options = command.get_arguments().filter_map(Arg::get_long).filter(|long| {
+            let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+            let options = shown.filter_map(Arg::get_long).filter(|long| {
                 let long = long.replace('-', "\\-");
                 !page.contains(&format!("\\fB\\-\\-{long}\\fP"))
             });

@@ -161,7 +161,13 @@ async fn a_call_that_was_given_up_begins_nothing() {
     service
         .handler("one.toml", &Given::new(&service.program("one", &format!("#!/bin/sh\ntouch {}\n", mark.display()))));
     assert_eq!(service.script("echo first", json!(null)).await.payload, json!("first"));
-    let descriptors = service.descriptors();
+    // The connection of that run is closed a moment after its answer.
+    let mut descriptors = service.descriptors();
+    until("its run is over", || {
+        let before = std::mem::replace(&mut descriptors, service.descriptors());
+        before == descriptors
+    })
+    .await;
     let silent = connect(&service);
     until("it was let in", || service.descriptors() > descriptors).await;
     service.signal(Signal::TERM);

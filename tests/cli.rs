@@ -15,8 +15,12 @@ mod handlers;
 mod hub;
 #[path = "cli/installed.rs"]
 mod installed;
+#[path = "cli/preinst.rs"]
+mod preinst;
 #[path = "cli/setup.rs"]
 mod setup;
+#[path = "cli/troubles.rs"]
+mod troubles;
 #[path = "cli/units.rs"]
 mod units;
 #[path = "cli/veto.rs"]

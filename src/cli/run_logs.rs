@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::{Failure, read_configuration};
-use crate::config::Folders;
+use super::Failure;
+use crate::config::{self, Fault, Folders};
 use crate::host::journal::reader::Reader;
 use crate::model::unit_name::UnitName;
 
@@ -75,13 +75,11 @@ fn question() -> anyhow::Result<Vec<u8>> {
     }
 }
 
-/// Units that the operator named. With a configuration that is wrong there are none: our own can be asked for all the same.
-fn listed(folders: &Folders, file: Option<&Path>) -> BTreeSet<UnitName> {
-    match read_configuration(folders, file, None) {
-        Ok(loaded) => loaded.config.methods.log_units,
-        Err(faults) => {
-            tracing::warn!("`log_units` cannot be read, so only units of the agent are: {faults}");
-            BTreeSet::new()
-        }
-    }
+/// Units that the operator named. Without them our own can be asked for all the same.
+fn listed(folders: &Folders, file: Option<&Path>) -> Result<BTreeSet<UnitName>, String> {
+    config::log_units(folders, file).map_err(|faults| {
+        tracing::warn!("only the logs of the agent's own units can be asked for: {faults}");
+        let first = faults.faults.first().map(Fault::to_string).unwrap_or_default();
+        format!("the configuration cannot be read: {first}")
+    })
 }

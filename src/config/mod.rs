@@ -225,6 +225,26 @@ impl Sources<'_> {
     }
 }
 
+/// The units that `methods.log_units` names, whatever else may be wrong: who reads the journal may not read all that a
+/// configuration names.
+///
+/// # Errors
+///
+/// If a file of the configuration cannot be read, or this key is wrong.
+pub fn log_units(folders: &Folders, file: Option<&Path>) -> Result<BTreeSet<UnitName>, Faults> {
+    let specifiers = Specifiers::default();
+    let mut faults = Vec::new();
+    let layers = layers::read(&Sources { folders, file, drop_in: None, specifiers: &specifiers }, &mut faults);
+    let tree = merge(layers).unwrap_or_else(|fault| {
+        faults.push(fault);
+        Tree::new()
+    });
+    let mut reader = Reader::new(tree);
+    let units = raw::log_units(&mut reader);
+    faults.extend(reader.finish().faults);
+    if faults.is_empty() { Ok(units) } else { Err(Faults { faults, unknown: Vec::new(), files: Vec::new() }) }
+}
+
 /// Tables are merged, everything else is replaced by the stronger layer; each value keeps its place.
 fn merge(layers: Vec<Tree>) -> Result<Tree, Fault> {
     let mut builder = config::Config::builder();

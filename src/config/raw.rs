@@ -109,11 +109,19 @@ fn methods(from: &mut Reader) -> Methods {
     for text in enable.iter().filter_map(own_methods::not_to_be_enabled) {
         from.unknown("methods.enable", &text);
     }
-    let log_units: BTreeSet<UnitName> = from.list("methods.log_units", UnitName::parse).into_iter().collect();
-    if log_units.len() > MOST_LOG_UNITS {
+    Methods {
+        enable,
+        disable: from.list("methods.disable", Method::parse).into_iter().collect(),
+        log_units: log_units(from),
+    }
+}
+
+pub(super) fn log_units(from: &mut Reader) -> BTreeSet<UnitName> {
+    let units: BTreeSet<UnitName> = from.list("methods.log_units", UnitName::parse).into_iter().collect();
+    if units.len() > MOST_LOG_UNITS {
         from.fault("methods.log_units", format_args!("holds more than {MOST_LOG_UNITS} units"));
     }
-    Methods { enable, disable: from.list("methods.disable", Method::parse).into_iter().collect(), log_units }
+    units
 }
 
 /// A name that leads to a name that leads on could lead in a circle, and nobody needs one.

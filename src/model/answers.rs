@@ -10,6 +10,7 @@ use super::durable::Durable;
 use super::fit::boundary;
 use super::ledger::{Entry, Number, Run};
 use super::now::Timestamp;
+use super::own;
 use super::places::{Place, PlaceId, Places};
 use super::record::Told;
 
@@ -168,7 +169,9 @@ impl Commands {
         let text = outcome.payload.to_string();
         let most = PAYLOAD.min(self.rules.string);
         if text.len() > most {
-            member["payload"] = json!(text[..boundary(&text, most)]);
+            let fits = |short: &Value| short.to_string().len() <= most && self.rules.size(short) <= most;
+            let short = method.and_then(|method| own::in_short(method, outcome, fits));
+            member["payload"] = short.unwrap_or_else(|| json!(text[..boundary(&text, most)]));
             member["payloadCut"] = json!(true);
         } else if self.rules.takes_within(DEPTH_OF_PAYLOAD, &outcome.payload)
             && self.rules.size(&outcome.payload) <= most

@@ -163,6 +163,43 @@ impl Agent {
     }
 }
 
+/// The outcome of one of them in few words, for where the whole does not fit and its beginning would be of no use: of the
+/// methods the names, of the status what it comes to. As much as `fits`.
+pub(super) fn in_short(method: &Method, outcome: &Outcome, fits: impl Fn(&Value) -> bool) -> Option<Value> {
+    let Outcome { status: Status::DONE, payload } = outcome else { return None };
+    match Own::of(method)? {
+        Own::ListMethods => {
+            let names: Vec<&Value> = payload["methods"].as_array()?.iter().map(|listed| &listed["name"]).collect();
+            let short = |count: usize| match names.len() - count {
+                0 => json!({ "methods": names }),
+                more => json!({ "methods": names[..count], "more": more }),
+            };
+            (0..=names.len()).rev().map(short).find(fits)
+        }
+        Own::GetStatus => {
+            let mut short = json!({});
+            for name in ["state", "sentence", "version", "startTime", "journal"] {
+                put_if_it_fits(&mut short, name, payload[name].clone(), &fits);
+            }
+            let codes: Vec<&Value> = payload["problems"].as_array()?.iter().map(|problem| &problem["code"]).collect();
+            put_if_it_fits(&mut short, "problems", json!(codes), &fits);
+            let mut commands = payload["commands"].clone();
+            commands.as_object_mut()?.remove("runs");
+            put_if_it_fits(&mut short, "commands", commands, &fits);
+            Some(short)
+        }
+        _ => None,
+    }
+}
+
+fn put_if_it_fits(short: &mut Value, name: &str, value: Value, fits: impl Fn(&Value) -> bool) {
+    let mut longer = short.clone();
+    longer[name] = value;
+    if fits(&longer) {
+        *short = longer;
+    }
+}
+
 /// One of the methods, in short.
 fn listed(spec: &MethodSpec) -> Value {
     let mut members = Map::new();

@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -251,4 +253,37 @@ fn packages_are_upgraded_all_or_one_and_by_no_other_words() {
         let payload = format!("{{\"package\":\"{name}\"}}");
         assert_eq!(order(&payload), (65, String::new()), "{payload}");
     }
+}
+
+#[test]
+fn an_upgrade_that_is_stopped_brings_to_its_end_what_has_begun_and_begins_nothing_else() {
+    let folder = TempDir::new().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    stand_in(folder.path(), "dpkg");
+    let here = folder.path().display();
+    let script = format!(
+        "#!/bin/sh\ntouch {here}/begun\nwhile [ ! -e {here}/go ]; do sleep 0.05; done\necho \"$*\" >>{here}/done\n"
+    );
+    fs::write(at("apt-get"), script).expect("a file");
+    fs::set_permissions(at("apt-get"), Permissions::from_mode(0o755)).expect("its mode");
+    fs::write(at("payload"), "null").expect("a file");
+    let mut job = Command::new(of_handler("apt-upgrade", "apt-upgrade"))
+        .env_clear()
+        .env("PATH", format!("{here}:/usr/bin:/bin"))
+        .env("CREDENTIALS_DIRECTORY", folder.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the example can be run");
+    while !at("begun").exists() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let pid = rustix::process::Pid::from_child(&job);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    // Long enough for a script that is ended by it to be gone.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(job.try_wait().expect("a child"), None, "apt would go on alone");
+    fs::write(at("go"), "").expect("a file");
+    assert_eq!(job.wait().expect("an end").code(), Some(1));
+    let done = fs::read_to_string(at("done")).expect("apt came to its end");
+    assert!(done.lines().count() == 1 && done.ends_with("update\n"), "{done}");
 }

@@ -116,10 +116,20 @@ fn the_log_service_answers_one_line_with_one_line_and_judges_by_its_own_configur
     fs::write(&configuration, "methods.log_units = [\"nginx.service\"]\n").expect("written");
     let entry = json!({ "time": "2025-11-23T12:00:00.000000Z", "message": "--unit=nginx.service" });
     let lines = json!({ "lines": { "entries": [entry], "truncated": false } });
+    assert_eq!(ask(nginx), (Some(lines.clone()), Some(0)));
+    // What else is wrong is not its business: it may not read the files of the cloud, as the agent does.
+    let other =
+        "cloud.kind = \"iothub\"\ncloud.iothub.connection_string_file = \"/nowhere/at/all\"\nsession.proxy = 7\n";
+    fs::write(&configuration, format!("methods.log_units = [\"nginx.service\"]\n{other}")).expect("written");
     assert_eq!(ask(nginx), (Some(lines), Some(0)));
     // Whatever is wrong with the configuration, the log of the agent shows it.
-    fs::write(&configuration, "nonsense").expect("written");
-    assert_eq!(ask(nginx), (Some(json!({ "notListed": "nginx.service" })), Some(0)));
+    for wrong in ["nonsense", "methods.log_units = [\"nginx.service\", \"*\"]\n"] {
+        fs::write(&configuration, wrong).expect("written");
+        let (answer, code) = ask(nginx);
+        let answer = answer.expect("JSON");
+        let why = answer["failed"].as_str().unwrap_or_default();
+        assert!(why.starts_with("the configuration cannot be read: ") && code == Some(0), "{answer}");
+    }
     let (answer, code) = ask(b"{\"unit\":\"twinagent.service\",\"lines\":5}\n");
     assert_eq!(
         (answer.expect("JSON")["lines"]["entries"][0]["message"].as_str(), code),

@@ -168,6 +168,26 @@ fn a_long_payload_is_cut_and_marked() {
 }
 
 #[test]
+fn of_a_long_list_and_a_long_status_the_document_has_what_is_of_use() {
+    let mut desk = desk();
+    let run = count(&mut desk, "a");
+    desk.take([Input::Progress(run, "🦀".repeat(200))]);
+    desk.hear(request("listMethods", Some("l"), json!(null)));
+    desk.hear(request("getStatus", Some("s"), json!(null)));
+    desk.wait(5);
+    let member = |id: &str| {
+        let member = &desk.twin["commands"][id];
+        assert_eq!((&member["status"], &member["payloadCut"]), (&json!(200), &json!(true)), "{member}");
+        assert!(member["payload"].to_string().len() <= 1_024, "{member}");
+        member["payload"].clone()
+    };
+    assert_eq!(member("l"), json!({ "methods": desk.twin["methods"] }));
+    let status = member("s");
+    assert_eq!((&status["state"], &status["problems"]), (&json!("connected"), &json!([])), "{status}");
+    assert!(status["sentence"].is_string() && status["commands"]["waiting"] == 0, "{status}");
+}
+
+#[test]
 fn outcomes_that_do_not_fit_follow_after_the_acknowledgement() {
     let mut desk = desk();
     desk.cut();

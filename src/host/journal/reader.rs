@@ -34,8 +34,8 @@ const COMPLAINT: u64 = 1_024;
 #[derive(Clone, Debug)]
 pub struct Reader {
     pub journalctl: PathBuf,
-    /// Units that may be asked for, besides our own.
-    pub listed: BTreeSet<UnitName>,
+    /// Units that may be asked for, besides our own; or why nobody knows.
+    pub listed: Result<BTreeSet<UnitName>, String>,
 }
 
 impl Reader {
@@ -45,8 +45,12 @@ impl Reader {
             Ok(query) => query,
             Err(why) => return Answer::Failed(format!("not a question: {why}")),
         };
-        if !is_own(&query.unit) && !self.listed.contains(&query.unit) {
-            return Answer::NotListed(query.unit.to_string());
+        if !is_own(&query.unit) {
+            match &self.listed {
+                Ok(listed) if listed.contains(&query.unit) => {}
+                Ok(_) => return Answer::NotListed(query.unit.to_string()),
+                Err(why) => return Answer::Failed(why.clone()),
+            }
         }
         match tokio::time::timeout(LIMIT, self.read(&query)).await {
             Ok(Ok(lines)) => Answer::Lines(lines),

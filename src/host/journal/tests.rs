@@ -22,7 +22,7 @@ fn reader(folder: &Path, script: &str) -> Reader {
     // By another process: what a child of another test may still hold open for writing cannot be executed (ETXTBSY).
     let installed = std::process::Command::new("install").args(["-m", "755"]).args([&draft, &journalctl]).status();
     assert!(installed.expect("install runs").success());
-    Reader { journalctl, listed: BTreeSet::from([name("nginx.service")]) }
+    Reader { journalctl, listed: Ok(BTreeSet::from([name("nginx.service")])) }
 }
 
 fn question(query: &Query) -> Vec<u8> {
@@ -126,7 +126,7 @@ async fn a_journalctl_that_fails_is_told_and_what_it_said_before_counts() {
     assert!(why.contains("No journal files"), "{why}");
     let script = r#"echo '{"__REALTIME_TIMESTAMP":"1","MESSAGE":"x"}'; exit 1"#;
     assert!(matches!(reader(folder.path(), script).answer(&query).await, Answer::Lines(_)));
-    let gone = Reader { journalctl: folder.path().join("gone"), listed: BTreeSet::new() };
+    let gone = Reader { journalctl: folder.path().join("gone"), listed: Ok(BTreeSet::new()) };
     assert!(matches!(gone.answer(&query).await, Answer::Failed(why) if why.contains("cannot be started")));
 }
 

@@ -112,12 +112,17 @@ fn who_may_not_act_any_more_serves_nothing_any_more() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/examples/serve.py");
     fs::copy(example, &script).expect("a copy");
     let mut serving = Command::new("setpriv")
-        .args([format!("--reuid={USER}"), format!("--regid={USER}"), format!("--groups={ACTORS}"), "python3".into()])
+        .args([
+            format!("--reuid={USER}"),
+            format!("--regid={USER}"),
+            format!("--groups={ACTORS}"),
+            "/usr/bin/python3".into(),
+        ])
         .arg(&script)
         .arg(daemon.socket())
         .stdout(std::process::Stdio::null())
         .spawn()
-        .expect("setpriv and python3 are there");
+        .expect("setpriv and the python3 of Debian, which every user may run, are there");
     let Asked::Question(caller, Question::Serve { .. }) = daemon.heard() else { panic!("it serves") };
     // Other rights that leave it its own are no reason to end it.
     daemon.set_rights(Rights { read_group: None, ..given });

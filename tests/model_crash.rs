@@ -224,6 +224,7 @@ fn wanted() -> Vec<(&'static str, Change, Vec<Deed>)> {
     let once: Change = |settings| add(settings, "apply", |_| {});
     let harmless: Change = |settings| add(settings, "again", |spec| spec.harmless = true);
     let outlives: Change = |settings| add(settings, "job", |spec| spec.outlives = true);
+    let later: Change = |settings| add(settings, "later", |_| {});
     let wait = |seconds| Deed::Wait(Duration::from_secs(seconds));
     let wanted = |value: Value| Deed::Want(value);
     let count = |id: &str| Deed::Send(vec![request("count", Some(id), json!({ "n": id }))]);
@@ -257,6 +258,7 @@ fn wanted() -> Vec<(&'static str, Change, Vec<Deed>)> {
         ("changes, run once", once, changes()),
         ("changes, harmless", harmless, changes()),
         ("changes, by jobs", outlives, changes()),
+        ("changes, not to be done at first", later, changes().into_iter().chain([wait(20)]).collect()),
         ("about a reboot, run once", once, reboot()),
         ("about a reboot, by jobs", outlives, reboot()),
     ]

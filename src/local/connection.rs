@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::interface::{self, Complaint, Wish};
 use super::peer::{Peer, Rights, Standing};
+use super::places::Seat;
 use crate::model::ask::{CallerId, Question, Reply};
 use crate::varlink::protocol::{Answer, Call, Frames};
 
@@ -36,6 +37,9 @@ pub(super) const REPLIES: usize = 16;
 /// The same for a program that serves methods: all the commands that can be under way at once, and word to stop each.
 const HANDED_OVER: usize = 256;
 
+/// What who may not act is told.
+const TO_ACT: &str = "ask as root, or as a member of the group that `act_group` under [local] names";
+
 /// What a connection tells the server.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -54,6 +58,10 @@ enum End {
     NotUnderstood,
     #[error("a follower was too far behind")]
     Behind,
+    #[error("it may not serve methods any more")]
+    NotPermitted,
+    #[error("it does not serve any more, and there are too many others")]
+    NoPlace,
     #[error("the daemon is stopping")]
     Stopping,
 }
@@ -68,6 +76,7 @@ impl From<std::io::Error> for End {
 pub(super) struct Connection {
     stream: UnixStream,
     peer: Peer,
+    seat: Seat,
     frames: Frames,
     shared: Shared,
 }
@@ -82,8 +91,8 @@ pub(super) struct Shared {
 }
 
 impl Connection {
-    pub(super) fn new(stream: UnixStream, peer: Peer, shared: Shared) -> Self {
-        Self { stream, peer, frames: Frames::default(), shared }
+    pub(super) fn new(stream: UnixStream, peer: Peer, seat: Seat, shared: Shared) -> Self {
+        Self { stream, peer, seat, frames: Frames::default(), shared }
     }
 
     /// Answers calls until the caller leaves or does not keep to the limits.
@@ -106,6 +115,7 @@ impl Connection {
             match interface::read(call).and_then(|wish| self.permit(wish)) {
                 Ok(Wish::Introspection(answer)) if !oneway => self.send(&Answer::new(answer, false)).await?,
                 Err(complaint) if !oneway => self.send(&complaint.answer()).await?,
+                Ok(Wish::Ask(question @ Question::Serve { .. })) => self.ask_to_serve(question, more, oneway).await?,
                 Ok(Wish::Ask(question)) => self.ask(question, more, oneway).await?,
                 Ok(Wish::Introspection(_)) | Err(_) => {}
             }
@@ -151,17 +161,28 @@ impl Connection {
     fn permit(&mut self, wish: Wish) -> Result<Wish, Complaint> {
         let Wish::Ask(question) = &wish else { return Ok(wish) };
         let (needed, hint) = if question.acts() {
-            (Standing::Acts, "ask as root, or as a member of the group that `act_group` under [local] names")
+            (Standing::Acts, TO_ACT)
         } else {
             (Standing::Reads, "ask as root, or as a member of the group that `read_group` under [local] names")
         };
         if self.standing() >= needed { Ok(wish) } else { Err(Complaint::not_permitted(hint)) }
     }
 
+    /// Passes on what a program serves. Meanwhile its connection, which stays, counts apart from those that ask.
+    async fn ask_to_serve(&mut self, question: Question, more: bool, oneway: bool) -> Result<(), End> {
+        if let Err(limit) = self.seat.serves() {
+            self.send(&Complaint::too_many_connections(limit).answer()).await?;
+            return Err(End::NoPlace);
+        }
+        self.ask(question, more, oneway).await?;
+        self.seat.calls().map_err(|_| End::NoPlace)
+    }
+
     /// Passes a question on, and its replies back. A caller that takes no reply waits all the same: one call at a time.
     async fn ask(&mut self, question: Question, more: bool, oneway: bool) -> Result<(), End> {
         let caller = CallerId(self.shared.next.fetch_add(1, Ordering::Relaxed));
-        let room = if matches!(question, Question::Serve { .. }) { HANDED_OVER } else { REPLIES };
+        let serves = matches!(question, Question::Serve { .. });
+        let room = if serves { HANDED_OVER } else { REPLIES };
         let (replies, mut waiting) = mpsc::channel(room);
         let asked = Event::Asked { caller, question, replies };
         self.shared.events.send(asked).await.map_err(|_| End::Stopping)?;
@@ -182,6 +203,16 @@ impl Connection {
                     }
                 }
                 end = hung_up(&mut self.stream, &mut self.frames) => break Err(end),
+                changed = self.shared.rights.changed(), if serves => {
+                    if changed.is_err() {
+                        break Err(End::Stopping);
+                    }
+                    if self.standing() != Standing::Acts {
+                        // The program may be gone, or not read: it is turned out all the same.
+                        let _ = self.send(&Complaint::not_permitted(TO_ACT).answer()).await;
+                        break Err(End::NotPermitted);
+                    }
+                }
             }
         };
         if answered.is_err() {

@@ -10,6 +10,7 @@ pub mod client;
 mod connection;
 pub mod interface;
 mod peer;
+mod places;
 mod server;
 mod serving;
 mod socket;

@@ -13,24 +13,21 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::connection::{Connection, Event, Shared};
 use super::interface::Complaint;
 use super::peer::{Peer, Rights};
+use super::places::{CALLING, Places, SERVING, Seat};
 use super::socket::Socket;
 use crate::model::ask::{CallerId, Question, Reply};
 
-/// Connections of one user: a person with some terminals and programs with one each.
-const PER_USER: usize = 16;
-/// Connections of all users but root and the daemon's own, so that descriptors are left for the rest of the daemon.
-const OF_OTHERS: usize = 64;
 /// Between two tries to accept, while descriptors or memory are short.
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// Questions that wait for the loop: one of each connection, and the news that its caller is gone.
-const QUESTIONS: usize = 2 * (OF_OTHERS + 2 * PER_USER);
+const QUESTIONS: usize = 2 * (CALLING.most() + SERVING.most());
 
 /// What the local callers want.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +66,8 @@ impl Server {
         Ok(Self { _socket: socket, accepting, events, rights, callers: BTreeMap::new(), gone: VecDeque::new() })
     }
 
-    /// Other groups for every call from now on, also of those who are connected. What is followed already goes on.
+    /// Other groups for every call from now on, also of those who are connected. What is followed already goes on; who serves
+    /// methods and may not act any more is turned out.
     pub fn set_rights(&mut self, rights: Rights) {
         self.rights.send_replace(rights);
     }
@@ -137,7 +135,7 @@ impl Drop for Server {
 /// Accepts for ever. Dropping it ends all connections.
 async fn accept(listener: UnixListener, shared: Shared) {
     let mut connections = JoinSet::new();
-    let mut places = Places::default();
+    let (mut calling, mut serving) = (Places::new(CALLING), Places::new(SERVING));
     let mut is_short = false;
     loop {
         match listener.accept().await {
@@ -145,13 +143,10 @@ async fn accept(listener: UnixListener, shared: Shared) {
                 is_short = false;
                 while connections.try_join_next().is_some() {}
                 let Ok(peer) = Peer::of(&stream) else { continue };
-                match places.give(peer.user(), peer.is_trusted()) {
-                    Ok(place) => {
-                        let connection = Connection::new(stream, peer, shared.clone());
-                        connections.spawn(async move {
-                            connection.serve().await;
-                            drop(place);
-                        });
+                let (user, is_trusted) = (peer.user(), peer.is_trusted());
+                match Seat::take(calling.share(user, is_trusted), serving.share(user, is_trusted)) {
+                    Ok(seat) => {
+                        connections.spawn(Connection::new(stream, peer, seat, shared.clone()).serve());
                     }
                     Err(limit) => turn_away(&stream, limit),
                 }
@@ -170,57 +165,4 @@ async fn accept(listener: UnixListener, shared: Shared) {
 /// Tells why, if there is room for it at once, which in a new socket there is.
 fn turn_away(stream: &UnixStream, limit: usize) {
     let _ = stream.try_write(&Complaint::too_many_connections(limit).answer().frame());
-}
-
-/// Who has how many connections.
-#[derive(Debug)]
-struct Places {
-    of_others: Arc<Semaphore>,
-    of_user: BTreeMap<u32, Arc<Semaphore>>,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self { of_others: Arc::new(Semaphore::new(OF_OTHERS)), of_user: BTreeMap::new() }
-    }
-}
-
-/// A place is given back when this is dropped.
-type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
-
-impl Places {
-    /// A place for this caller, or the limit that was reached.
-    fn give(&mut self, user: u32, is_trusted: bool) -> Result<Place, usize> {
-        self.of_user.retain(|_, places| places.available_permits() < PER_USER);
-        let of_user = self.of_user.entry(user).or_insert_with(|| Arc::new(Semaphore::new(PER_USER)));
-        let own = of_user.clone().try_acquire_owned().map_err(|_| PER_USER)?;
-        if is_trusted {
-            return Ok((own, None));
-        }
-        Ok((own, Some(self.of_others.clone().try_acquire_owned().map_err(|_| OF_OTHERS)?)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_user_takes_the_places_of_another_and_nobody_those_of_root() {
-        let mut places = Places::default();
-        let mut taken = Vec::new();
-        for user in 1000..1004 {
-            taken.extend((0..PER_USER).map(|_| places.give(user, false).expect("a place of its own")));
-            assert_eq!(places.give(user, false).expect_err("all are taken"), PER_USER);
-        }
-        assert_eq!(places.give(1004, false).expect_err("all of all users are taken"), OF_OTHERS);
-        taken.extend((0..PER_USER).map(|_| places.give(0, true).expect("root has its own")));
-        assert_eq!(places.give(0, true).expect_err("but not for ever"), PER_USER);
-        drop(taken.remove(0));
-        taken.push(places.give(1004, false).expect("the one that was given back"));
-        assert!(places.give(1000, false).is_err(), "it is taken again");
-        taken.clear();
-        drop(places.give(7, false).expect("a place"));
-        assert_eq!(places.of_user.len(), 1, "who has none is forgotten");
-    }
 }

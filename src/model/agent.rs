@@ -229,6 +229,7 @@ impl Agent {
             goodbye,
             upkeep,
             self.serving_due(),
+            self.applying_due(),
             self.clock_due(),
             self.next_expiry(now),
         ]
@@ -313,6 +314,7 @@ impl Agent {
         self.volatile = volatile;
         (self.disabled, self.aliases) = (disabled, aliases);
         self.set_methods(methods, &enabled);
+        self.apply_without_waiting();
         self.policy = reboot;
         self.about = about;
         self.unconfigured = unconfigured;

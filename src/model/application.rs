@@ -44,6 +44,19 @@ pub struct End {
     /// For people; at most 200 characters, and none that controls a terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// When the method is run for the same value once more. Nothing: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Again>,
+}
+
+/// What a method waits for that is to be run for the same value once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Again {
+    /// It was not run, and is as soon as its rules take the value.
+    Fit,
+    /// It could not be done, or was cut off and does no harm: after a while.
+    Later,
 }
 
 impl Application {
@@ -71,10 +84,22 @@ impl Application {
 }
 
 impl End {
-    /// What is kept of an outcome. What it holds besides is nobody's: a handler that has more to tell reports it.
-    pub(super) fn of(outcome: &Outcome) -> Self {
-        let error = outcome.payload.get("error").and_then(Value::as_str).filter(|_| outcome.status != Status::DONE);
-        Self { status: outcome.status, error: error.map(cut) }
+    /// What is kept of the outcome of a run. What it holds besides is nobody's: a handler that has more to tell reports it.
+    pub(super) fn of(outcome: &Outcome, harmless: bool) -> Self {
+        let Outcome { status, payload } = outcome;
+        let error = payload.get("error").and_then(Value::as_str).filter(|_| *status != Status::DONE);
+        let again = match *status {
+            Status::DONE => None,
+            // Nothing has been done: so say those who run it, and it by itself (exit status 75).
+            Status::CANNOT_NOW | Status::UNKNOWN_METHOD => Some(Again::Later),
+            _ => (harmless && payload["interrupted"] == true).then_some(Again::Later),
+        };
+        Self { status: *status, error: error.map(cut), again }
+    }
+
+    /// What is kept of a refusal by the rules of the method.
+    pub(super) fn unfit(refusal: &Outcome) -> Self {
+        Self { again: Some(Again::Fit), ..Self::of(refusal, false) }
     }
 }
 
@@ -89,13 +114,28 @@ mod tests {
     #[test]
     fn an_error_is_cut_and_cannot_control_a_terminal() {
         let error = format!("bad\u{1b}[2J\r\n\u{9b}{}", "ü".repeat(300));
-        let end = End::of(&Outcome::failed(Status::FAILED, error));
+        let end = End::of(&Outcome::failed(Status::FAILED, error), false);
         let error = end.error.expect("an error");
         assert_eq!(error.chars().count(), 200);
         assert!(error.starts_with("bad[2Jü") && !error.contains(char::is_control), "{error}");
         let odd = Outcome::new(Status::FAILED, json!({ "error": ["no", "text"] }));
-        assert_eq!(End::of(&odd), End { status: Status::FAILED, error: None });
+        assert_eq!(End::of(&odd, true), End { status: Status::FAILED, error: None, again: None });
         let fine = Outcome::new(Status::DONE, json!({ "error": "none at all" }));
-        assert_eq!(End::of(&fine).error, None);
+        assert_eq!(End::of(&fine, false).error, None);
+    }
+
+    #[test]
+    fn what_was_not_done_is_done_later_and_what_was_cut_off_if_it_does_no_harm() {
+        let again = |status: u16, interrupted: bool, harmless: bool| {
+            End::of(&Outcome::new(Status(status), json!({ "interrupted": interrupted })), harmless).again
+        };
+        for status in [404, 503] {
+            assert_eq!(again(status, false, false), Some(Again::Later));
+        }
+        for status in [408, 409, 413, 422, 499, 500] {
+            assert_eq!((again(status, false, true), again(status, true, false)), (None, None));
+            assert_eq!(again(status, true, true), Some(Again::Later));
+        }
+        assert_eq!(again(200, true, true), None, "a program may say what it likes");
     }
 }

@@ -4,21 +4,27 @@
 //! off. What they do is theirs; of the document as such `desired` knows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::admission::unfit;
 use super::agent::{Agent, Effect};
-use super::application::{Application, End};
+use super::application::{Again, Application, End};
 use super::command::{Class, Command, Key, Method, MethodSpec, Origin, Outcome};
 use super::digest::Digest;
-use super::now::{Doubt, Now};
+use super::now::{BootInstant, Doubt, Now};
 use super::record::Record;
 use super::runs::Run;
 
 /// Methods that are run for desired state; further ones, by name, never are. What was applied for so many is remembered.
 pub const MEMBERS: usize = 64;
+
+/// Until the first further try of what could not be done. Each one after that waits twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+/// The longest wait between two of them: each try is on disk and told.
+const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// What the cloud wants of each method that is run for a member.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +32,16 @@ pub(super) struct Wishes {
     by_method: BTreeMap<Method, Wish>,
     /// Of the document.
     version: Option<u64>,
+    /// What could not be done, since the agent has started or was told to reload. What is not here need not wait.
+    waits: BTreeMap<Method, Wait>,
+}
+
+/// Until a value is tried again that could not be applied.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    digest: Digest,
+    last: Duration,
+    until: BootInstant,
 }
 
 #[derive(Clone, Debug)]
@@ -52,8 +68,26 @@ impl Wishes {
             // Two that answer for one member could not both be told of.
             taken.insert(member).then(|| (spec.name.clone(), Wish { member: member.clone(), value }))
         });
-        Self { by_method: by_method.take(MEMBERS).collect(), version }
+        Self { by_method: by_method.take(MEMBERS).collect(), version, waits: BTreeMap::new() }
     }
+
+    /// A run for this value has ended.
+    fn ended(&mut self, method: &Method, digest: Digest, is_to_wait: bool, now: &Now) {
+        if !is_to_wait {
+            self.waits.remove(method);
+            return;
+        }
+        let before = self.waits.get(method).filter(|wait| wait.digest == digest);
+        let last = before.map_or(FIRST_WAIT, |wait| (2 * wait.last).min(LONGEST_WAIT));
+        self.waits.insert(method.clone(), Wait { digest, last, until: now.boot + last });
+    }
+}
+
+/// When a method is to be run for what is wanted of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Now,
+    At(BootInstant),
 }
 
 /// Never the agent's own methods, a reboot among them, nor what a program serves: that one can follow the document itself.
@@ -64,7 +98,26 @@ fn may_be_run(spec: &MethodSpec) -> bool {
 impl Agent {
     /// The document or the methods have changed.
     pub(super) fn wishes_changed(&mut self) {
-        self.wishes = Wishes::of(&self.methods, self.callers.document.as_ref());
+        let waits = std::mem::take(&mut self.wishes.waits);
+        self.wishes = Wishes { waits, ..Wishes::of(&self.methods, self.callers.document.as_ref()) };
+    }
+
+    /// Somebody may have mended what stood in the way: nothing waits for its next try any more.
+    pub(super) fn apply_without_waiting(&mut self) {
+        self.wishes.waits.clear();
+    }
+
+    /// When the next of those that wait is tried again, if it could start then.
+    pub(super) fn applying_due(&self) -> Option<BootInstant> {
+        let at = |(method, wish): (&Method, &Wish)| {
+            let (spec, wanted) = (self.methods.get(method)?, wish.value.as_ref()?);
+            match self.due(spec, &wish.member, wanted) {
+                Some(Due::At(until)) if self.runs.has_room_for(spec) => Some(until),
+                // What is due and has not been started waits for the end of something else.
+                _ => None,
+            }
+        };
+        self.wishes.by_method.iter().filter_map(at).min().filter(|_| self.may_start())
     }
 
     /// Starts what the cloud wants and what has room, or says why it does not take it.
@@ -73,8 +126,13 @@ impl Agent {
             return;
         }
         let due = self.wishes.by_method.iter().filter_map(|(method, wish)| {
-            let (value, digest) = wish.value.as_ref().filter(|wanted| self.is_news(method, &wish.member, wanted))?;
-            Some((method.clone(), wish.member.clone(), value.clone(), *digest))
+            let (spec, wanted) = (self.methods.get(method)?, wish.value.as_ref()?);
+            let is_due = match self.due(spec, &wish.member, wanted)? {
+                Due::Now => true,
+                Due::At(until) => until <= now.boot,
+            };
+            let (value, digest) = wanted;
+            is_due.then(|| (method.clone(), wish.member.clone(), value.clone(), *digest))
         });
         for (method, member, value, digest) in due.collect::<Vec<_>>() {
             let Some(spec) = self.methods.get(&method) else { continue };
@@ -92,7 +150,7 @@ impl Agent {
                 id: key.id.clone(),
                 at: now.wall,
                 doubt: Doubt::of(now),
-                end: refusal.as_ref().map(End::of),
+                end: refusal.as_ref().map(End::unfit),
             };
             self.make_room_for(&method, out);
             if let Some(Outcome { status, payload }) = refusal {
@@ -108,15 +166,27 @@ impl Agent {
         }
     }
 
-    /// Whether this is another value than the last one, and no run of the method is under way for that.
-    fn is_news(&self, method: &Method, member: &str, (value, digest): &(Value, Digest)) -> bool {
-        let known = self.durable.rest.applications.get(method).filter(|known| known.member == member);
-        match known {
-            _ if self.runs.are_for_desired(method) => false,
-            // One that was cut off, if doing it again does no harm: see `application_ended`.
-            Some(known) => known.digest != *digest || known.end.is_none(),
+    /// When the method is to be run for this value, as far as that is for desired state to say: at once if it is another
+    /// one than the last, and never while a run of it is under way.
+    fn due(&self, spec: &MethodSpec, member: &str, (value, digest): &(Value, Digest)) -> Option<Due> {
+        let method = &spec.name;
+        if self.runs.are_for_desired(method) {
+            return None;
+        }
+        let Some(known) = self.durable.rest.applications.get(method).filter(|known| known.member == member) else {
             // What never was there was not removed either.
-            None => !value.is_null(),
+            return (!value.is_null()).then_some(Due::Now);
+        };
+        if known.digest != *digest {
+            return Some(Due::Now);
+        }
+        // Without an end it is still to be recorded how the run ended.
+        match known.end.as_ref()?.again? {
+            Again::Fit => unfit(spec, value).is_none().then_some(Due::Now),
+            Again::Later => {
+                let wait = self.wishes.waits.get(method).filter(|wait| wait.digest == *digest);
+                Some(wait.map_or(Due::Now, |wait| Due::At(wait.until)))
+            }
         }
     }
 
@@ -144,11 +214,11 @@ impl Agent {
     ) {
         let Some(application) = self.durable.rest.applications.get(method) else { return };
         let harmless = self.methods.get(method).is_some_and(|spec| spec.harmless);
-        if resumed && harmless && outcome.payload["interrupted"] == true {
-            // It stays without an end, and is done again as soon as it is known what is wanted.
-            return;
-        }
-        let end = Some(End::of(outcome));
+        let end = End::of(outcome, harmless);
+        // What an earlier life of the agent has begun is done again as soon as it is known what is wanted.
+        let is_to_wait = end.again == Some(Again::Later) && !resumed;
+        self.wishes.ended(method, application.digest, is_to_wait, now);
+        let end = Some(end);
         let application = Application { at: now.wall, doubt: Doubt::of(now), end, ..application.clone() };
         self.record(Record::Applied(Box::new(application)), out);
     }

@@ -2,6 +2,8 @@
 //!
 //! What it is for (a command in the ledger, a harmless one) decides where its end goes.
 
+use serde_json::json;
+
 use super::agent::{Agent, Effect};
 use super::command::{Command, MethodSpec, Origin, Outcome, Status};
 use super::now::Now;
@@ -70,8 +72,9 @@ impl Agent {
 
     /// Stops all that is not harmless, for a reboot that does not wait for it.
     pub(super) fn stop_what_runs(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        let stopped = json!({ "error": "stopped by a forced reboot", "interrupted": true });
         for run in self.runs.all_that_count() {
-            self.run_ended(run, Outcome::failed(Status::CANCELLED, "stopped by a forced reboot"), now, out);
+            self.run_ended(run, Outcome::new(Status::CANCELLED, stopped.clone()), now, out);
             out.push(self.serving.abandon(run).unwrap_or(Effect::Cancel(run)));
         }
     }

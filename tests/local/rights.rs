@@ -104,6 +104,38 @@ fn one_who_may_only_read_sends_short_frames() {
 }
 
 #[test]
+fn who_may_not_act_any_more_serves_nothing_any_more() {
+    let program = Program::new();
+    let given = Rights { read_group: Some(READERS), act_group: Some(ACTORS) };
+    let daemon = Daemon::with(given);
+    let script = program.path.with_file_name("serve.py");
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/examples/serve.py");
+    fs::copy(example, &script).expect("a copy");
+    let mut serving = Command::new("setpriv")
+        .args([
+            format!("--reuid={USER}"),
+            format!("--regid={USER}"),
+            format!("--groups={ACTORS}"),
+            "/usr/bin/python3".into(),
+        ])
+        .arg(&script)
+        .arg(daemon.socket())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("setpriv and the python3 of Debian, which every user may run, are there");
+    let Asked::Question(caller, Question::Serve { .. }) = daemon.heard() else { panic!("it serves") };
+    // Other rights that leave it its own are no reason to end it.
+    daemon.set_rights(Rights { read_group: None, ..given });
+    assert_eq!(code(&program.run(&daemon, USER, &[ACTORS], &["invoke", "readLoad"])), 0);
+    while !matches!(daemon.heard(), Asked::Question(_, Question::Finish { .. })) {}
+    assert!(!daemon.heard_already().contains(&Asked::Gone(caller)), "it still serves");
+    daemon.set_rights(Rights { act_group: None, ..given });
+    while daemon.heard() != Asked::Gone(caller) {}
+    serving.kill().expect("it tries again for ever");
+    serving.wait().expect("it has ended");
+}
+
+#[test]
 fn a_user_who_takes_all_places_leaves_those_of_others() {
     let program = Program::new();
     let daemon = Daemon::with(Rights { read_group: Some(READERS), act_group: None });

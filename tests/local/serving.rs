@@ -166,6 +166,39 @@ fn a_program_may_wait_for_commands_for_longer_than_others_may_be_silent() {
     assert_eq!(next(&mut program)["method"], "readDoor");
 }
 
+/// A user may have sixteen connections that ask, and twice as many that serve.
+#[test]
+fn programs_that_serve_leave_room_for_those_who_ask() {
+    let daemon = Daemon::start();
+    let mut programs = Vec::new();
+    for n in 0..32 {
+        let mut program = daemon.raw();
+        program.call(&serve(&json!([{ "name": format!("m{n}") }])));
+        assert_eq!(next(&mut program), json!({ "serving": [format!("m{n}")] }));
+        programs.push(program);
+    }
+    let mut further = daemon.raw();
+    further.call(&serve(&json!([{ "name": "further" }])));
+    let refused = further.reply().expect("a reply");
+    assert_eq!(refused["error"], "io.twinagent.Agent.TooManyConnections");
+    assert_eq!(refused["parameters"], json!({ "limit": 32 }));
+    further.expect_end();
+    call(&daemon, "GetStatus", &json!({})).expect("a person is answered");
+    drop(programs.pop());
+    let gone = |asked: &Asked| matches!(asked, Asked::Gone(_));
+    while !gone(&daemon.heard()) {}
+    let begun = Instant::now();
+    loop {
+        // The connection is known to be gone a moment before its place is free.
+        let mut again = daemon.raw();
+        again.call(&serve(&json!([{ "name": "again" }])));
+        if again.reply().expect("a reply")["parameters"] == json!({ "serving": ["again"] }) {
+            break;
+        }
+        assert!(begun.elapsed() < LIMIT, "its place is never free");
+    }
+}
+
 #[test]
 fn a_program_that_ends_is_missed_at_once() {
     let daemon = Daemon::start();

@@ -25,6 +25,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Daemon {
     folder: TempDir,
     heard: mpsc::Receiver<Asked>,
+    rights: tokio::sync::mpsc::Sender<Rights>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -40,6 +41,7 @@ impl Daemon {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a mode");
         let (tell, heard) = mpsc::sync_channel(10_000);
         let (stop, stopped) = oneshot::channel();
+        let (give, given) = tokio::sync::mpsc::channel(1);
         let (ready, is_ready) = mpsc::sync_channel(1);
         let path = folder.path().to_owned();
         let thread = std::thread::spawn(move || {
@@ -48,13 +50,18 @@ impl Daemon {
                 let server = Server::bind(&path, rights).expect("the local interface");
                 ready.send(()).expect("the test waits");
                 tokio::select! {
-                    () = answer(server, tell) => {}
+                    () = answer(server, given, tell) => {}
                     _ = stopped => {}
                 }
             });
         });
         is_ready.recv_timeout(LIMIT).expect("it is bound");
-        Self { folder, heard, stop: Some(stop), thread: Some(thread) }
+        Self { folder, heard, rights: give, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Other rights from now on.
+    pub(crate) fn set_rights(&self, rights: Rights) {
+        self.rights.blocking_send(rights).expect("it runs");
     }
 
     /// The runtime folder.
@@ -153,12 +160,18 @@ pub(crate) fn status() -> Value {
 }
 
 /// Answers for ever. Each merged patch is a new desired document for those who follow; the method `never` never ends.
-async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
+async fn answer(mut server: Server, mut rights: tokio::sync::mpsc::Receiver<Rights>, tell: mpsc::SyncSender<Asked>) {
     let mut followers: Vec<CallerId> = Vec::new();
     let mut programs = Served::default();
     let mut version = 0;
     loop {
-        let asked = server.next().await;
+        let asked = tokio::select! {
+            asked = server.next() => asked,
+            Some(rights) = rights.recv() => {
+                server.set_rights(rights);
+                continue;
+            }
+        };
         tell.send(asked.clone()).expect("the test has room for it");
         let (caller, question) = match asked {
             Asked::Gone(caller) => {
@@ -265,7 +278,7 @@ async fn answer(mut server: Server, tell: mpsc::SyncSender<Asked>) {
 /// One program that serves methods, and what it was handed over.
 #[derive(Default)]
 struct Served {
-    by: Option<(CallerId, Vec<MethodSpec>)>,
+    by: Vec<(CallerId, Vec<MethodSpec>)>,
     /// Who waits for the outcome of which run.
     runs: BTreeMap<u64, CallerId>,
     next: u64,
@@ -279,18 +292,18 @@ impl Served {
         };
         match question {
             Question::Serve { methods } => {
-                if self.by.is_some() {
-                    let method = methods[0].name.clone();
+                let method = methods[0].name.clone();
+                if self.by.iter().flat_map(|(_, had)| had).any(|had| had.name == method) {
                     server.reply(caller, Reply::Refused(Refusal::MethodTaken { method }));
                     return true;
                 }
                 let names: Vec<&str> = methods.iter().map(|spec| spec.name.as_str()).collect();
                 say(caller, json!({ "serving": names }), false);
-                self.by = Some((caller, methods.clone()));
+                self.by.push((caller, methods.clone()));
             }
             Question::Invoke { method, payload, .. } => {
-                let Some((by, methods)) = &self.by else { return false };
-                let Some(spec) = methods.iter().find(|spec| spec.name == *method) else { return false };
+                let all = self.by.iter().flat_map(|(by, methods)| methods.iter().map(move |spec| (by, spec)));
+                let Some((by, spec)) = all.into_iter().find(|(_, spec)| spec.name == *method) else { return false };
                 self.next += 1;
                 let limit = spec.time_limit.as_secs();
                 let command = json!({ "run": self.next, "id": "x1", "method": method, "payload": payload,
@@ -311,7 +324,7 @@ impl Served {
             Question::Progress { .. } => say(caller, json!({ "taken": true }), true),
             // A reboot that is taken back stands for a command that is: the program is told.
             Question::Cancel { id } if id.as_str() == "stop" => {
-                if let Some((by, _)) = &self.by {
+                if let Some((by, _)) = self.by.first() {
                     say(*by, json!({ "run": self.next, "stop": "cancelled" }), false);
                 }
                 say(caller, json!({ "status": 200 }), true);
@@ -322,8 +335,9 @@ impl Served {
     }
 
     fn gone(&mut self, caller: CallerId, server: &mut Server) {
-        if self.by.as_ref().is_some_and(|(by, _)| *by == caller) {
-            self.by = None;
+        let serving = self.by.len();
+        self.by.retain(|(by, _)| *by != caller);
+        if self.by.len() < serving {
             for invoker in std::mem::take(&mut self.runs).into_values() {
                 let answer = object(json!({ "status": 503, "payload": { "error": "lost" }, "final": true }));
                 server.reply(invoker, Reply::Is { answer, last: true });

@@ -249,11 +249,77 @@ fn one_that_is_harmless_is_run_again_once_the_cloud_has_said_what_it_wants() {
         }
         assert_eq!(status(&mut desk), 200);
         assert!(starts(&restarts(&mut desk)).is_empty());
-        // One that says so of itself, and was not cut off, has ended.
+        // So is one whose service has died under it, though not at once: it may be what the service died of.
         let (run, _) = run_of(&wants(&mut desk, json!({ "mode": 3 })));
         assert!(starts(&desk.ends(run, interrupted())).is_empty());
         assert_eq!(status(&mut desk), 500);
+        let (run, payload) = run_of(&desk.wait(8));
+        assert_eq!(payload, 3);
+        // Who had it stopped wanted that.
+        assert!(starts(&desk.ends(run, Outcome::failed(Status::CANCELLED, "stopped"))).is_empty());
+        assert!(starts(&desk.wait(3_600)).is_empty());
+        assert_eq!(status(&mut desk), 499);
     }
+}
+
+#[test]
+fn one_that_was_cut_off_does_not_seem_to_run_while_nobody_says_what_is_wanted() {
+    let mut desk = desk(Road::Own, |spec| spec.harmless = true);
+    wants(&mut desk, json!({ "mode": 1 }));
+    let [(run, _)] = resumed(&desk.restarts())[..] else { panic!("not asked for") };
+    assert!(starts(&desk.ends(run, interrupted())).is_empty());
+    let known = &desk.agent.durable().rest.applications[&method("setMode")];
+    assert_eq!(known.document()["status"], 500);
+    assert_eq!(run_of(&says_again(&mut desk)).1, 1);
+}
+
+#[test]
+fn what_could_not_be_done_is_tried_again_after_longer_and_longer_waits() {
+    for (road, status) in [(Road::Own, 503), (Road::Direct, 503), (Road::Own, 404)] {
+        let mut desk = desk(road, |_| {});
+        let fails = || Outcome::failed(Status(status), "the service is not reached");
+        let (mut run, _) = run_of(&wants(&mut desk, json!({ "mode": 1 })));
+        for wait in [10, 20, 40, 80, 160, 320, 640, 900, 900] {
+            assert!(starts(&desk.ends(run, fails())).is_empty());
+            assert_eq!(shown(&mut desk, "mode")["status"], status);
+            assert!(starts(&desk.wait(wait - 5)).is_empty(), "not yet after {wait} s");
+            run = run_of(&desk.wait(5)).0;
+        }
+        desk.ends(run, fails());
+        assert_eq!(run_of(&wants(&mut desk, json!({ "mode": 2 }))).1, 2, "another value does not wait");
+    }
+}
+
+#[test]
+fn a_reload_and_a_restart_try_again_at_once_what_could_not_be_done() {
+    for road in ROADS {
+        let mut desk = desk(road, |_| {});
+        let fails = || Outcome::failed(Status::CANNOT_NOW, "no D-Bus");
+        let (run, _) = run_of(&wants(&mut desk, json!({ "mode": 1 })));
+        desk.ends(run, fails());
+        let settings = Box::new(desk.settings.clone());
+        let (run, _) = run_of(&desk.take([Input::Reloaded { settings, anew: false }]));
+        desk.ends(run, fails());
+        let (run, payload) = run_of(&restarts(&mut desk));
+        assert_eq!(payload, 1);
+        desk.ends(run, done(json!(null)));
+        assert!(starts(&desk.wait(3_600)).is_empty(), "until it is done");
+        assert_eq!(status(&mut desk), 200);
+        assert_eq!(Durable::replay(&desk.records), *desk.agent.durable());
+    }
+}
+
+#[test]
+fn while_there_is_no_room_nothing_is_due() {
+    let mut desk = desk(Road::Own, |_| {});
+    let (run, _) = run_of(&wants(&mut desk, json!({ "mode": 1 })));
+    desk.hear(request("setMode", Some("a"), json!(null)));
+    let effects = desk.ends(run, Outcome::failed(Status::CANNOT_NOW, "later"));
+    let (command, _) = run_of(&effects);
+    assert!(starts(&desk.wait(60)).is_empty());
+    let now = desk.now();
+    assert!(desk.agent.deadline(&now).is_none_or(|due| due > now.boot), "a turn that does nothing would follow");
+    assert_eq!(run_of(&desk.ends(command, done(json!(null)))).1, 1);
 }
 
 #[test]
@@ -287,6 +353,30 @@ fn a_value_that_breaks_the_rules_is_refused_once_and_never_run() {
         let again = restarts(&mut desk);
         assert!(!again.iter().any(|effect| matches!(effect, Effect::Refused { .. } | Effect::Start(..))));
         assert_eq!(run_of(&wants(&mut desk, json!({ "mode": { "speed": 9 } }))).1, json!({ "speed": 9 }));
+    }
+}
+
+#[test]
+fn a_value_that_was_refused_is_judged_again_by_other_rules() {
+    let rules = |max: i64| {
+        let members = [("speed".to_owned(), Member { required: true, shape: Shape::Integer { min: 1, max } })].into();
+        MethodSpec { payload: Some(PayloadRules { members, others: false }), ..spec("setMode", "mode") }
+    };
+    for reloads in [true, false] {
+        let mut desk = Desk::with(with(Road::Own, [rules(9)]));
+        assert!(starts(&wants(&mut desk, json!({ "mode": { "speed": 10 } }))).is_empty());
+        let mut mended = |max: i64| {
+            desk.settings = with(Road::Own, [rules(max)]);
+            let settings = Box::new(desk.settings.clone());
+            if reloads { desk.take([Input::Reloaded { settings, anew: false }]) } else { restarts(&mut desk) }
+        };
+        assert!(starts(&mended(8)).is_empty(), "other words of refusal are no news");
+        let (run, payload) = run_of(&mended(10));
+        assert_eq!(payload, json!({ "speed": 10 }));
+        desk.ends(run, Outcome::failed(Status::UNFIT_PAYLOAD, "its own word"));
+        let settings = Box::new(with(Road::Own, [rules(11)]));
+        let again = desk.take([Input::Reloaded { settings, anew: false }]);
+        assert!(starts(&again).is_empty(), "what was run and did not take it has judged by itself");
     }
 }
 
@@ -344,6 +434,21 @@ fn a_forced_reboot_stops_it_and_says_so() {
     effects.extend(says_again(&mut desk));
     assert!(starts(&effects).is_empty() && resumed(&effects).is_empty());
     assert_eq!(status(&mut desk), 499);
+}
+
+#[test]
+fn one_that_is_harmless_is_run_again_after_the_reboot_that_stopped_it() {
+    let mut settings = with(Road::Own, [MethodSpec { harmless: true, ..spec("setMode", "mode") }]);
+    settings.reboot.mode = Mode::Machine;
+    settings.reboot.allow_force = true;
+    let mut desk = Desk::with(settings);
+    desk.wait(60);
+    wants(&mut desk, json!({ "mode": 1 }));
+    desk.hear(request("rebootDevice", Some("r"), json!({ "force": true })));
+    assert!(is_rebooting(&desk.wait(200)));
+    let mut effects = desk.boots();
+    effects.extend(says_again(&mut desk));
+    assert_eq!(run_of(&effects).1, 1);
 }
 
 #[test]

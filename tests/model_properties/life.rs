@@ -95,6 +95,8 @@ pub(crate) struct Life {
     started: BTreeSet<Key>,
     /// The value that the handler of desired state was last run for.
     applied: Option<Value>,
+    /// It said that it could not do that.
+    may_try_again: bool,
     outcomes: BTreeMap<CommandId, Outcome>,
     /// The document that the cloud has for certain, and when it acknowledged it.
     settled: Option<(Duration, Value)>,
@@ -147,6 +149,7 @@ impl Life {
             open: BTreeSet::new(),
             started: BTreeSet::new(),
             applied: None,
+            may_try_again: false,
             outcomes: BTreeMap::new(),
             settled: None,
         };
@@ -271,6 +274,14 @@ impl Life {
                 let outcome = Outcome::new(Status::DONE, json!("x".repeat((*size).into())));
                 // A run that nobody knows any more ends once again: it must not matter.
                 vec![Input::Finished(run, outcome.clone()), Input::Finished(run, outcome)]
+            }
+            Deed::Fail(n) => {
+                if *n >= self.running.len() {
+                    return Vec::new();
+                }
+                let (run, command) = self.running.remove(*n);
+                self.may_try_again |= self.disk.rest.applications.values().any(|known| known.id == command.key.id);
+                vec![Input::Finished(run, Outcome::failed(Status::CANNOT_NOW, "not now"))]
             }
             Deed::Program(comes) => {
                 let gone = self.program.take();
@@ -506,7 +517,8 @@ impl Life {
                     if application.is_some_and(|known| known.id == command.key.id && known.end.is_none()) {
                         assert!(self.started.insert(command.key.clone()), "one run for each change");
                         let value = Some(command.payload.clone());
-                        assert_ne!(self.applied, value, "run again for the same value");
+                        let may_try_again = std::mem::take(&mut self.may_try_again);
+                        assert!(self.applied != value || may_try_again, "run again for the same value");
                         self.applied = value;
                     } else if command.method.as_str() != "echo" {
                         let (_, entry) = self.disk.ledger.find(&command.key).expect("on disk before it starts");
@@ -729,6 +741,8 @@ impl Life {
         assert_eq!(self.agent.durable().ledger.untold_len(), 0, "nothing is untold");
         if let Some(wanted) = self.wanted() {
             assert_eq!(self.applied.clone().unwrap_or_default(), wanted, "what is wanted is what was last applied");
+            let ends = self.agent.durable().rest.applications.values().filter_map(|known| known.end.as_ref());
+            assert!(ends.into_iter().all(|end| end.status != Status::CANNOT_NOW), "it was tried until it was done");
         }
         assert!(self.running.is_empty() && self.in_flight.is_empty());
     }

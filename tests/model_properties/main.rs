@@ -38,6 +38,8 @@ pub(crate) enum Deed {
     Throttle(u16),
     /// The n-th of those that run, or one that does not.
     Finish(usize, u16),
+    /// The same, and it could not do what it was to do.
+    Fail(usize),
     /// A local program that serves `lamp` comes, or goes.
     Program(bool),
     /// The n-th of those that the program was handed.
@@ -95,6 +97,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => Just(Deed::SettleAll),
         1 => prop::sample::select(vec![429, 500, 503, 400]).prop_map(Deed::Throttle),
         6 => (0..6_usize, 0..3_u16).prop_map(|(run, size)| Deed::Finish(run, size * 3_000)),
+        1 => (0..6_usize).prop_map(Deed::Fail),
         2 => any::<bool>().prop_map(Deed::Program),
         3 => (0..3_usize).prop_map(Deed::FinishHanded),
         2 => (0..4_usize).prop_map(Deed::Progress),
@@ -163,6 +166,19 @@ fn a_handler_that_runs_again_for_what_was_applied_is_noticed() {
     let deeds = [Deed::Online, Deed::Desired(0), Deed::Finish(0, 0)];
     for fate in [Fate::Written, Fate::Restart, Fate::Written] {
         life.live(&Batch { deeds: deeds.to_vec(), passes: 10_000, wall_steps: 0, fate });
+    }
+}
+
+#[test]
+fn what_could_not_be_done_is_done_before_a_life_is_calm() {
+    for road in [Road::Own, Road::Direct] {
+        let mut life = Life::new(road, Mode::Machine);
+        let (fail, pass) = (vec![Deed::Fail(0)], vec![Deed::Tick]);
+        let begin = vec![Deed::Online, Deed::SettleAll, Deed::Desired(0)];
+        for deeds in [begin, fail.clone(), pass.clone(), fail.clone(), pass, fail] {
+            life.live(&Batch { deeds, passes: 10_500, wall_steps: 0, fate: Fate::Written });
+        }
+        life.calm_down();
     }
 }
 

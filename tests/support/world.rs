@@ -29,7 +29,7 @@ use crate::given::{moment, request, settings};
 const LARGEST_TWIN: usize = 32 * 1_024;
 
 /// Methods that are run for desired state, if a story has them: once, harmless, going on while the daemon is away.
-const WANTED: [&str; 3] = ["apply", "again", "job"];
+const WANTED: [&str; 4] = ["apply", "again", "job", "later"];
 
 /// What goes wrong, once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -148,6 +148,8 @@ pub(crate) struct World {
     invokers: BTreeMap<CallerId, String>,
     /// Runs of the method `job`, which go on while the daemon is away.
     jobs: BTreeSet<CommandId>,
+    /// Values that a handler could not take when it was run for them first.
+    put_off: BTreeSet<String>,
     /// A process ended in the midst of a batch.
     was_cut: bool,
     /// What they have asked for, and the outcome once they have it.
@@ -223,6 +225,7 @@ impl World {
             twin: Map::from_iter([("stale".to_owned(), json!({ "of": "a former life" }))]),
             desired: None,
             jobs: BTreeSet::new(),
+            put_off: BTreeSet::new(),
             was_cut: false,
             callers: 0,
             invokers: BTreeMap::new(),
@@ -700,8 +703,9 @@ impl World {
                 }
             }
             Effect::Start(run, command) if WANTED.contains(&command.method.as_str()) => {
-                self.apply(command);
-                self.inputs.push(Input::Finished(*run, Outcome::new(Status::DONE, Value::Null)));
+                let is_done = self.apply(command);
+                let status = if is_done { Status::DONE } else { Status::CANNOT_NOW };
+                self.inputs.push(Input::Finished(*run, Outcome::new(status, Value::Null)));
             }
             Effect::Resume(run, command) if self.jobs.contains(&command.key.id) => {
                 self.inputs.push(Input::Finished(*run, Outcome::new(Status::DONE, Value::Null)));
@@ -809,8 +813,8 @@ impl World {
         Went::On
     }
 
-    /// A handler runs for desired state.
-    fn apply(&mut self, command: &Command) {
+    /// A handler runs for desired state, or says that it cannot now.
+    fn apply(&mut self, command: &Command) -> bool {
         let id = &command.key.id;
         let is_its = |record: &Record| matches!(record, Record::Applying(application) if application.id == *id);
         if !self.synced.iter().any(is_its) {
@@ -820,10 +824,12 @@ impl World {
             "job" => {
                 self.jobs.insert(id.clone());
             }
-            "again" => return,
+            "again" => return true,
+            "later" if self.put_off.insert(command.payload.to_string()) => return false,
             _ => {}
         }
         *self.ran.entry(format!("the handler for {}", command.payload)).or_default() += 1;
+        true
     }
 
     fn is_on_disk(&self, id: &str) -> bool {

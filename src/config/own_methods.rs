@@ -5,13 +5,11 @@
 
 use crate::model::command::Method;
 use crate::model::nearest::nearest;
+pub use crate::model::own::ENABLED;
 
 /// Methods that every device answers, unless `methods.disable` names them.
 pub const ALWAYS: [&str; 7] =
     ["cancelCommand", "cancelReboot", "echo", "getStatus", "listMethods", "rebootDevice", "refreshState"];
-
-/// Methods that a device answers only if `methods.enable` names them.
-pub const ENABLED: [&str; 4] = ["getLogs", "reloadConfig", "restartService", "shutdown"];
 
 /// Whether a method of this name is the program's own.
 pub fn is_own(method: &Method) -> bool {

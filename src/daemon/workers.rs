@@ -225,9 +225,9 @@ mod tests {
         let mut start = |workers: &mut Workers, name: &str| {
             let method = Method::parse(name).expect("a method name");
             let id = CommandId::parse(name).expect("an id");
-            let key = Key { target: DeviceId::parse("d").expect("an id"), id: id.clone() };
+            let key = Key { target: DeviceId::parse("d").expect("an id"), id };
             let run = runs.begin(crate::model::runs::Run::Harmless {
-                id,
+                key: key.clone(),
                 method: method.clone(),
                 to: crate::model::runs::To::Cloud(None),
                 received: crate::host::clock::wall(),
@@ -259,10 +259,15 @@ mod tests {
         let mut runs = Runs::default();
         let mut command = |name: &str| {
             let (method, id) = (Method::parse(name).expect("a name"), CommandId::parse(name).expect("an id"));
-            let key = Key { target: DeviceId::parse("d").expect("an id"), id: id.clone() };
+            let key = Key { target: DeviceId::parse("d").expect("an id"), id };
             let received = crate::host::clock::wall();
             let to = crate::model::runs::To::Cloud(None);
-            let run = runs.begin(crate::model::runs::Run::Harmless { id, method: method.clone(), to, received });
+            let run = runs.begin(crate::model::runs::Run::Harmless {
+                key: key.clone(),
+                method: method.clone(),
+                to,
+                received,
+            });
             (run, Command { key, method, payload: json!(null) })
         };
         let (run, slow) = command("slow");
@@ -285,10 +290,15 @@ mod tests {
         let mut workers = Workers::new(&handlers);
         let method = Method::parse("endless").expect("a method name");
         let id = CommandId::parse("1").expect("an id");
-        let key = Key { target: DeviceId::parse("d").expect("an id"), id: id.clone() };
+        let key = Key { target: DeviceId::parse("d").expect("an id"), id };
         let received = crate::host::clock::wall();
         let to = crate::model::runs::To::Cloud(None);
-        let run = Runs::default().begin(crate::model::runs::Run::Harmless { id, method: method.clone(), to, received });
+        let run = Runs::default().begin(crate::model::runs::Run::Harmless {
+            key: key.clone(),
+            method: method.clone(),
+            to,
+            received,
+        });
         assert_eq!(workers.start(run, Command { key, method, payload: json!(null) }), None);
         workers.cancel(run);
         workers.cancel(run);

@@ -110,7 +110,7 @@ impl Context {
 /// The outcome of a command whose end nobody saw.
 pub fn interrupted() -> Outcome {
     let payload = json!({
-        "error": "the agent stopped while this ran; it may have taken effect and was not run again",
+        "error": "nobody saw how this ended, as where the agent stopped while it ran; it may have taken effect and was not run again",
         "interrupted": true,
     });
     Outcome::new(Status::FAILED, payload)

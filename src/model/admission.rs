@@ -7,22 +7,28 @@ use super::clock::{Expiry, NOT_SET};
 use super::command::{Method, MethodSpec, Origin, Outcome, Request, Status};
 use super::intake::{Source, UNTOLD};
 use super::now::Now;
+use super::own::is_for_the_operator_to_enable;
 use super::reboot::hold::whole_seconds;
 use super::reboot::is_reboot;
 use super::runs::queue_length;
 
 /// The answer while a program that serves methods is being restarted.
-const AWAY: &str = "the local program that serves this method is away; it did a moment ago";
+const AWAY: &str = "the local program that serves this method is away, and may be back in a moment";
 
 impl Agent {
     /// Whether the command may be taken on; if not, the answer.
     pub(super) fn judge(&self, request: &Request, source: Source, now: &Now) -> Result<MethodSpec, Outcome> {
         let Some(spec) = self.methods.get(&request.method) else {
-            if let Some(wait) = self.serving.is_back_within(&request.method, now.boot) {
+            if let Some(wait) = self.program_is_back_within(&request.method, now) {
                 let payload = json!({ "error": AWAY, "retryAfterSeconds": whole_seconds(wait) });
                 return Err(Outcome::new(Status::CANNOT_NOW, payload));
             }
-            let why = format!("unknown method `{}`", request.method);
+            let hint = if is_for_the_operator_to_enable(&request.method) {
+                ": this device has it only if `enable` under [methods] names it"
+            } else {
+                ""
+            };
+            let why = format!("unknown method `{}`{hint}", request.method);
             return Err(Outcome::new(
                 Status::UNKNOWN_METHOD,
                 json!({ "error": why, "methods": self.methods.keys().collect::<Vec<_>>() }),

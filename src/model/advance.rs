@@ -108,10 +108,11 @@ impl Agent {
         for number in waiting {
             let Some(entry) = self.durable.ledger.get(number) else { continue };
             let key = entry.key.clone();
-            let ended = match Expiry::of(entry.expires, now) {
+            let expiry = Expiry::of(entry.expires, now);
+            let ended = match expiry {
                 Expiry::InTime => None,
                 Expiry::Over => Some(Outcome::failed(Status::EXPIRED, "expired while it waited to be run")),
-                Expiry::Unknown if now.boot < self.clock_given_up(entry, now) => continue,
+                Expiry::Unknown if now.boot < self.clock_given_up(entry, now) => None,
                 Expiry::Unknown => Some(Outcome::failed(Status::CANNOT_NOW, NOT_SET)),
             };
             if let Some(outcome) = ended {
@@ -129,7 +130,8 @@ impl Agent {
                 self.finish(number, outcome, now, out);
                 continue;
             };
-            if self.runs.has_room_for(&spec) {
+            // One that waits for the clock does so only while its method is to be had.
+            if expiry == Expiry::InTime && self.runs.has_room_for(&spec) {
                 let command = entry.command();
                 let run = Run::recorded(number, entry.method.clone(), Some(spec.class));
                 let (boot, at, doubtful) = (now.boot_id, now.wall, now.clock == Clock::Doubtful);

@@ -21,7 +21,7 @@ use super::ledger::{Entry, Number, Run};
 use super::now::{BootInstant, Clock, Doubt, Now, Timestamp};
 use super::outage::Journal;
 use super::outbox::{Outbox, Settled};
-use super::own::{Own, own_methods};
+use super::own::own_methods;
 use super::problems::{Code, Problems};
 use super::reboot::hold::Outlook;
 use super::reboot::pending::{Pending, Step as RebootStep, is_done_by_this_boot};
@@ -55,7 +55,7 @@ pub struct Agent {
 
     // The volatile half: gone with the process.
     pub(super) methods: BTreeMap<Method, MethodSpec>,
-    disabled: Vec<Method>,
+    pub(super) disabled: Vec<Method>,
     pub(super) aliases: BTreeMap<Method, Method>,
     pub(super) policy: Policy,
     /// The state folder forgets at a reboot, and where it lies.
@@ -157,7 +157,7 @@ impl Agent {
             is_stored: true,
             sentence: String::new(),
         };
-        agent.set_methods(methods, &enabled);
+        agent.set_methods(methods, &enabled, now);
         agent
     }
 
@@ -313,7 +313,7 @@ impl Agent {
         self.clock.wait = clock_wait;
         self.volatile = volatile;
         (self.disabled, self.aliases) = (disabled, aliases);
-        self.set_methods(methods, &enabled);
+        self.set_methods(methods, &enabled, now);
         self.apply_without_waiting();
         self.policy = reboot;
         self.about = about;
@@ -404,21 +404,15 @@ impl Agent {
 
     /// All methods that are to be had: those of handlers, the model's own, and those that local programs serve as far as
     /// nobody else has their names.
-    fn set_methods(&mut self, handlers: Vec<MethodSpec>, enabled: &[Method]) {
+    fn set_methods(&mut self, handlers: Vec<MethodSpec>, enabled: &[Method], now: &Now) {
         let all = handlers.into_iter().chain(own_methods(enabled));
         let had = all.filter(|spec| !self.disabled.contains(&spec.name));
         self.methods = had.map(|spec| (spec.name.clone(), spec)).collect();
-        let (methods, disabled, aliases) = (&self.methods, &self.disabled, &self.aliases);
-        let served = self
-            .serving
-            .keep(|name| !methods.contains_key(name) && !disabled.contains(name) && !aliases.contains_key(name));
+        let refused = |name: &Method| Some((name.clone(), self.refusal_to_serve(name)?));
+        let refused = self.serving.names().filter_map(refused).collect();
+        let served = self.serving.keep(&refused, now.boot);
         self.methods.extend(served.into_iter().map(|spec| (spec.name.clone(), spec)));
         self.wishes_changed();
-    }
-
-    /// Whether a local program may serve a method of this name, if nobody else has it.
-    pub(super) fn may_be_served(&self, name: &Method) -> bool {
-        Own::of(name).is_none() && !self.disabled.contains(name) && !self.aliases.contains_key(name)
     }
 
     // === Shared by the parts

@@ -99,7 +99,7 @@ impl Agent {
                 Ok((desired_document(self.callers.document.as_ref()), !follow))
             }
             Question::Guard { reset } => Ok((self.guard(reset, now, out), true)),
-            Question::Serve { methods } => self.serve(methods, caller).map(|serving| (serving, false)),
+            Question::Serve { methods } => self.serve(methods, caller, out).map(|serving| (serving, false)),
             Question::Finish { run, outcome } => {
                 self.program_finished(run, outcome, now, out).map(|taken| (taken, true))
             }
@@ -243,8 +243,8 @@ impl Agent {
                     let followers = invokers.filter(|(_, follows)| *follows).map(|(caller, _)| *caller).collect();
                     (followers, words(&entry.key.id, &entry.method))
                 }
-                Progressing::Harmless { id, method, to: To::Caller { id: caller, follow: true }, .. } => {
-                    (vec![*caller], words(id, method))
+                Progressing::Harmless { key, method, to: To::Caller { id: caller, follow: true }, .. } => {
+                    (vec![*caller], words(&key.id, method))
                 }
                 Progressing::Harmless { .. } | Progressing::Desired { .. } => continue,
             };

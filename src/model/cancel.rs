@@ -8,31 +8,40 @@ use super::agent::{Agent, Effect};
 use super::command::{CommandId, Key, Outcome, Status};
 use super::ledger::Number;
 use super::now::Now;
+use super::runs::RunId;
 
 /// The end of a command that was taken back.
 const TAKEN_BACK: &str = "cancelled before it started";
 
 impl Agent {
-    /// Stops a command, or takes it back while it waits.
+    /// Stops a command, or takes it back while it waits. Of harmless ones with this id all are stopped.
     pub(super) fn cancel_command(&mut self, key: &Key, now: &Now, out: &mut Vec<Effect>) -> Outcome {
-        let run = match self.durable.ledger.find(key) {
+        let mut runs = self.runs.of_others(key, &self.own_target());
+        match self.durable.ledger.find(key) {
             Some((number, _)) if self.pending.is_some_and(|(reboot, _)| reboot == number) => {
                 return self.cancel_reboot(now, out);
             }
-            Some((_, entry)) if entry.outcome().is_some() || self.journal.keeps_end_of(key) => {
+            Some((_, entry)) if runs.is_empty() && (entry.outcome().is_some() || self.journal.keeps_end_of(key)) => {
                 return Outcome::failed(Status::CONFLICT, "too late: this command has ended");
             }
-            Some((number, entry)) if entry.is_waiting() => {
+            Some((number, entry)) if entry.is_waiting() && !self.journal.keeps_end_of(key) => {
+                self.stop_all(&runs, now, out);
                 return self.take_back(number, &key.id, now, out);
             }
-            Some((number, _)) => self.runs.of_recorded(number),
-            None => self.runs.of_other(&key.id),
-        };
-        let Some(run) = run else {
+            Some((number, _)) => runs.extend(self.runs.of_recorded(number)),
+            None => {}
+        }
+        if runs.is_empty() {
             return Outcome::failed(Status::CONFLICT, "no command with this id waits or runs");
-        };
-        self.cancel_run(run, now, out);
+        }
+        self.stop_all(&runs, now, out);
         Outcome::new(Status::DONE, json!({ "cancelling": key.id }))
+    }
+
+    fn stop_all(&mut self, runs: &[RunId], now: &Now, out: &mut Vec<Effect>) {
+        for run in runs {
+            self.cancel_run(*run, now, out);
+        }
     }
 
     /// Takes back a reboot that waits.

@@ -1,6 +1,6 @@
 //! The durable half of the agent: what a loss of power must not change. A fold of records, and nothing else changes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -31,6 +31,8 @@ pub struct Rest {
     pub applications: BTreeMap<Method, Application>,
     /// What local programs have merged into the reported document.
     pub members: Map<String, Value>,
+    /// Methods that local programs serve, or did before.
+    pub served: BTreeSet<Method>,
     /// The last moment that a clock to be believed has shown.
     pub seen: Option<Timestamp>,
 }
@@ -70,6 +72,7 @@ impl Durable {
             }
             Record::Seen { at: Some(at), .. } => self.rest().seen = Some(*at),
             Record::Reported { patch } => merge(&mut self.rest().members, patch),
+            Record::Served { methods } => self.rest().served.clone_from(methods),
             Record::Applying(application) | Record::Applied(application) => {
                 self.rest().applications.insert(application.method.clone(), Application::clone(application));
             }
@@ -101,6 +104,9 @@ impl Durable {
         }));
         if !self.rest.members.is_empty() {
             records.push(Record::Reported { patch: self.rest.members.clone() });
+        }
+        if !self.rest.served.is_empty() {
+            records.push(Record::Served { methods: self.rest.served.clone() });
         }
         records
     }

@@ -189,15 +189,15 @@ impl Agent {
         out: &mut Vec<Effect>,
     ) {
         let Request { method, payload, reply_to, .. } = request;
-        let (id, to) = (key.id.clone(), source.to(reply_to));
+        let to = source.to(reply_to);
         if let Some(own) = Own::of(&method) {
             let outcome = self.perform_own(own, &key.target, &payload, now, out);
             let outcome =
                 outcome.noting(spec.payload.as_ref().map(|rules| rules.ignored(&payload)).unwrap_or_default());
-            self.answer_at_best((id, Some(method), to), outcome, now.wall, now, out);
+            self.answer_at_best((key.id, Some(method), to), outcome, now.wall, now, out);
             return;
         }
-        let run = Run::Harmless { id, method: method.clone(), to, received: now.wall };
+        let run = Run::Harmless { key: key.clone(), method: method.clone(), to, received: now.wall };
         self.begin_run(run, spec, Command { key, method, payload }, now, out);
     }
 

@@ -198,6 +198,7 @@ impl Ledger {
             | Record::Began { .. }
             | Record::Boots { .. }
             | Record::Reported { .. }
+            | Record::Served { .. }
             | Record::Desired { .. }
             | Record::Applying(_)
             | Record::Applied(_)

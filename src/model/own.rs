@@ -10,11 +10,18 @@ use serde_json::{Map, Value, json};
 use super::agent::{Agent, Effect};
 use super::command::{Class, CommandId, DeviceId, Key, Method, MethodSpec, Origin, Outcome, Status};
 use super::now::Now;
+use super::patch::without_nulls;
 use super::payload::{Member, PayloadRules, Shape};
 use super::reboot::{CANCEL, REBOOT};
 
 /// The method that stops a command, or takes one back that waits.
 pub const CANCEL_COMMAND: &str = "cancelCommand";
+
+/// The methods that a device has only if its operator says so (`enable` under `[methods]`), the model's own and those that
+/// have handlers.
+pub const ENABLED: [&str; 4] = ["getLogs", RELOAD_CONFIG, "restartService", "shutdown"];
+
+const RELOAD_CONFIG: &str = "reloadConfig";
 
 /// Of all methods together, so much is told in one answer; of more than that, only the names.
 const LIST: usize = 64 * 1_024;
@@ -50,7 +57,7 @@ impl Own {
             Self::GetStatus => "getStatus",
             Self::ListMethods => "listMethods",
             Self::RefreshState => "refreshState",
-            Self::ReloadConfig => "reloadConfig",
+            Self::ReloadConfig => RELOAD_CONFIG,
         }
     }
 
@@ -73,7 +80,7 @@ impl Own {
 
     /// Whether a device has it only if its operator says so.
     fn must_be_enabled(self) -> bool {
-        self == Self::ReloadConfig
+        ENABLED.contains(&self.name())
     }
 
     fn spec(self) -> MethodSpec {
@@ -104,6 +111,16 @@ pub fn own_names() -> impl Iterator<Item = &'static str> {
     Own::ALL.into_iter().map(Own::name)
 }
 
+/// Whether a method of this name must be enabled.
+pub(super) fn is_for_the_operator_to_enable(method: &Method) -> bool {
+    ENABLED.contains(&method.as_str())
+}
+
+/// Whether nobody else may have this name, whether its method is to be had or not.
+pub(super) fn is_reserved(method: &Method) -> bool {
+    Own::of(method).is_some() || is_for_the_operator_to_enable(method)
+}
+
 /// What the model must know of its own methods, as far as they are to be had.
 pub(super) fn own_methods(enabled: &[Method]) -> impl Iterator<Item = MethodSpec> {
     let is_had = |spec: &MethodSpec, own: Own| !own.must_be_enabled() || enabled.contains(&spec.name);
@@ -130,7 +147,13 @@ impl Agent {
                 Some(id) => self.cancel_command(&Key { target: target.clone(), id }, now, out),
                 None => Outcome::failed(Status::CONFLICT, "no command can have this id"),
             },
-            Own::GetStatus => Outcome::new(Status::DONE, self.status(now)),
+            Own::GetStatus => {
+                let mut status = self.status(now);
+                if let Some(members) = status.as_object_mut() {
+                    without_nulls(members);
+                }
+                Outcome::new(Status::DONE, status)
+            }
             Own::ListMethods => Outcome::new(Status::DONE, self.method_list()),
             Own::RefreshState => {
                 self.outbox.refresh();

@@ -3,6 +3,7 @@
 //! A member may be added with a default; anything else is a new [`FORMAT`], and an older agent will leave such a journal
 //! alone.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,8 @@ pub enum Record {
     },
     /// A patch was merged into the reported document by a local program.
     Reported { patch: Map<String, Value> },
+    /// Local programs serve these methods, or did before: whoever asks for one while its program is restarted is told so.
+    Served { methods: BTreeSet<Method> },
     /// A desired document was taken note of.
     Desired {
         digest: Digest,
@@ -148,6 +151,7 @@ impl fmt::Debug for Record {
             Self::Finished { key, outcome, .. } => write!(out, "Finished({key} {})", outcome.status),
             Self::Began { boot, .. } => write!(out, "Began({boot})"),
             Self::Reported { patch } => write!(out, "Reported({} members)", patch.len()),
+            Self::Served { methods } => write!(out, "Served({} methods)", methods.len()),
             Self::Told { key, what, .. } => write!(out, "Told({key} {what:?})"),
             Self::Seen { ran, .. } => write!(out, "Seen(after {ran} s)"),
             Self::Desired { digest, status, .. } => write!(out, "Desired({digest} {status})"),
@@ -178,6 +182,7 @@ impl Record {
             | Self::Told { .. }
             | Self::Seen { .. }
             | Self::Reported { .. }
+            | Self::Served { .. }
             | Self::Desired { .. }
             | Self::Unapplied { .. } => false,
         }

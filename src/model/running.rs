@@ -63,8 +63,8 @@ impl Agent {
         let outcome = outcome.noting(active.ignored);
         match active.run {
             Run::Recorded { number, .. } => self.finish(number, outcome, now, out),
-            Run::Harmless { id, method, to, received } => {
-                self.tell_at_best((id, Some(method), to), outcome, false, (received, now.wall), out);
+            Run::Harmless { key, method, to, received } => {
+                self.tell_at_best((key.id, Some(method), to), outcome, false, (received, now.wall), out);
             }
             Run::Desired { method, resumed, .. } => self.application_ended(&method, resumed, &outcome, now, out),
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::ask::CallerId;
-use super::command::{Class, CommandId, Method, MethodSpec, Origin, ReplyTo};
+use super::command::{Class, CommandId, DeviceId, Key, Method, MethodSpec, Origin, ReplyTo};
 use super::fit::boundary;
 use super::ledger::Number;
 use super::now::Timestamp;
@@ -37,7 +37,7 @@ pub enum Run {
     /// For a command in the ledger. `alone`: no other of them may run beside it.
     Recorded { number: Number, method: Method, alone: bool },
     /// For a harmless one, known only here.
-    Harmless { id: CommandId, method: Method, to: To, received: Timestamp },
+    Harmless { key: Key, method: Method, to: To, received: Timestamp },
     /// For a member of the desired document, which is recorded too. `resumed`: it was begun by the agent before.
     Desired { id: CommandId, method: Method, alone: bool, resumed: bool },
 }
@@ -139,11 +139,15 @@ impl Runs {
         self.runs.iter().find(|(_, active)| is_it(active)).map(|(id, _)| *id)
     }
 
-    /// The run of what is not in the ledger and has this id.
-    pub(super) fn of_other(&self, of: &CommandId) -> Option<RunId> {
-        let is_it =
-            |active: &Active| matches!(&active.run, Run::Harmless { id, .. } | Run::Desired { id, .. } if id == of);
-        self.runs.iter().find(|(_, active)| is_it(active)).map(|(id, _)| *id)
+    /// The runs of what is not in the ledger and has this key; several harmless ones may. `own`: for whom desired state
+    /// is applied.
+    pub(super) fn of_others(&self, of: &Key, own: &DeviceId) -> Vec<RunId> {
+        let is_one = |run: &Run| match run {
+            Run::Harmless { key, .. } => key == of,
+            Run::Desired { id, .. } => *id == of.id && of.target == *own,
+            Run::Recorded { .. } => false,
+        };
+        self.iter().filter(|(_, run)| is_one(run)).map(|(id, _)| id).collect()
     }
 
     /// Takes note of how it goes; whether that is news.
@@ -267,7 +271,8 @@ mod tests {
         for seed in [0, 1, u64::MAX] {
             let mut runs = Runs::numbered_from(seed);
             let (id, method) = (CommandId::parse("1").expect("an id"), Method::parse("m").expect("a name"));
-            let run = runs.begin(Run::Harmless { id, method, to: To::Nobody, received: Timestamp::from_micros(0) });
+            let key = Key { target: DeviceId::parse("d").expect("an id"), id };
+            let run = runs.begin(Run::Harmless { key, method, to: To::Nobody, received: Timestamp::from_micros(0) });
             assert!(run.number() < 1 << 52, "{run:?}");
         }
     }

@@ -170,7 +170,8 @@ impl Agent {
         let document = |(run, of): (RunId, &Run)| {
             let id = match of {
                 Run::Recorded { number, .. } => &self.durable.ledger.get(*number)?.key.id,
-                Run::Harmless { id, .. } | Run::Desired { id, .. } => id,
+                Run::Harmless { key, .. } => &key.id,
+                Run::Desired { id, .. } => id,
             };
             let mut document = json!({ "id": id, "method": of.method() });
             if let Some(progress) = self.runs.progress(run) {

@@ -263,7 +263,7 @@ pub(crate) fn begin(handler: &Program, payload: Value) -> Running {
     let (sender, news) = mpsc::channel(NEWS);
     let command = command(payload);
     let run = Runs::default().begin(Run::Harmless {
-        id: command.key.id.clone(),
+        key: command.key.clone(),
         method: command.method.clone(),
         to: To::Cloud(None),
         received: twinagent::host::clock::wall(),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use twinagent::model::agent::{Effect, Input};
 use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::cloud::Road;
-use twinagent::model::command::{CommandId, Outcome, Request, Status};
+use twinagent::model::command::{CommandId, DeviceId, Outcome, Request, Status};
 use twinagent::model::reboot::Mode;
 use twinagent::model::runs::RunId;
 
@@ -74,6 +74,29 @@ fn a_harmless_command_that_runs_is_found_by_its_id() {
     let run = starts(&desk.hear(request("echo", Some("e"), json!(null))))[0];
     assert_eq!(cancelled(&desk.hear(cancel("e"))), [run]);
     assert_eq!(status_of(&desk.hear(cancel("nobody")), "cancel-nobody"), Some(409));
+}
+
+#[test]
+fn of_harmless_commands_with_one_id_all_are_stopped_and_none_of_another_device() {
+    let mut desk = desk();
+    let mut echo = |target: &str, text: &str| {
+        let target = DeviceId::parse(target).expect("an id");
+        starts(&desk.hear(Request { target, ..request("echo", Some("e"), json!(text)) }))[0]
+    };
+    let own = cancel("e").target.to_string();
+    let (first, other, second) = (echo(&own, "1"), echo("another", "2"), echo(&own, "3"));
+    assert_eq!(cancelled(&desk.hear(cancel("e"))), [first, second]);
+    let elsewhere = Request { target: DeviceId::parse("another").expect("an id"), ..cancel("e") };
+    assert_eq!(cancelled(&desk.hear(elsewhere)), [other]);
+}
+
+#[test]
+fn a_harmless_command_is_stopped_though_a_recorded_one_of_its_id_has_ended() {
+    let mut desk = desk();
+    let harmless = starts(&desk.hear(request("echo", Some("a"), json!(null))))[0];
+    let run = starts(&desk.hear(queue("a")))[0];
+    desk.ends(run, done(json!(1)));
+    assert_eq!(cancelled(&desk.hear(cancel("a"))), [harmless]);
 }
 
 #[test]

@@ -17,6 +17,12 @@ fn asks(desk: &mut Desk, name: &str, payload: Value) -> Answer {
     answer(&effects)
 }
 
+/// The first member that is null, however deep.
+fn null_in(value: &Value) -> Option<String> {
+    let Value::Object(members) = value else { return None };
+    members.iter().find_map(|(name, value)| if value.is_null() { Some(name.clone()) } else { null_in(value) })
+}
+
 fn rules() -> PayloadRules {
     let port = Member { required: true, shape: Shape::Integer { min: 1, max: 65_535 } };
     PayloadRules { members: [("port".to_owned(), port)].into(), others: false }
@@ -37,6 +43,7 @@ fn the_status_and_the_methods_are_told() {
     let mut desk = with_rules();
     let status = asks(&mut desk, "getStatus", json!(null));
     assert_eq!((status.status.0, &status.payload["state"]), (200, &json!("connected")));
+    assert_eq!(null_in(&status.payload), None, "what there is not is left out");
     let methods = asks(&mut desk, "listMethods", json!(null)).payload["methods"].clone();
     let named = |name: &str| methods.as_array().expect("a list").iter().find(|one| one["name"] == name).cloned();
     let restart = named("restart").expect("it is listed");
@@ -103,7 +110,12 @@ fn where_patches_are_sent_the_twin_is_read_again() {
 #[test]
 fn the_configuration_is_read_again_only_where_that_is_enabled() {
     let mut desk = Desk::new(Road::Own, SIMULATED);
-    assert_eq!(asks(&mut desk, "reloadConfig", json!(null)).status.0, 404);
+    for name in ["reloadConfig", "getLogs", "restartService", "shutdown"] {
+        let unknown = asks(&mut desk, name, json!(null));
+        let says_how = unknown.payload["error"].as_str().is_some_and(|why| why.contains("`enable` under [methods]"));
+        assert!(unknown.status.0 == 404 && says_how, "{}", unknown.payload);
+    }
+    assert_eq!(asks(&mut desk, "nonsense", json!(null)).payload["error"], "unknown method `nonsense`");
     let mut settings = settings(Road::Own, SIMULATED);
     settings.enabled = vec![method("reloadConfig")];
     let mut desk = Desk::with(settings.clone());

@@ -190,6 +190,7 @@ fn what_does_not_end_in_time_holds_the_reboot_back_with_423() {
     desk.hear_all(["a", "b"].map(|id| request("queue", Some(id), json!(null))));
     desk.hear(reboot("r"));
     assert_eq!(told(&desk.wait(64)), []);
+    assert_eq!(desk.twin["reboot"]["heldBy"], json!(["drain"]), "what runs is waited for");
     assert_eq!(told(&desk.wait(1)), []);
     assert_eq!(status_of(&desk.hear(reboot("r")), "r"), Some(202), "it is held back now");
     assert_eq!(desk.twin["reboot"]["heldBy"], json!(["drain"]));

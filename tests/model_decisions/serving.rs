@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use twinagent::model::agent::{Effect, Input};
+use twinagent::model::agent::{Effect, Input, Settings};
 use twinagent::model::ask::{CallerId, Question, Refusal, Reply};
 use twinagent::model::cloud::Road;
 use twinagent::model::command::{Class, MethodSpec, Outcome, Request, Status};
 use twinagent::model::durable::Durable;
+use twinagent::model::now::Clock;
 use twinagent::model::payload::PayloadRules;
 use twinagent::model::reboot::Mode;
+use twinagent::model::record::Record;
 
 use crate::desk::{Desk, answer, answers, done, is_rebooting, method, starts, status_of, told};
 use crate::given::{request, settings};
@@ -62,6 +64,12 @@ fn refusal(effects: &[Effect]) -> Option<Refusal> {
         Effect::Reply(_, Reply::Refused(refusal)) => Some(refusal.clone()),
         _ => None,
     })
+}
+
+/// This caller is told that it serves nothing any more.
+fn is_refused(effects: &[Effect], caller: u64) -> bool {
+    let is_it = |effect: &Effect| matches!(effect, Effect::Reply(CallerId(to), Reply::Refused(_)) if *to == caller);
+    effects.iter().any(is_it)
 }
 
 fn number(handed: &Value) -> u64 {
@@ -123,8 +131,9 @@ fn methods_are_registered_all_or_none() {
         assert!(if expected { refused == taken(name) } else { matches!(refused, Some(Refusal::CannotNow { .. })) });
         assert_eq!(status_of(&desk.hear(request("free", Some(name), json!(null))), name), Some(404), "none of them");
     }
-    // Reserved though it is not to be had.
-    assert!(matches!(refusal(&serve(&mut desk, 2, vec![spec("reloadConfig")])), Some(Refusal::CannotNow { .. })));
+    for reserved in ["reloadConfig", "getLogs", "restartService", "shutdown", "getStatus"] {
+        assert_eq!(refusal(&serve(&mut desk, 2, vec![spec(reserved)])), taken(reserved), "though it is not to be had");
+    }
     assert_eq!(refusal(&serve(&mut desk, 2, vec![spec("free"), spec("free")])), taken("free"));
     assert!(matches!(refusal(&serve(&mut desk, 2, vec![])), Some(Refusal::CannotNow { .. })));
     let many = |count| (0..count).map(|n| spec(&format!("m{n}"))).collect::<Vec<_>>();
@@ -219,15 +228,49 @@ fn a_restart_of_the_agent_interrupts_what_ran_and_what_waits_waits_for_the_progr
 }
 
 #[test]
-fn a_deadline_is_the_agents_to_keep() {
+fn a_run_that_is_over_its_time_is_told_to_stop_and_keeps_its_place_until_it_has() {
+    let own = || Outcome::failed(Status::CANCELLED, "put back");
+    let late = "its program ended it with 200, after its time limit of 60 s";
+    let endings =
+        [(Some(done(json!(1))), late), (Some(own()), "put back"), (None, "its program had not ended it after")];
+    for (outcome, expected) in endings {
+        let mut desk = desk();
+        let run = number(&handed(&desk.hear(lamp("a")))[0]);
+        assert_eq!(told(&desk.wait(59)), []);
+        let effects = desk.wait(2);
+        assert_eq!(said(&effects, PROGRAM), [json!({ "run": run, "stop": "timedOut" })]);
+        assert_eq!((status_of(&effects, "a"), handed(&desk.hear(lamp("b"))).len()), (None, 0), "the program is at it");
+        let cancel = desk.hear(request("cancelCommand", Some("c"), json!({ "commandId": "a" })));
+        assert_eq!((status_of(&cancel, "c"), said(&cancel, PROGRAM).len()), (Some(200), 0), "it was told");
+        let effects = match outcome {
+            Some(outcome) => finish(&mut desk, run, outcome),
+            None => desk.wait(11),
+        };
+        let told = answers(&effects).into_iter().find(|answer| answer.id.as_str() == "a").expect("its end");
+        assert_eq!(told.status.0, 408);
+        assert!(told.payload["error"].as_str().expect("words").starts_with(expected), "{}", told.payload);
+        assert_eq!(handed(&effects).len(), 1, "now b can have its place");
+        assert_eq!(refusal(&finish(&mut desk, run, done(json!(1)))), Some(Refusal::UnknownRun));
+    }
+}
+
+#[test]
+fn a_program_that_goes_when_its_time_is_over_has_408() {
+    let mut desk = desk();
+    desk.hear(lamp("a"));
+    desk.wait(61);
+    assert_eq!(status_of(&gone(&mut desk), "a"), Some(408));
+}
+
+#[test]
+fn a_reboot_waits_for_what_is_over_its_time_and_has_not_ended() {
     let mut desk = desk();
     let run = number(&handed(&desk.hear(lamp("a")))[0]);
-    assert_eq!(told(&desk.wait(59)), []);
-    let effects = desk.wait(2);
-    assert_eq!(status_of(&effects, "a"), Some(408));
-    assert_eq!(said(&effects, PROGRAM), [json!({ "run": run, "stop": "timedOut" })]);
-    assert_eq!(refusal(&finish(&mut desk, run, done(json!(1)))), Some(Refusal::UnknownRun));
-    assert_eq!(handed(&desk.hear(lamp("b"))).len(), 1, "its place is free");
+    desk.wait(50);
+    desk.hear(request("rebootDevice", Some("r"), json!(null)));
+    assert!(!is_rebooting(&desk.wait(15)));
+    let drained = finish(&mut desk, run, done(json!(1)));
+    assert!(is_rebooting(&drained) || is_rebooting(&desk.wait(10)));
 }
 
 #[test]
@@ -259,9 +302,7 @@ fn harmless_methods_are_served_without_a_record() {
     assert_eq!(answer(&finish(&mut desk, run, done(json!(1)))).status.0, 200);
     desk.hear(request("peek", Some("q"), json!(null)));
     assert_eq!(status_of(&gone(&mut desk), "q"), Some(503));
-    let is_about_it = |record: &&twinagent::model::record::Record| {
-        matches!(record, twinagent::model::record::Record::Accepted { .. })
-    };
+    let is_about_it = |record: &&Record| matches!(record, Record::Accepted { .. });
     assert_eq!(desk.records[records..].iter().filter(is_about_it).count(), 0);
 }
 
@@ -323,22 +364,98 @@ fn a_reboot_is_given_up_when_a_program_never_ends() {
     assert_eq!((status_of(&effects, "r"), is_rebooting(&effects)), (Some(423), false));
 }
 
+fn reload(desk: &mut Desk, settings: &Settings) -> Vec<Effect> {
+    desk.take([Input::Reloaded { settings: Box::new(settings.clone()), anew: false }])
+}
+
 #[test]
-fn a_manifest_takes_a_name_over_and_what_runs_goes_on() {
+fn a_manifest_takes_a_name_over_what_runs_goes_on_and_then_its_program_is_told_to_serve_anew() {
+    let taken = Some(Refusal::MethodTaken { method: method("lamp") });
+    for is_busy in [true, false] {
+        let mut desk = Desk::new(Road::Own, Mode::Machine);
+        serve(&mut desk, PROGRAM, vec![spec("lamp"), spec("fan")]);
+        desk.wait(40);
+        let run = is_busy.then(|| number(&handed(&desk.hear(lamp("a")))[0]));
+        let mut given = desk.settings.clone();
+        given.methods.push(spec("lamp"));
+        let effects = reload(&mut desk, &given);
+        assert_eq!(refusal(&effects), taken.clone().filter(|_| !is_busy));
+        assert_eq!(
+            answer(&desk.hear(request("fan", Some("f"), json!(null)))).status.0,
+            503,
+            "it may come back with that"
+        );
+        if let Some(run) = run {
+            let effects = finish(&mut desk, run, done(json!(1)));
+            assert_eq!((status_of(&effects, "a"), is_refused(&effects, PROGRAM)), (Some(200), true));
+        }
+        let runs = starts(&desk.hear(lamp("b")));
+        assert_eq!(runs.len(), 1, "the handler's now");
+        desk.ends(runs[0], done(json!(1)));
+        assert_eq!(refusal(&serve(&mut desk, 2, vec![spec("lamp"), spec("fan")])), taken);
+        given.methods.pop();
+        reload(&mut desk, &given);
+        assert_eq!(refusal(&serve(&mut desk, 3, vec![spec("lamp"), spec("fan")])), None);
+        assert_eq!(handed(&desk.hear(lamp("c"))).len(), 1, "served anew");
+        assert!(!is_refused(&desk.wait(60), PROGRAM), "it was told once");
+    }
+}
+
+#[test]
+fn a_program_whose_method_is_forbidden_is_told_and_the_method_is_gone_at_once() {
     let mut desk = desk();
-    let run = number(&handed(&desk.hear(lamp("a")))[0]);
+    let run = number(&handed(&desk.hear_all([lamp("a"), lamp("b")]))[0]);
     let mut given = desk.settings.clone();
-    given.methods.push(spec("lamp"));
-    let reloaded = |settings: &twinagent::model::agent::Settings| Input::Reloaded {
-        settings: Box::new(settings.clone()),
-        anew: false,
-    };
-    desk.take([reloaded(&given)]);
-    assert_eq!(status_of(&finish(&mut desk, run, done(json!(1))), "a"), Some(200));
-    assert_eq!(starts(&desk.hear(lamp("b"))).len(), 1, "the handler's now");
-    given.methods.pop();
-    desk.take([reloaded(&given)]);
-    assert_eq!(status_of(&desk.hear(lamp("c")), "c"), Some(404), "and not the program's again");
+    given.disabled = vec![method("lamp")];
+    assert_eq!(status_of(&reload(&mut desk, &given), "b"), Some(404));
+    assert_eq!(answer(&desk.hear(lamp("c"))).status.0, 404);
+    // It leaves before it can be told.
+    assert_eq!(status_of(&gone(&mut desk), "a"), Some(503));
+    assert_eq!(refusal(&finish(&mut desk, run, done(json!(1)))), Some(Refusal::UnknownRun));
+    assert!(!is_refused(&desk.wait(60), PROGRAM));
+}
+
+#[test]
+fn a_method_of_a_program_is_away_for_a_while_after_the_agent_began_anew() {
+    let mut desk = desk();
+    desk.wait(600);
+    desk.restarts();
+    let away = answer(&desk.hear(lamp("a")));
+    assert!(away.status.0 == 503 && away.payload["retryAfterSeconds"].as_u64().is_some_and(|wait| wait <= 30));
+    let unknown = answer(&desk.hear(request("nobodys", Some("n"), json!(null))));
+    assert_eq!(unknown.status.0, 404, "nobody ever had it");
+    desk.wait(31);
+    assert_eq!(answer(&desk.hear(lamp("b"))).status.0, 404);
+    serve(&mut desk, 1, vec![spec("lamp")]);
+    assert_eq!(handed(&desk.hear(lamp("c"))).len(), 1);
+    let is_served = |record: &&Record| matches!(record, Record::Served { .. });
+    assert_eq!(desk.records.iter().filter(is_served).count(), 1, "what is known is not written again");
+}
+
+#[test]
+fn names_that_programs_once_served_do_not_pile_up() {
+    let mut desk = desk();
+    for round in 0..3 {
+        gone(&mut desk);
+        serve(&mut desk, PROGRAM, (0..20).map(|n| spec(&format!("m{round}x{n}"))).collect());
+        assert!(desk.agent.durable().rest.served.len() <= 32);
+        assert!(desk.agent.durable().rest.served.contains(&method(&format!("m{round}x0"))));
+    }
+}
+
+#[test]
+fn a_command_whose_program_is_gone_does_not_wait_for_the_clock_too() {
+    let mut given = settings(Road::Own, Mode::Machine);
+    given.clock_wait = Duration::from_secs(3_600);
+    let mut desk = Desk::with(given);
+    serve(&mut desk, PROGRAM, vec![spec("lamp")]);
+    desk.clock = Clock::Doubtful;
+    let expires = Some(desk.now().wall.saturating_add(Duration::from_secs(7_200)));
+    desk.hear(Request { expires, ..lamp("a") });
+    gone(&mut desk);
+    // A deadline that stays in the past would end this.
+    assert_eq!(told(&desk.wait(29)), []);
+    assert_eq!(status_of(&desk.wait(2), "a"), Some(404));
 }
 
 #[test]

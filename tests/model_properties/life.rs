@@ -13,7 +13,7 @@ use twinagent::model::command::{
 use twinagent::model::device_key::{DeviceKey, Found, KeySlot};
 use twinagent::model::durable::Durable;
 use twinagent::model::intake::UNTOLD;
-use twinagent::model::now::Now;
+use twinagent::model::now::{Clock, Now};
 use twinagent::model::outbox::WINDOW;
 use twinagent::model::patch::merge;
 use twinagent::model::reboot::Mode;
@@ -86,6 +86,10 @@ pub(crate) struct Life {
     /// Those that went with this very batch: what is on its way to them is lost.
     going: Vec<CallerId>,
     handed: Vec<(u64, Command)>,
+    /// Those of them that it was told to stop, and when.
+    told_to_stop: BTreeMap<u64, Duration>,
+    /// The wall clock is not to be believed.
+    doubtful: bool,
     callers: u64,
     /// The machine was asked whether it may reboot.
     asked: bool,
@@ -143,6 +147,8 @@ impl Life {
             program: None,
             going: Vec::new(),
             handed: Vec::new(),
+            told_to_stop: BTreeMap::new(),
+            doubtful: false,
             callers: 10,
             asked: false,
             deliveries: 0,
@@ -160,6 +166,9 @@ impl Life {
     fn now(&self) -> Now {
         let mut now = moment(self.wall, self.kernel_start, self.boot);
         now.boot.0 = self.up;
+        if self.doubtful {
+            now.clock = Clock::Doubtful;
+        }
         now
     }
 
@@ -297,6 +306,10 @@ impl Life {
                     inputs.push(Input::Asked(Question::Serve { methods: vec![lamp] }, caller));
                 }
                 inputs
+            }
+            Deed::Doubt(doubtful) => {
+                self.doubtful = *doubtful;
+                Vec::new()
             }
             Deed::FinishHanded(n) => {
                 if *n >= self.handed.len() {
@@ -532,9 +545,8 @@ impl Life {
                 Effect::Reply(to, Reply::Is { answer, .. }) if answer.contains_key("stop") => {
                     let run = answer["run"].as_u64().expect("a number");
                     assert!(self.is_there(to), "a program that is gone is told to stop");
-                    if answer["stop"] == "timedOut" {
-                        self.handed.retain(|(other, _)| *other != run);
-                    }
+                    let is_told_twice = self.told_to_stop.insert(run, self.up).is_some();
+                    assert!(!is_told_twice || answer["stop"] == "cancelled", "told twice that its time is over");
                 }
                 Effect::Probe => self.asked = true,
                 Effect::Send(id, message) => self.sent(id, message),
@@ -675,6 +687,11 @@ impl Life {
             };
             assert!(runs <= most, "{runs} of {} run", spec.name);
         }
+        // It has a while to end what it was told to stop.
+        let over =
+            |run: &u64| self.told_to_stop.get(run).is_some_and(|told| self.up >= *told + Duration::from_secs(10));
+        let alive: Vec<(u64, Command)> = self.handed.iter().filter(|(run, _)| !over(run)).cloned().collect();
+        self.handed = alive;
         assert!(self.handed.len() <= 3 + 3, "{} were handed over", self.handed.len());
         let all =
             || self.running.iter().map(|(_, command)| command).chain(self.handed.iter().map(|(_, command)| command));
@@ -702,6 +719,7 @@ impl Life {
 
     /// The cloud and the disk are well and everything ends: nothing may be left.
     pub(crate) fn calm_down(&mut self) {
+        self.doubtful = false;
         self.heal();
         if self.stopped {
             self.restart();

@@ -58,10 +58,11 @@ impl Machine {
 
     fn drive(&self, begin: fn(&Unit, &Command, Context) -> Running) -> Driven {
         let id = CommandId::parse("c-1").expect("an id");
-        let key = Key { target: DeviceId::parse("d").expect("an id"), id: id.clone() };
-        let command = Command { key, method: self.unit.spec.name.clone(), payload: json!({ "to": "1.2" }) };
+        let key = Key { target: DeviceId::parse("d").expect("an id"), id };
+        let command =
+            Command { key: key.clone(), method: self.unit.spec.name.clone(), payload: json!({ "to": "1.2" }) };
         let for_it = Begun::Harmless {
-            id,
+            key,
             method: command.method.clone(),
             to: To::Cloud(None),
             received: crate::host::clock::wall(),

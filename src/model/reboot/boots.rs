@@ -92,6 +92,7 @@ impl Boots {
             Record::Told { .. }
             | Record::Seen { .. }
             | Record::Reported { .. }
+            | Record::Served { .. }
             | Record::Desired { .. }
             | Record::Applying(_)
             | Record::Applied(_)
@@ -142,6 +143,7 @@ impl Boots {
             | Record::Told { .. }
             | Record::Seen { .. }
             | Record::Reported { .. }
+            | Record::Served { .. }
             | Record::Desired { .. }
             | Record::Applying(_)
             | Record::Applied(_)

@@ -57,6 +57,13 @@ impl Outlook {
         Self { held_by: vec![by], reboot_at: None, holders: json!({}) }
     }
 
+    /// It is due, and commands that still run are waited for: no longer than until they end, so what was foreseen stands.
+    pub fn drains(foreseen: Option<Self>) -> Self {
+        let mut outlook = Self::held(HeldBy::Drain);
+        outlook.reboot_at = foreseen.and_then(|foreseen| foreseen.reboot_at);
+        outlook
+    }
+
     /// It is due, and somebody on the machine holds it back.
     pub fn held_by(facts: &Facts, now: &Now) -> Self {
         let inhibited = (!facts.inhibitors.is_empty()).then_some(HeldBy::Inhibitor);

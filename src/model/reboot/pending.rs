@@ -245,7 +245,7 @@ impl Pending {
                 let drained = *self.draining.get_or_insert(now.boot) + policy.drain;
                 let next = if now.boot < drained {
                     self.let_go(now);
-                    (Step::Wait(drained), outlook)
+                    (Step::Wait(drained), Some(Outlook::drains(outlook)))
                 } else {
                     let drain = duration::show(policy.drain);
                     let why = format!("{running} commands still run after `reboot.drain` ({drain})");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -53,6 +53,7 @@ fn digest() -> impl Strategy<Value = Digest> {
 
 fn record() -> impl Strategy<Value = Record> {
     let method = "[A-Za-z][A-Za-z0-9_-]{0,63}".prop_map(|name| Method::parse(&name).expect("a name"));
+    let names = btree_set(method.clone(), 0..4);
     let reply_to = option::of(any::<String>().prop_map(ReplyTo));
     let what = prop_oneof![Just(Told::Nothing), Just(Told::Accepted), Just(Told::Outcome)];
     prop_oneof![
@@ -106,6 +107,7 @@ fn record() -> impl Strategy<Value = Record> {
         (boot_id(), time()).prop_map(|(boot, at)| Record::Began { boot, at }),
         vec((any::<String>(), json()), 0..4)
             .prop_map(|members| Record::Reported { patch: members.into_iter().collect() }),
+        names.prop_map(|methods| Record::Served { methods }),
         (digest(), option::of(any::<u64>()), any::<u16>()).prop_map(|(digest, version, status)| Record::Desired {
             digest,
             version,

@@ -27,7 +27,7 @@ pub(super) fn run(folders: &Folders) -> Result<(), Failure> {
     let launcher = Launcher {
         callers: std::iter::once(0).chain(account::service_user()).chain(own).collect(),
         owners: std::iter::once(0).chain(own).collect(),
-        // What `RuntimeDirectory=` of this service's own unit names.
+        // What this service's own unit names.
         folder: folders.runtime.clone(),
         idle: IDLE,
         find: Arc::new(move |name| Manifest::find(&manifests, name).map_err(|faults| told(name, &faults))),

@@ -124,7 +124,7 @@ async fn served(socket: &Path, frame: &[u8], mut context: Context) -> Result<Out
             match Reply::parse(&frame).map_err(|error| Lost::NotUnderstood(error.0))? {
                 Reply::Begun => has_begun = true,
                 Reply::Progress(text) => context.tell(&text),
-                Reply::Ended(outcome) => return Ok(told(outcome, stopped)),
+                Reply::Ended(outcome) => return Ok(told(outcome, stopped, has_begun)),
             }
         }
         let read = tokio::select! {
@@ -155,8 +155,13 @@ async fn served(socket: &Path, frame: &[u8], mut context: Context) -> Result<Out
 }
 
 /// The service knows a time limit of its own only; told to stop, it takes that for the wish of somebody.
-fn told(outcome: Outcome, stopped: Option<Stop>) -> Outcome {
+fn told(outcome: Outcome, stopped: Option<Stop>, has_begun: bool) -> Outcome {
     match stopped {
+        // It has waited for the end of what an agent before us has begun.
+        Some(Stop::TimedOut) if outcome.status == Status::CANCELLED && !has_begun => {
+            let why = "the program did not begin in time: an earlier run is not over; try again later";
+            Outcome::failed(Status::CANNOT_NOW, why)
+        }
         Some(Stop::TimedOut) if outcome.status == Status::CANCELLED => Outcome { status: Status::TIMED_OUT, ..outcome },
         _ => outcome,
     }

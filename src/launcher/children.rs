@@ -26,6 +26,9 @@ use super::program_file::ProgramFile;
 /// The name of the mark in the environment of a program and of all that it starts.
 pub(super) const MARK: &str = "TWINAGENT_RUN";
 
+/// So many orphans are taken note of at once.
+pub(super) const MOST: usize = 1024;
+
 /// Scripts use the descriptors below this one for themselves.
 const ABOVE: i32 = 10;
 
@@ -126,8 +129,9 @@ impl Children {
         }
     }
 
-    /// Takes note of all that have ended, and clears up after them.
-    pub(super) fn reap(&mut self) {
+    /// Takes note of programs that have ended, and of orphans, [`MOST`] at once; clears up after them. How many orphans
+    /// it were.
+    pub(super) fn reap(&mut self) -> usize {
         let ended: Vec<Pid> = self.programs.keys().copied().filter(|pid| has_ended(*pid)).collect();
         for pid in ended {
             // As long as its end was not taken note of, the number is that of this group and of no other.
@@ -136,10 +140,20 @@ impl Children {
                 self.ended(pid, status);
             }
         }
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        let mut orphans = 0;
+        while orphans < MOST
+            && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG)
+        {
+            orphans += usize::from(!self.programs.contains_key(&pid));
             self.ended(pid, status);
         }
         self.clear_up();
+        orphans
+    }
+
+    /// Whether something is left behind that does not end, while no program runs.
+    pub(super) fn are_haunted(&self) -> bool {
+        self.programs.is_empty() && self.orphans().iter().any(|orphan| !self.foreign.contains(orphan))
     }
 
     /// Kills everything.

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::room::Room;
 use super::{Launcher, Order, run};
 use crate::model::command::{Outcome, Status};
 use crate::varlink::handlers::{LONGEST_CALL, NotUnderstood, Reply, Run, refusal};
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     pub(super) ending: watch::Receiver<bool>,
     /// So many runs were marked.
     pub(super) marks: AtomicU64,
+    pub(super) room: Room,
 }
 
 /// The agent, as a run sees it.

@@ -10,9 +10,11 @@
 mod captured;
 mod children;
 mod connection;
+mod health;
 mod news;
 mod outcome;
 mod program_file;
+mod room;
 mod run;
 
 use std::collections::BTreeSet;
@@ -21,6 +23,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -28,15 +31,17 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use self::children::{Children, Start, Started};
 use self::connection::Shared;
+use self::health::{Health, LOOKING};
 pub use self::program_file::Owners;
 use self::program_file::ProgramFile;
+use self::room::Room;
 use crate::config::manifest::Manifest;
 use crate::host::systemd;
 
@@ -50,6 +55,8 @@ const ENDING: Duration = Duration::from_secs(9);
 const KILLED: Duration = Duration::from_secs(1);
 /// Between two tries to accept, while descriptors or memory are short.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// Between two times that orphans are taken note of. They may end as fast as the kernel can start them.
+const ORPHANS: Duration = Duration::from_millis(5);
 
 /// Finds the manifest in the file of this name, or says why there is none that can be used.
 pub type Find = Arc<dyn Fn(&str) -> Result<Manifest, String> + Send + Sync>;
@@ -73,6 +80,16 @@ enum Order {
     Start(Box<Start>, oneshot::Sender<io::Result<Started>>),
     /// For a program and its group.
     Signal(Pid, Signal),
+}
+
+/// When children are to be taken note of.
+#[derive(Debug)]
+struct Ends {
+    signal: unix::Signal,
+    /// Not before.
+    pause: Instant,
+    /// There may be more of them, without a further signal.
+    are_left: bool,
 }
 
 impl fmt::Debug for Launcher {
@@ -108,7 +125,7 @@ pub fn listener(descriptor: BorrowedFd<'_>) -> anyhow::Result<UnixListener> {
 ///
 /// Why it is not run, in a sentence for people.
 pub fn check(program: &Path, owners: &Owners) -> Result<(), String> {
-    ProgramFile::open(program, owners).map(drop).map_err(|unfit| unfit.to_string())
+    ProgramFile::open(program, owners).and_then(|file| file.judge_interpreter()).map_err(|unfit| unfit.to_string())
 }
 
 impl Launcher {
@@ -117,7 +134,7 @@ impl Launcher {
     ///
     /// # Errors
     ///
-    /// If this process cannot be what the service needs.
+    /// If this process cannot be what the service needs, or a program has spoiled it.
     pub async fn serve(self, listener: UnixListener) -> anyhow::Result<()> {
         // Programs run as the same user, and must not read here what others are sent (ptrace(2)).
         set_dumpable_behavior(DumpableBehavior::NotDumpable)
@@ -130,34 +147,53 @@ impl Launcher {
         let listener = tokio::net::UnixListener::from_std(listener).context("the socket cannot be served")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-        let mut child = signal(SignalKind::child()).context("cannot wait for programs to end")?;
+        let mut ends = Ends::listen().context("cannot wait for programs to end")?;
         let (orders, mut wanted) = mpsc::channel(ORDERS);
         let (ending, is_ending) = watch::channel(false);
-        let idle = self.idle;
-        let shared = Arc::new(Shared { launcher: self, orders, ending: is_ending, marks: AtomicU64::new(0) });
+        let patience = self.idle;
+        let room = Room::new();
+        let shared = Arc::new(Shared { launcher: self, orders, ending: is_ending, marks: AtomicU64::new(0), room });
         let mut connections = JoinSet::new();
+        let mut health = Health::new();
+        let mut looking = interval(LOOKING);
+        looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idle = pin!(sleep(patience));
         systemd::ready();
         loop {
             let is_idle = connections.is_empty();
             tokio::select! {
-                // What has ended is noted before anything new begins.
+                // What has ended is noted before anything new begins, but nothing here comes so often that the rest starves.
                 biased;
-                _ = child.recv() => children.reap(),
+                () = ends.come() => ends.note(&mut children),
                 Some(order) = wanted.recv() => obey(&mut children, order),
-                Some(ended) = connections.join_next() => note(ended),
+                Some(ended) = connections.join_next() => {
+                    note(ended);
+                    idle.as_mut().reset(Instant::now() + patience);
+                    health.look(&children, connections.len())?;
+                }
+                _ = looking.tick() => {
+                    health.tell();
+                    health.look(&children, connections.len())?;
+                }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) if connections.len() < RUNS => {
-                        connections.spawn(connection::serve(stream, shared.clone()));
+                    Ok((stream, _)) => {
+                        health.let_in();
+                        if connections.len() < RUNS {
+                            connections.spawn(connection::serve(stream, shared.clone()));
+                        } else {
+                            connection::turn_away(&stream, RUNS);
+                        }
                     }
-                    Ok((stream, _)) => connection::turn_away(&stream, RUNS),
                     Err(error) => {
-                        tracing::warn!(%error, "no run can be taken on for now");
+                        if health.shut() {
+                            tracing::warn!(%error, "no run can be taken on for now");
+                        }
                         sleep(BACK_OFF).await;
                     }
                 },
-                () = sleep(idle), if is_idle => break,
+                () = &mut idle, if is_idle => break,
             }
         }
         systemd::stopping();
@@ -167,7 +203,7 @@ impl Launcher {
         let end_all = async {
             while !connections.is_empty() {
                 tokio::select! {
-                    _ = child.recv() => children.reap(),
+                    () = ends.come() => ends.note(&mut children),
                     Some(order) = wanted.recv() => obey(&mut children, order),
                     Some(ended) = connections.join_next() => note(ended),
                 }
@@ -180,7 +216,7 @@ impl Launcher {
         let gone = async {
             while !connections.is_empty() {
                 tokio::select! {
-                    _ = child.recv() => children.reap(),
+                    () = ends.come() => ends.note(&mut children),
                     Some(ended) = connections.join_next() => note(ended),
                 }
             }
@@ -188,6 +224,29 @@ impl Launcher {
         // What does not end even when killed hangs in the kernel; the service manager is told by the exit.
         let _ = timeout(KILLED, gone).await;
         Ok(())
+    }
+}
+
+impl Ends {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { signal: signal(SignalKind::child())?, pause: Instant::now(), are_left: false })
+    }
+
+    /// Returns when it is time. May be dropped without loss.
+    async fn come(&mut self) {
+        sleep_until(self.pause).await;
+        if !self.are_left {
+            self.signal.recv().await;
+        }
+    }
+
+    fn note(&mut self, children: &mut Children) {
+        let orphans = children.reap();
+        self.are_left = orphans >= children::MOST;
+        // Programs end as often as they were started; orphans may have a rhythm of their own.
+        if orphans > 0 {
+            self.pause = Instant::now() + ORPHANS;
+        }
     }
 }
 

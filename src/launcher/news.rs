@@ -20,33 +20,36 @@ const PACE: Duration = Duration::from_millis(250);
 /// More of one message is not read.
 const MESSAGE: usize = 4096;
 
+/// Random names, one for each time that it is read (random(4)).
+const NAMES: &str = "/proc/sys/kernel/random/uuid";
+
 /// The socket of a run. Dropping it removes it.
 #[derive(Debug)]
 pub(super) struct News {
-    socket: UnixDatagram,
-    path: PathBuf,
+    /// Nothing: none could be made, and the run goes without.
+    socket: Option<(UnixDatagram, PathBuf)>,
     newest: Option<String>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl News {
-    /// Makes the socket in this folder, under this name.
-    pub(super) fn bind(folder: &Path, name: &str) -> io::Result<Self> {
-        let path = folder.join(name);
-        let socket = UnixDatagram::bind(&path).or_else(|error| match error.kind() {
-            // Of a service that was killed, and whose number this one has.
-            io::ErrorKind::AddrInUse => fs::remove_file(&path).and_then(|()| UnixDatagram::bind(&path)),
-            _ => Err(error),
-        })?;
-        Ok(Self { socket, path, newest: None, pause: None })
+    /// Makes the socket in this folder. Where none can be made, nothing is told of this run.
+    pub(super) fn bind(folder: &Path) -> Self {
+        let socket = bind(folder).map_err(|error| {
+            let folder = folder.display();
+            tracing::warn!(%error, %folder, "no socket for news can be made; a program runs without NOTIFY_SOCKET");
+        });
+        Self { socket: socket.ok(), newest: None, pause: None }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Where the program may say how it goes.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.socket.as_ref().map(|(_, path)| path.as_path())
     }
 
     /// The next status, when it is time for it. May be dropped without loss.
     pub(super) async fn next(&mut self) -> String {
+        let Some((socket, _)) = &self.socket else { return pending().await };
         let mut message = [0; MESSAGE];
         loop {
             if self.pause.is_none()
@@ -64,7 +67,7 @@ impl News {
             tokio::select! {
                 biased;
                 () = pause => self.pause = None,
-                received = self.socket.recv(&mut message) => match received {
+                received = socket.recv(&mut message) => match received {
                     Ok(length) => self.newest = status(&message[..length]).or(self.newest.take()),
                     // Nothing that a program does makes a datagram socket fail; without it, nothing is told.
                     Err(_) => pending().await,
@@ -76,9 +79,17 @@ impl News {
 
 impl Drop for News {
     fn drop(&mut self) {
-        // What is left goes with the folder, which systemd removes when the service ends.
-        let _ = fs::remove_file(&self.path);
+        if let Some((_, path)) = &self.socket {
+            // What is left goes with the folder, which systemd removes when the service ends.
+            let _ = fs::remove_file(path);
+        }
     }
+}
+
+/// Under a name that no program foretells: it could put something in its place.
+fn bind(folder: &Path) -> io::Result<(UnixDatagram, PathBuf)> {
+    let path = folder.join(fs::read_to_string(NAMES)?.trim());
+    Ok((UnixDatagram::bind(&path)?, path))
 }
 
 /// The last status in a message, as one line.

@@ -13,6 +13,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 
+use crate::model::command::Status;
+
 /// Who may own a program and its folders: root, and in tests whoever runs them.
 pub type Owners = std::collections::BTreeSet<u32>;
 
@@ -39,6 +41,23 @@ pub(super) struct Refusal {
 pub(super) struct Unfit {
     program: PathBuf,
     why: String,
+    /// It is not the program that is wrong: processes, memory or descriptors are short.
+    is_shortage: bool,
+}
+
+/// The first line of a script, after `#!`.
+#[derive(Debug)]
+struct FirstLine {
+    interpreter: PathBuf,
+    /// It ends as lines do under DOS. The kernel takes that for a part of a name.
+    is_of_dos: bool,
+}
+
+impl Unfit {
+    /// What it means for a command.
+    pub(super) fn status(&self) -> Status {
+        if self.is_shortage { Status::CANNOT_NOW } else { Status::FAILED }
+    }
 }
 
 impl fmt::Display for Unfit {
@@ -50,10 +69,27 @@ impl fmt::Display for Unfit {
 impl ProgramFile {
     /// Walks from the root to the file and judges each step on what it has opened.
     pub(super) fn open(path: &Path, owners: &Owners) -> Result<Self, Unfit> {
-        let unfit = |why: String| Unfit { program: path.to_owned(), why };
+        let unfit = |why: String| Unfit { program: path.to_owned(), why, is_shortage: false };
         let file = walk(path, owners).map_err(unfit)?;
-        let interpreter = interpreter(&file).map_err(|error| unfit(format!("it cannot be read ({error})")))?;
-        Ok(Self { path: path.to_owned(), file, interpreter })
+        let line = first_line(&file).map_err(|error| Unfit {
+            is_shortage: is_shortage(&error),
+            ..unfit(format!("it cannot be read ({error})"))
+        })?;
+        if line.as_ref().is_some_and(|line| line.is_of_dos) {
+            let mending = format!("sed -i 's/\\r$//' {}", path.display());
+            return Err(unfit(format!("it has the line ends of DOS; mend it with: {mending}")));
+        }
+        Ok(Self { path: path.to_owned(), file, interpreter: line.map(|line| line.interpreter) })
+    }
+
+    /// Whether the interpreter is there, for who wants to know before. At a start the kernel says so.
+    pub(super) fn judge_interpreter(&self) -> Result<(), Unfit> {
+        match &self.interpreter {
+            Some(interpreter) if !interpreter.exists() => {
+                Err(self.refusal().because(&io::Error::from_raw_os_error(Errno::NOENT.raw_os_error())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// As the manifest names it. What stands at this path now may be something else.
@@ -97,7 +133,7 @@ impl Refusal {
             (Some(Errno::TXTBSY), _) => "it is being written".to_owned(),
             _ => error.to_string(),
         };
-        Unfit { program: self.program, why }
+        Unfit { program: self.program, why, is_shortage: is_shortage(error) }
     }
 }
 
@@ -159,12 +195,20 @@ fn judge_file(at: &Path, opened: &OwnedFd, owners: &Owners) -> Result<(), String
 
 fn judge_owner(at: &Path, facts: &Stat, owners: &Owners) -> Result<(), String> {
     if !owners.contains(&facts.st_uid) {
-        return Err(format!("{} belongs to user {} and not to root", at.display(), facts.st_uid));
+        let (at, user) = (at.display(), facts.st_uid);
+        return Err(format!("{at} belongs to user {user} and not to root; mend it with: chown root {at}"));
     }
     // A sticky folder is no better: somebody else may put a file there under a name that is free.
     if facts.st_mode & 0o022 != 0 {
         let whom = if facts.st_mode & 0o002 == 0 { "its group" } else { "everybody" };
-        return Err(format!("{} can be written by {whom} (mode {:04o})", at.display(), facts.st_mode & 0o7777));
+        let (path, mode) = (at.display(), facts.st_mode & 0o7777);
+        // Closing `/tmp` would mend nothing.
+        let mending = if facts.st_mode & 0o1000 == 0 {
+            format!("mend it with: chmod go-w {path}")
+        } else {
+            "put the program into a folder of root's".to_owned()
+        };
+        return Err(format!("{path} can be written by {whom} (mode {mode:04o}); {mending}"));
     }
     Ok(())
 }
@@ -177,8 +221,14 @@ fn link(at: &Path) -> String {
     format!("{} is a link; name the file that it leads to", at.display())
 }
 
-/// The interpreter that a script names. A file that may be executed but not read is none (execve(2)).
-fn interpreter(file: &OwnedFd) -> io::Result<Option<PathBuf>> {
+/// Whether it may work later: fork(2), open(2).
+fn is_shortage(error: &io::Error) -> bool {
+    let short = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
+    error.raw_os_error().is_some_and(|number| short.contains(&Errno::from_raw_os_error(number)))
+}
+
+/// The first line of a script. A file that may be executed but not read is none (execve(2)).
+fn first_line(file: &OwnedFd) -> io::Result<Option<FirstLine>> {
     // The descriptor has the right to the name only; by way of it the same file is opened (`/proc/PID/fd`, proc(5)).
     let opened = match File::open(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())) {
         Ok(opened) => opened,
@@ -190,5 +240,6 @@ fn interpreter(file: &OwnedFd) -> io::Result<Option<PathBuf>> {
     let Some(line) = head.strip_prefix(b"#!") else { return Ok(None) };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let name = line.split(|byte| b" \t\r".contains(byte)).find(|word| !word.is_empty()).unwrap_or_default();
-    Ok(Some(PathBuf::from(std::ffi::OsStr::from_bytes(name))))
+    let interpreter = PathBuf::from(std::ffi::OsStr::from_bytes(name));
+    Ok(Some(FirstLine { interpreter, is_of_dos: line.ends_with(b"\r") }))
 }

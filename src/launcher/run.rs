@@ -6,6 +6,7 @@
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Order;
 use super::captured::{Beginning, Tail};
@@ -23,6 +24,7 @@ use super::connection::{Caller, Shared, ends};
 use super::news::News;
 use super::outcome::{Cause, Facts, LONGEST_TAIL};
 use super::program_file::ProgramFile;
+use super::room::Stay;
 use crate::config::manifest::{Action, Manifest};
 use crate::host::clock;
 use crate::model::command::{Outcome, Status};
@@ -34,6 +36,8 @@ const GRACE_AT_THE_END: Duration = Duration::from_secs(5);
 const KILLED: Duration = Duration::from_secs(5);
 /// For what it has left behind to be gone. What takes longer is still killed, but not waited for.
 const CLEARED: Duration = Duration::from_secs(2);
+/// For earlier runs to be over: the longest grace that a manifest has, then what a killed one and its leftovers take.
+const WAITING: Duration = Duration::from_secs(70);
 /// What is read at once of a stream.
 const PIECE: usize = 16 * 1024;
 /// How much may lie in a pipe that nobody of the run writes to any more (`/proc/sys/fs/pipe-max-size`, pipe(7)).
@@ -60,70 +64,138 @@ enum Stage {
 
 /// Serves one run.
 pub(super) async fn serve(run: Run, caller: &mut Caller, shared: &Shared) -> Outcome {
-    let (manifest, file, arguments) = match prepare(&run, shared) {
-        Ok(prepared) => prepared,
-        Err(why) => {
-            tracing::warn!(manifest = run.manifest.escape_debug().to_string(), "not run: {why}");
-            return Outcome::failed(Status::FAILED, why);
+    let manifest = match judged(&run, shared) {
+        Ok(manifest) => manifest,
+        Err(refused) => {
+            let file = run.manifest.escape_debug().to_string();
+            tracing::warn!(id = %run.id, manifest = file, status = %refused.status, "not run: {}", why(&refused));
+            return refused;
         }
     };
-    let mark = format!("{}-{}", std::process::id(), shared.marks.fetch_add(1, Ordering::Relaxed));
-    let news = match News::bind(&shared.launcher.folder, &mark) {
-        Ok(news) => news,
-        Err(error) => {
-            let why = format!("no socket for news can be made in {}: {error}", shared.launcher.folder.display());
-            tracing::warn!("not run: {why}");
-            return Outcome::failed(Status::CANNOT_NOW, why);
+    let number = shared.marks.fetch_add(1, Ordering::Relaxed);
+    let came = Instant::now();
+    // Until nothing of it is left, or it was given up.
+    let _stay = match admitted(&manifest, number, caller, shared).await {
+        Ok(stay) => stay,
+        Err(refused) => {
+            let (method, id, waited) = (&manifest.spec.name, &run.id, came.elapsed().as_secs());
+            tracing::warn!(%method, %id, status = %refused.status, waited, "not run: {}", why(&refused));
+            return refused;
         }
     };
-    let start = Start { file, arguments, environment: environment(&run, &manifest, &news), mark };
-    if caller.has_given_up() {
-        return Outcome::failed(Status::CANCELLED, "stopped before the program began");
+    let begun = Instant::now();
+    let (is_run, outcome) = match attempt(&run, &manifest, number, caller, shared).await {
+        Ok(outcome) => (true, outcome),
+        Err(refused) => (false, refused),
+    };
+    let (method, id, status) = (&manifest.spec.name, &run.id, outcome.status);
+    let program = manifest.path.display();
+    if is_run {
+        let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let program = program_of(&manifest).map_or_else(|| program.to_string(), |named| named.display().to_string());
+        tracing::info!(%method, %id, program, %status, milliseconds, "run");
+    } else {
+        tracing::warn!(%method, %id, %status, "not run: {}", why(&outcome));
     }
-    if let Err(error) = caller.begin() {
-        tracing::debug!(%error, "not run: the agent is gone");
-        return Outcome::failed(Status::CANCELLED, "not run: nobody waits for it");
-    }
-    let started = match begin(start, shared).await {
-        Ok(started) => started,
-        Err(why) => {
-            tracing::warn!(method = %manifest.spec.name, "not run: {why}");
-            return Outcome::failed(Status::FAILED, why);
-        }
-    };
-    follow(started, &run, &manifest, news, caller, shared).await
+    outcome
 }
 
-/// What is to run, judged, with its arguments. The error is for people.
-fn prepare(run: &Run, shared: &Shared) -> Result<(Manifest, ProgramFile, Vec<String>), String> {
+/// The manifest, if it is what the agent speaks of, and takes the payload. An agent of ours has judged the payload already; one
+/// that was taken over must not get around it.
+fn judged(run: &Run, shared: &Shared) -> Result<Manifest, Outcome> {
+    let failed = |why: String| Outcome::failed(Status::FAILED, why);
     // A few small files of the disk that programs come from, too: a thread for that would cost more than it saves.
-    let manifest = (shared.launcher.find)(&run.manifest)?;
+    let manifest = (shared.launcher.find)(&run.manifest).map_err(failed)?;
     if manifest.digest != run.digest {
         let path = manifest.path.display();
-        return Err(format!("{path} has changed since the agent has read it; send the command again"));
+        return Err(failed(format!("{path} has changed since the agent has read it; send the command again")));
     }
-    let Action::Program { program, arguments } = &manifest.action else {
-        return Err(format!("{} names no program", manifest.path.display()));
-    };
-    let file = ProgramFile::open(program, &shared.launcher.owners).map_err(|unfit| unfit.to_string())?;
-    let arguments = arguments.clone();
-    Ok((manifest, file, arguments))
+    if program_of(&manifest).is_none() {
+        return Err(failed(format!("{} names no program", manifest.path.display())));
+    }
+    let faults = manifest.spec.payload.as_ref().map(|rules| rules.judge(&run.payload)).unwrap_or_default();
+    if !faults.is_empty() {
+        return Err(Outcome::failed(Status::UNFIT_PAYLOAD, faults.join("; ")));
+    }
+    Ok(manifest)
 }
 
-async fn begin(start: Start, shared: &Shared) -> Result<Started, String> {
+fn program_of(manifest: &Manifest) -> Option<&Path> {
+    match &manifest.action {
+        Action::Program { program, .. } => Some(program),
+        Action::Unit { .. } => None,
+    }
+}
+
+/// Waits until the class of the method lets it run: what an agent has begun that is gone may still be ending.
+async fn admitted<'a>(
+    manifest: &Manifest,
+    number: u64,
+    caller: &mut Caller,
+    shared: &'a Shared,
+) -> Result<Stay<'a>, Outcome> {
+    let mut ending = shared.ending.clone();
+    tokio::select! {
+        biased;
+        stay = shared.room.enter(&manifest.spec, number) => Ok(stay),
+        () = caller.stops() => Err(Outcome::failed(Status::CANCELLED, "stopped before the program began")),
+        () = ends(&mut ending) => Err(Outcome::failed(Status::CANNOT_NOW, "the handlers' service ends")),
+        () = sleep(WAITING) => {
+            let why = "an earlier run is not over that this one may not be beside; try again later";
+            Err(Outcome::failed(Status::CANNOT_NOW, why))
+        }
+    }
+}
+
+/// Runs it. The error is the outcome of a program that was not started.
+async fn attempt(
+    run: &Run,
+    manifest: &Manifest,
+    number: u64,
+    caller: &mut Caller,
+    shared: &Shared,
+) -> Result<Outcome, Outcome> {
+    let Action::Program { program, arguments } = &manifest.action else {
+        return Err(Outcome::failed(Status::FAILED, "the manifest names no program"));
+    };
+    let file = ProgramFile::open(program, &shared.launcher.owners)
+        .map_err(|unfit| Outcome::failed(unfit.status(), unfit.to_string()))?;
+    let news = News::bind(&shared.launcher.folder);
+    let environment = environment(run, manifest, &news);
+    let mark = format!("{}-{number}", std::process::id());
+    let start = Start { file, arguments: arguments.clone(), environment, mark };
+    if caller.has_given_up() {
+        return Err(Outcome::failed(Status::CANCELLED, "stopped before the program began"));
+    }
+    if let Err(error) = caller.begin() {
+        return Err(Outcome::failed(Status::CANCELLED, format!("nobody waits for it ({error})")));
+    }
+    let started = begin(start, shared).await?;
+    Ok(follow(started, run, manifest, news, caller, shared).await)
+}
+
+async fn begin(start: Start, shared: &Shared) -> Result<Started, Outcome> {
     let (reply, started) = oneshot::channel();
     let refused = start.file.refusal();
     let is_sent = shared.orders.send(Order::Start(Box::new(start), reply)).await;
     match (is_sent, started.await) {
         (Ok(()), Ok(Ok(started))) => Ok(started),
-        (Ok(()), Ok(Err(error))) => Err(refused.because(&error).to_string()),
-        _ => Err("the handlers' service ends".to_owned()),
+        (Ok(()), Ok(Err(error))) => {
+            let unfit = refused.because(&error);
+            Err(Outcome::failed(unfit.status(), unfit.to_string()))
+        }
+        _ => Err(Outcome::failed(Status::CANNOT_NOW, "the handlers' service ends")),
     }
+}
+
+/// What an outcome says in words.
+fn why(outcome: &Outcome) -> &str {
+    outcome.payload.get("error").and_then(serde_json::Value::as_str).unwrap_or_default()
 }
 
 fn environment(run: &Run, manifest: &Manifest, news: &News) -> Vec<(&'static str, String)> {
     let limit = manifest.spec.time_limit;
-    vec![
+    let mut all = vec![
         ("PATH", PATH.to_owned()),
         ("LANG", "C.UTF-8".to_owned()),
         ("TWINAGENT_METHOD", manifest.spec.name.to_string()),
@@ -131,8 +203,9 @@ fn environment(run: &Run, manifest: &Manifest, news: &News) -> Vec<(&'static str
         ("TWINAGENT_DEVICE_ID", run.device.to_string()),
         ("TWINAGENT_DEADLINE", clock::wall().saturating_add(limit).to_string()),
         ("TWINAGENT_TIME_LIMIT", limit.as_secs().to_string()),
-        ("NOTIFY_SOCKET", news.path().display().to_string()),
-    ]
+    ];
+    all.extend(news.path().map(|path| ("NOTIFY_SOCKET", path.display().to_string())));
+    all
 }
 
 async fn follow(

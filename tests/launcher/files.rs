@@ -46,7 +46,7 @@ async fn what_is_no_program_or_could_be_changed_is_refused() {
     set_mode(&plain, 0o644);
     refused(&plain, "it is not executable; mend it with: chmod a+x ").await;
     for (mode, words) in [
-        (0o757, "can be written by everybody (mode 0757)"),
+        (0o757, "can be written by everybody (mode 0757); mend it with: chmod go-w /"),
         (0o775, "can be written by its group (mode 0775)"),
         (0o4755, "set-user-id"),
         (0o2755, "set-user-id or set-group-id"),
@@ -79,17 +79,26 @@ async fn what_is_no_program_or_could_be_changed_is_refused() {
     assert_eq!(service.run(&Given::new(&inner.join("good")), json!(null)).await.payload, json!("good"), "the control");
     let elsewhere = tempfile::TempDir::new_in("/tmp").expect("a folder");
     fs::copy(&good, elsewhere.path().join("good")).expect("a copy");
-    refused(&elsewhere.path().join("good"), "/tmp can be written by everybody").await;
+    refused(&elsewhere.path().join("good"), "/tmp can be written by everybody (mode 1777); put the program into").await;
+    refused(
+        &service.program("dos", "#!/bin/sh\r\necho dos\r\n"),
+        "the line ends of DOS; mend it with: sed -i 's/\\r$//' /",
+    )
+    .await;
 
     refused(&service.program("lost", "#!/no/such/interpreter -x\n"), "its interpreter /no/such/interpreter is missing")
         .await;
+    let owners = [0, own_user()].into();
+    let told = twinagent::launcher::check(&bin.join("lost"), &owners).expect_err("whoever asks before is told, too");
+    assert!(told.contains("its interpreter /no/such/interpreter is missing"), "{told}");
+    twinagent::launcher::check(&good, &owners).expect("the control");
     refused(&service.program("odd", "echo odd\n"), "it is no program of this machine; a script begins with `#!`").await;
     refused(&service.program("empty", ""), "it is no program of this machine").await;
     refused(&service.program("kept", "#!/etc/passwd\n"), "may not execute it or its interpreter /etc/passwd").await;
     let foreign = service.program("foreign", "#!/bin/sh\n");
     if own_user() == 0 {
         chown(&foreign, Some(65_534), None).expect("root gives it away");
-        refused(&foreign, "bin/foreign belongs to user 65534 and not to root").await;
+        refused(&foreign, "bin/foreign belongs to user 65534 and not to root; mend it with: chown root /").await;
         chown(&foreign, Some(0), None).expect("root takes it back");
         chown(&inner, Some(65_534), None).expect("root gives it away");
         refused(&inner.join("good"), "bin/inner belongs to user 65534").await;

@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process};
@@ -18,8 +18,9 @@ use twinagent::config::manifest::{Action, Manifest};
 use twinagent::handler::program::Program;
 use twinagent::handler::{Context, Handler as _, NEWS, Stop};
 use twinagent::launcher::{Launcher, listener};
-use twinagent::model::command::{Command, CommandId, DeviceId, Key, Method, MethodSpec, Outcome};
+use twinagent::model::command::{Class, Command, CommandId, DeviceId, Key, Method, MethodSpec, Outcome};
 use twinagent::model::digest::Digest;
+use twinagent::model::payload::{Member, PayloadRules, Shape};
 use twinagent::model::runs::{Run, RunId, Runs, To};
 use twinagent::varlink::handlers::SOCKET;
 
@@ -36,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) idle: Duration,
     /// The user that it runs as; only root can choose.
     pub(crate) user: Option<u32>,
+    /// Whether it is watched, as `WatchdogSec=` does: [`Service::manager`] hears it.
+    pub(crate) is_watched: bool,
 }
 
 /// The service, and what systemd holds for it. Dropping it ends it.
@@ -43,6 +46,8 @@ pub(crate) struct Service {
     folder: TempDir,
     listener: UnixListener,
     settings: Settings,
+    /// What it tells its manager.
+    pub(crate) manager: UnixDatagram,
     process: Option<Child>,
 }
 
@@ -53,6 +58,9 @@ pub(crate) struct Given {
     pub(crate) time_limit: Duration,
     pub(crate) grace: Duration,
     pub(crate) output_limit: usize,
+    pub(crate) is_serial: bool,
+    /// Its payload is `{"port": 1}`, or another whole number.
+    pub(crate) has_rules: bool,
 }
 
 /// A run that goes on.
@@ -65,7 +73,7 @@ pub(crate) struct Running {
 impl Default for Settings {
     fn default() -> Self {
         let own = own_user();
-        Self { callers: vec![own], owners: vec![0, own], idle: LIMIT, user: None }
+        Self { callers: vec![own], owners: vec![0, own], idle: LIMIT, user: None, is_watched: false }
     }
 }
 
@@ -77,6 +85,8 @@ impl Given {
             time_limit: Duration::from_secs(60),
             grace: Duration::from_secs(1),
             output_limit: 16 * 1024,
+            is_serial: false,
+            has_rules: false,
         }
     }
 }
@@ -107,7 +117,9 @@ impl Service {
             std::os::unix::fs::chown(folder.path().join("notify"), Some(user), None).expect("root gives it away");
         }
         let listener = UnixListener::bind(folder.path().join("agent-handlers").join(SOCKET)).expect("a socket");
-        let mut service = Self { folder, listener, settings, process: None };
+        let manager = UnixDatagram::bind(folder.path().join("manager")).expect("a socket");
+        manager.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+        let mut service = Self { folder, listener, settings, manager, process: None };
         service.start_again();
         service
     }
@@ -129,6 +141,9 @@ impl Service {
         command.args(["-c", closing, "bash"]).arg(std::env::current_exe().expect("this test"));
         command.args(["--exact", SERVICE, "--nocapture"]).env(SETTINGS, settings.to_string());
         command.stdin(stdin).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        if self.settings.is_watched {
+            command.env("NOTIFY_SOCKET", self.folder.path().join("manager")).env("WATCHDOG_USEC", "2000000");
+        }
         if let Some(user) = self.settings.user {
             command.uid(user).gid(user);
         }
@@ -204,6 +219,8 @@ impl Service {
             "timeLimit": u64::try_from(given.time_limit.as_millis()).expect("a test's time"),
             "grace": u64::try_from(given.grace.as_millis()).expect("a test's time"),
             "outputLimit": given.output_limit,
+            "isSerial": given.is_serial,
+            "hasRules": given.has_rules,
         });
         fs::write(self.path().join("handlers.d").join(name), text.to_string()).expect("a manifest");
         self.installed(name)
@@ -299,6 +316,8 @@ fn find(folder: &Path, name: &str) -> Result<Manifest, String> {
         spec: MethodSpec {
             time_limit: millis("timeLimit"),
             output_limit: usize::try_from(read["outputLimit"].as_u64().expect("a number")).expect("a size"),
+            class: if read["isSerial"] == true { Class::Serial(8) } else { Class::Parallel(64) },
+            payload: (read["hasRules"] == true).then(rules),
             ..MethodSpec::new(Method::parse("one").expect("a method"))
         },
         action: match read["program"].as_str() {
@@ -310,6 +329,11 @@ fn find(folder: &Path, name: &str) -> Result<Manifest, String> {
         },
         grace: millis("grace"),
     })
+}
+
+fn rules() -> PayloadRules {
+    let port = Member { required: true, shape: Shape::Integer { min: 1, max: 9 } };
+    PayloadRules { members: [("port".to_owned(), port)].into(), others: false }
 }
 
 /// The service itself, when this test is started for it.

@@ -2,6 +2,8 @@
 //!
 //! Works on a rule for polkit and on nothing else, so what it shows is what holds. polkit sees a change at once.
 
+mod installed;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -40,6 +42,9 @@ pub struct Arguments {
     /// The folder of polkit's rules, for tests
     #[arg(long, hide = true, default_value = FOLDER)]
     rules: PathBuf,
+    /// The folders of systemd's units, for tests
+    #[arg(long, hide = true, default_values = polkit::FOLDERS)]
+    units_in: Vec<PathBuf>,
 }
 
 /// A unit as `systemctl` takes it: a name without its kind is that of a service.
@@ -53,10 +58,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.list {
         return Ok(allowed.iter().try_for_each(|unit| print(&format!("{unit}\n")))?);
     }
-    let asked: BTreeSet<UnitName> = arguments.units.iter().cloned().collect();
+    let find = |unit: &UnitName| installed::first_name(&arguments.units_in, unit);
     let wanted: BTreeSet<UnitName> = if arguments.remove {
+        // Also one that was installed before.
+        let asked = arguments.units.iter().flat_map(|unit| [Some(unit.clone()), find(unit).ok()]).flatten().collect();
         allowed.difference(&asked).cloned().collect()
     } else {
+        let asked: BTreeSet<UnitName> = arguments.units.iter().map(find).collect::<Result<_, _>>()?;
         refuse_own(&asked)?;
         allowed.union(&asked).cloned().collect()
     };

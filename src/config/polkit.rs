@@ -11,6 +11,18 @@ use crate::model::unit_name::UnitName;
 /// The most units of a list.
 pub const MOST: usize = 256;
 
+/// Where systemd finds the files of units that somebody has installed, or that it has made of other files (systemd.unit(5),
+/// table 1). Not those of units that were only described in a call.
+pub const FOLDERS: [&str; 7] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/run/systemd/generator",
+    "/run/systemd/generator.late",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
 /// The user that the agent runs as.
 const USER: &str = "twinagent";
 
@@ -37,18 +49,42 @@ pub fn text(units: &BTreeSet<UnitName>) -> String {
         let name = serde_json::Value::from(unit.as_str());
         writeln!(list, "        {name}{comma}").expect("a String takes all text");
     }
+    let mut folders = String::new();
+    for (at, folder) in FOLDERS.iter().enumerate() {
+        let comma = if at + 1 < FOLDERS.len() { "," } else { "" };
+        writeln!(folders, "        \"{folder}\"{comma}").expect("a String takes all text");
+    }
     format!(
         r#"// Units that the device agent may start, stop and restart. Written by `twinagent allow-units`, which does not touch a
 // file that was changed by hand.
 polkit.addRule(function (action, subject) {{
-{BEGIN}{list}{END}    var verbs = ["start", "stop", "restart"];
-    if (subject.user === "{USER}" &&
-        action.id === "org.freedesktop.systemd1.manage-units" &&
-        units.indexOf(action.lookup("unit")) >= 0 &&
-        verbs.indexOf(action.lookup("verb")) >= 0) {{
-        return polkit.Result.YES;
+{BEGIN}{list}{END}    var folders = [
+{folders}    ];
+    var unit = action.lookup("unit"), verb = action.lookup("verb");
+    if (subject.user !== "{USER}" ||
+        action.id !== "org.freedesktop.systemd1.manage-units" ||
+        units.indexOf(unit) < 0 ||
+        ["start", "stop", "restart"].indexOf(verb) < 0) {{
+        return polkit.Result.NOT_HANDLED;
     }}
-    return polkit.Result.NOT_HANDLED;
+    // systemd 257 and newer ask in the same words for a unit that the caller describes in its call and systemd then runs as
+    // root (StartTransientUnit). For a name whose unit is installed systemd refuses such a call, so no other passes.
+    if (/transient/i.test(action.lookup("polkit.message"))) {{
+        return polkit.Result.NOT_HANDLED;
+    }}
+    if (verb !== "stop") {{
+        var test = ["/usr/bin/test"];
+        folders.forEach(function (folder) {{
+            test.push("-e", folder + "/" + unit, "-o", "-e", folder + "/" + unit.replace(/@.*\./, "@."), "-o");
+        }});
+        test.pop();
+        try {{
+            polkit.spawn(test);
+        }} catch (error) {{
+            return polkit.Result.NOT_HANDLED;
+        }}
+    }}
+    return polkit.Result.YES;
 }});
 "#
     )
@@ -71,12 +107,12 @@ mod tests {
             assert_eq!(units(&text), Ok(names(list)), "{text}");
             for changed in [
                 text.replace("YES", "NO"),
-                text.replace("\"start\"", "\"kill\""),
+                text.replace("[\"start\"", "[\"kill\""),
                 text.replace("    ];\n", "    , evil()];\n"),
                 text.replace("    ];\n", "        \"*\"\n    ];\n"),
                 format!("{text}\n"),
-                text.replace("===", "=="),
-                text.split_once("var verbs").map_or_else(String::new, |(begin, _)| begin.to_owned()),
+                text.replace("!==", "!="),
+                text.split_once("var unit =").map_or_else(String::new, |(begin, _)| begin.to_owned()),
             ] {
                 assert!(units(&changed).is_err(), "{changed}");
             }
@@ -87,7 +123,7 @@ mod tests {
     /// By the engine that polkit has on Debian.
     #[test]
     fn the_rules_let_the_agent_do_what_is_listed_and_nothing_else() {
-        let allowed = text(&names(&["nginx.service", "a\\x2db@c.timer"]));
+        let allowed = text(&names(&["nginx.service", "a\\x2db@c.timer", "gone.service"]));
         let shipped = include_str!("../../packaging/polkit/50-twinagent.rules");
         let manage = "org.freedesktop.systemd1.manage-units";
         let job = "twinagent-job-apt-upgrade@x_1-2.service";
@@ -105,8 +141,12 @@ mod tests {
             ("twinagent", "org.freedesktop.systemd1.manage-unit-files", "nginx.service", "restart", false),
             ("pi", manage, "nginx.service", "restart", false),
             ("twinagent-handlers", manage, "nginx.service", "restart", false),
+            ("twinagent", manage, "gone.service", "restart", false),
+            ("twinagent", manage, "gone.service", "start", false),
+            ("twinagent", manage, "gone.service", "stop", true),
             // By the package.
             ("twinagent", manage, job, "start", true),
+            ("twinagent", manage, "twinagent-job-gone@1.service", "start", false),
             ("twinagent", manage, job, "stop", true),
             ("twinagent", manage, job, "reset-failed", true),
             ("twinagent", manage, &longest, "start", true),
@@ -125,22 +165,46 @@ mod tests {
             ("twinagent", manage, "twinagent.service", "restart", false),
             ("twinagent", manage, "ssh.service", "restart", false),
             ("twinagent", "org.freedesktop.login1.reboot", "", "", true),
-            ("twinagent", "org.freedesktop.login1.power-off", "", "", true),
-            ("twinagent", "org.freedesktop.login1.power-off-multiple-sessions", "", "", true),
+            ("twinagent", "org.freedesktop.login1.power-off", "", "", false),
+            ("twinagent", "org.freedesktop.login1.power-off-multiple-sessions", "", "", false),
             ("twinagent", "org.freedesktop.login1.power-off-ignore-inhibit", "", "", false),
             ("twinagent", "org.freedesktop.login1.reboot-ignore-inhibit", "", "", false),
             ("twinagent", "org.freedesktop.login1.halt", "", "", false),
             ("pi", "org.freedesktop.login1.power-off", "", "", false),
         ];
         let asked: Vec<_> = cases.iter().map(|(user, id, unit, verb, _)| [user, id, unit, verb]).collect();
+        // Of all units but those of the name `gone` there is a file in one of the folders.
         let script = format!(
-            "var rules = []; var polkit = {{ Result: {{ YES: 'yes', NOT_HANDLED: null }}, addRule: function (f) {{ rules.push(f); }} }};\n\
-             {allowed}\n{shipped}\n\
-             var asked = {};\n\
-             print(JSON.stringify(asked.map(function (a) {{ return rules.some(function (rule) {{\n\
-             var action = {{ id: a[1], lookup: function (key) {{ return {{ unit: a[2], verb: a[3] }}[key]; }} }};\n\
-             return rule(action, {{ user: a[0] }}) === 'yes'; }}); }})));\n",
-            serde_json::to_string(&asked).expect("text")
+            r#"
+            var rules = [];
+            var polkit = {{
+                Result: {{ YES: "yes", NOT_HANDLED: null }},
+                addRule: function (rule) {{ rules.push(rule); }},
+                spawn: function (words) {{
+                    var said = words.join(" ");
+                    var form = new RegExp("^/usr/bin/test -e /[^ ]+( -o -e /[^ ]+)*$");
+                    if (!form.test(said)) throw new Error(said);
+                    var there = ["usr/lib/systemd/system/nginx.service", "run/systemd/generator/a\\x2db@.timer"];
+                    var is_there = there.some(function (file) {{ return words.indexOf("/" + file) > 0; }});
+                    if (!is_there && !/etc.systemd.system.twinagent-job-[an][a-z-]*@.service/.test(said)) throw new Error(said);
+                }}
+            }};
+            {allowed}
+            {shipped}
+            function may(a, message) {{
+                return rules.some(function (rule) {{
+                    var details = {{ unit: a[2], verb: a[3], "polkit.message": message }};
+                    var action = {{ id: a[1], lookup: function (key) {{ return details[key]; }} }};
+                    return rule(action, {{ user: a[0] }}) === "yes";
+                }});
+            }}
+            var asked = {asked};
+            var transient = asked.some(function (a) {{
+                return a[2] && may(a, "Authentication is required to start transient unit '$(unit)'.");
+            }});
+            print(JSON.stringify([transient].concat(asked.map(function (a) {{ return may(a, "Authentication is required."); }}))));
+            "#,
+            asked = serde_json::to_string(&asked).expect("text")
         );
         let folder = tempfile::TempDir::new().expect("a folder");
         let file = folder.path().join("rules.js");
@@ -148,8 +212,10 @@ mod tests {
         let duk = std::process::Command::new("duk").arg(file).output().expect("duk runs; hint: apt install duktape");
         let said: Vec<bool> = serde_json::from_slice(&duk.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&duk.stderr)));
+        let (is_transient, said) = said.split_first().expect("at least one");
+        assert!(!is_transient, "a unit that is described in the call is never started");
         assert_eq!(said.len(), cases.len());
-        for ((user, id, unit, verb, expected), said) in cases.into_iter().zip(said) {
+        for ((user, id, unit, verb, expected), said) in cases.into_iter().zip(said.iter().copied()) {
             assert_eq!(said, expected, "{user} {id} {unit:?} {verb}");
         }
     }

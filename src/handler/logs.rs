@@ -109,6 +109,7 @@ fn query(payload: &Value, now: Timestamp) -> Result<Query, String> {
         lines: lines.ok_or_else(|| format!("`lines` is a number from 1 to {MOST_LINES}"))?,
         since: since(&payload["since"], now)?,
         priority: priority(&payload["priority"])?,
+        invocation: None,
     })
 }
 

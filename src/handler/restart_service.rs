@@ -75,9 +75,11 @@ fn name(payload: &Value) -> Result<UnitName, Outcome> {
     name.map_err(|error| Outcome::failed(Status::UNFIT_PAYLOAD, format!("`unit` is {error}")))
 }
 
-async fn restart(bus: &str, name: &UnitName) -> Result<Outcome, CallError> {
+async fn restart(bus: &str, asked: &UnitName) -> Result<Outcome, CallError> {
     let services = Services::connect(bus).await?;
-    let unit = services.load(name).await?;
+    let unit = services.load(asked).await?;
+    // Of one that goes by several names, that of polkit's rule.
+    let name = unit.name();
     let before = services.state(&unit).await?;
     if before.load != "loaded" {
         let why = match before.load.as_str() {
@@ -87,7 +89,10 @@ async fn restart(bus: &str, name: &UnitName) -> Result<Outcome, CallError> {
         return Ok(Outcome::failed(Status::FAILED, why));
     }
     let mut changes = services.changes(&unit).await?;
-    services.restart(&unit).await?;
+    match services.restart(&unit).await {
+        Err(error @ CallError::Refused(_)) => return Ok(refused(&error, name)),
+        begun => begun?,
+    }
     match ended(&services, &unit, &mut changes).await {
         Err(CallError::Lost(why)) => {
             let why =

@@ -1,7 +1,7 @@
 //! `shutdown`: switches the machine off, by logind, unless somebody holds that back.
 //!
-//! Only if `methods.enable` names it. The answer comes first: logind tells everybody of the shutdown before it answers us,
-//! and what the agent knows only then is told after the next start, which for this command may be never.
+//! Only if `methods.enable` names it, and a rule for polkit gives the right. The run lasts until logind has taken it on, so that
+//! nothing begins meanwhile. logind tells everybody of the shutdown before it answers us; the goodbye waits for the outcome.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,8 +17,15 @@ use crate::model::command::{Class, Command, Method, MethodSpec, Outcome, Status}
 use crate::model::payload::PayloadRules;
 use crate::model::reboot::facts::{Facts, Inhibitor, Veto, Way};
 
-/// Between the outcome and the act: time for it to be recorded. To be sent it has the goodbye, too.
-const ANSWER_FIRST: Duration = Duration::from_secs(2);
+/// After logind has answered: word of the shutdown comes to the agent by another connection, and from then on nothing begins.
+/// Short, as the goodbye has three seconds for all that is to be sent.
+const HEARD_WITHIN: Duration = Duration::from_millis(500);
+
+/// logind's answer is waited for, though the run is told to stop: nothing takes the call back.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What lets the agent do it.
+const RULE: &str = "sudo ln -s /usr/share/twinagent/polkit/55-twinagent-shutdown.rules /etc/polkit-1/rules.d/";
 
 #[derive(Clone, Debug)]
 pub struct Shutdown {
@@ -48,6 +55,10 @@ impl Handler for Shutdown {
         let this = self.clone();
         Box::pin(async move { this.begin().await.unwrap_or_else(|outcome| outcome) })
     }
+
+    fn grace(&self) -> Duration {
+        GRACE
+    }
 }
 
 impl Shutdown {
@@ -71,19 +82,14 @@ impl Shutdown {
             Right::Yes => {}
             Right::Impossible => return Err(cannot("logind says that this machine cannot be switched off".to_owned())),
             Right::Challenge | Right::No => {
-                let why = "logind does not let the agent switch the machine off; hint: polkit and the rule of this package \
-                           give it the right";
-                return Err(cannot(why.to_owned()));
+                let why = format!("logind does not let the agent switch the machine off; hint: `{RULE}`, with polkit");
+                return Err(cannot(why));
             }
         }
-        // On purpose nobody waits for it: it comes after the end of this run.
-        tokio::spawn(async move {
-            tokio::time::sleep(ANSWER_FIRST).await;
-            tracing::info!("logind is asked to switch the machine off");
-            if let Err(error) = logind.power_off().await {
-                tracing::error!("the machine is not switched off, though the command was answered so: {error}");
-            }
-        });
+        tracing::info!("logind is asked to switch the machine off");
+        let failed = |error| Outcome::failed(Status::FAILED, format!("the machine is not switched off: {error}"));
+        logind.power_off().await.map_err(failed)?;
+        tokio::time::sleep(HEARD_WITHIN).await;
         Ok(Outcome::new(Status::DONE, json!({ "state": "poweringOff" })))
     }
 

@@ -19,7 +19,7 @@ use super::{Context, Handler, Running, Stop, interrupted};
 use crate::config::Folders;
 use crate::host::journal::Logs;
 use crate::host::services::{Active, CallError, Services, State};
-use crate::model::command::{Command, CommandId, MethodSpec, Outcome, Status};
+use crate::model::command::{Command, MethodSpec, Outcome, Status};
 use crate::model::unit_name::UnitName;
 
 /// What the names of all jobs begin with; the rule for polkit knows it too.
@@ -86,16 +86,14 @@ impl Handler for Unit {
 /// One job.
 struct Run {
     unit: Unit,
-    id: CommandId,
     name: UnitName,
 }
 
 impl Run {
     fn new(unit: &Unit, command: &Command) -> Result<Self, Outcome> {
-        let id = command.key.id.clone();
-        let name = format!("{JOBS}{}@{id}.service", unit.job);
+        let name = format!("{JOBS}{}@{}.service", unit.job, command.key.id);
         match UnitName::parse(&name) {
-            Ok(name) => Ok(Self { unit: unit.clone(), id, name }),
+            Ok(name) => Ok(Self { unit: unit.clone(), name }),
             Err(error) => Err(Outcome::failed(Status::FAILED, format!("{name}: {error}"))),
         }
     }
@@ -103,7 +101,8 @@ impl Run {
     /// A new one.
     async fn begin(self, payload: Vec<u8>, context: Context) -> Outcome {
         match self.start(payload).await {
-            Ok(followed) => self.follow(followed, context).await,
+            // Its time begins with this, and is measured for every run.
+            Ok(followed) => self.follow(followed, context, std::future::pending()).await,
             Err(outcome) => outcome,
         }
     }
@@ -123,12 +122,12 @@ impl Run {
             // One that has ended and remains would make the start do nothing.
             tidy::clear(&services, &unit, &state, &mut changes).await.map_err(refused)?;
         }
-        self.unit.payloads.write(&self.id, payload).await?;
+        self.unit.payloads.write(&self.name, payload).await?;
         match services.start(&unit).await {
             // Without an answer it may have been started, and is looked for.
             Ok(()) | Err(CallError::Lost(_)) => {}
             Err(error) => {
-                self.unit.payloads.remove(&self.id).await;
+                self.unit.payloads.remove(&self.name).await;
                 return Err(refused(error));
             }
         }
@@ -138,11 +137,14 @@ impl Run {
     /// One that was started in an earlier life of the agent.
     async fn find(self, context: Context) -> Outcome {
         let followed = Followed::lost(self.unit.bus.clone(), self.name.clone());
-        self.follow(followed, context).await
+        let late = followed::late(self.unit.bus.clone(), self.name.clone(), self.unit.spec.time_limit);
+        self.follow(followed, context, late).await
     }
 
-    async fn follow(self, mut followed: Followed, mut context: Context) -> Outcome {
+    /// `late`: its time is over, by what an earlier life of the agent has let it have.
+    async fn follow(self, mut followed: Followed, mut context: Context, late: impl Future<Output = ()>) -> Outcome {
         let mut stopped: Option<Stop> = None;
+        let mut late = std::pin::pin!(late);
         let end = loop {
             tokio::select! {
                 news = followed.next() => match news {
@@ -153,15 +155,19 @@ impl Run {
                     stopped = Some(stop);
                     followed.stop();
                 }
+                () = &mut late, if stopped.is_none() => {
+                    stopped = Some(Stop::TimedOut);
+                    followed.stop();
+                }
             }
         };
-        self.unit.payloads.remove(&self.id).await;
+        self.unit.payloads.remove(&self.name).await;
         let End::Settled { state, job, is_known } = end else { return interrupted() };
         // It was found again as if it had never run: it has been stopped, or has not been started.
         if state.active == Active::Inactive && !is_known {
             return interrupted();
         }
-        let log = end::tail(&self.unit.logs, &self.name, self.unit.spec.output_limit).await;
+        let log = end::tail(&self.unit.logs, &self.name, &state, self.unit.spec.output_limit).await;
         let stopped = stopped.map(|stop| stop.outcome(self.unit.spec.time_limit));
         let outcome = end::outcome(&state, job.as_deref(), stopped, log);
         self.release_later(&state);

@@ -6,13 +6,14 @@
 
 pub mod reader;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 
 use crate::model::json;
 use crate::model::now::Timestamp;
@@ -33,6 +34,18 @@ const ANSWER: u64 = MOST_BYTES as u64 + 4 * 1_024;
 /// The reader has ten seconds, and as many to start: a unit of systemd's is made for it.
 const PATIENCE: Duration = Duration::from_secs(25);
 
+/// Questions at one time. The socket takes four connections (`MaxConnections=`), and counts one until its service has ended.
+const ASKING: usize = 2;
+
+/// And so often it is asked again where the connection ended without a word, as one too many does.
+const TRIES: u32 = 5;
+
+/// The first wait before that; each is twice the last.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// For the whole program, since it has one such socket.
+static ROOM: Semaphore = Semaphore::const_new(ASKING);
+
 /// The name of the socket in the folder of the service.
 const SOCKET: &str = "socket";
 
@@ -48,6 +61,9 @@ pub struct Query {
     /// 0 (emergency) to 7 (debug): this one and all that are more urgent (syslog(3)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
+    /// Only of this start of the unit: its `InvocationID`, 32 digits of a hexadecimal number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invocation: Option<String>,
 }
 
 /// The lines, the oldest first.
@@ -105,7 +121,7 @@ pub enum LogError {
 impl Query {
     /// All that there is of this unit, as far as it can be asked for.
     pub fn of(unit: UnitName) -> Self {
-        Self { unit, lines: MOST_LINES, since: None, priority: None }
+        Self { unit, lines: MOST_LINES, since: None, priority: None, invocation: None }
     }
 
     /// Strict: what it does not know, or a number out of bounds, makes it none. The error is for people.
@@ -121,6 +137,10 @@ impl Query {
         let query: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
         if !(1..=MOST_LINES).contains(&query.lines) || query.priority.is_some_and(|priority| priority > 7) {
             return Err(format!("`lines` is 1 to {MOST_LINES}, `priority` 0 to 7"));
+        }
+        let is_id = |text: &String| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !query.invocation.as_ref().is_none_or(is_id) {
+            return Err("`invocation` is 32 hexadecimal digits".to_owned());
         }
         Ok(query)
     }
@@ -140,7 +160,7 @@ impl Logs {
 
     /// Asks. What is not an answer, or does not come in time, is a failure as any other.
     pub async fn read(&self, query: &Query) -> Result<Lines, LogError> {
-        let asked = tokio::time::timeout(PATIENCE, self.ask(query)).await;
+        let asked = tokio::time::timeout(PATIENCE, self.ask_in_turn(query)).await;
         let late = || LogError::Failed(format!("no answer within {} s", PATIENCE.as_secs()));
         match asked.unwrap_or_else(|_| Err(late()))? {
             Answer::Lines(lines) => Ok(lines),
@@ -149,24 +169,48 @@ impl Logs {
         }
     }
 
-    async fn ask(&self, query: &Query) -> Result<Answer, LogError> {
+    /// Asks when it is our turn, and again where nothing was said.
+    async fn ask_in_turn(&self, query: &Query) -> Result<Answer, LogError> {
+        let _room = ROOM.acquire().await.map_err(|error| LogError::Failed(error.to_string()))?;
+        for again in 0..TRIES - 1 {
+            if let Some(answer) = self.ask(query).await? {
+                return Ok(answer);
+            }
+            tokio::time::sleep(FIRST_WAIT * 2_u32.pow(again)).await;
+        }
+        let silent = || LogError::Failed("the log service ended without an answer; its own log says why".to_owned());
+        self.ask(query).await?.ok_or_else(silent)
+    }
+
+    /// Nothing: the connection ended without an answer.
+    async fn ask(&self, query: &Query) -> Result<Option<Answer>, LogError> {
         let unreachable = |error: io::Error| LogError::Unreachable(format!("{}: {error}", self.socket.display()));
         let failed = |error: io::Error| LogError::Failed(error.to_string());
         let mut stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
         let mut question = serde_json::to_vec(query).expect("a name, numbers and a time are JSON");
         question.push(b'\n');
-        stream.write_all(&question).await.map_err(failed)?;
-        stream.shutdown().await.map_err(failed)?;
         let mut answer = Vec::new();
-        stream.take(ANSWER + 1).read_to_end(&mut answer).await.map_err(failed)?;
+        let talked = async {
+            stream.write_all(&question).await?;
+            stream.shutdown().await?;
+            stream.take(ANSWER + 1).read_to_end(&mut answer).await
+        };
+        match talked.await {
+            // Closed by the other side before it has read.
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                return Ok(None);
+            }
+            Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(None),
+            talked => talked.map_err(failed)?,
+        };
         if answer.is_empty() {
-            return Err(LogError::Failed("the log service ended without an answer; its own log says why".to_owned()));
+            return Ok(None);
         }
         if answer.len() as u64 > ANSWER {
             return Err(LogError::Failed("its answer is too long".to_owned()));
         }
         let answer = json::strict(&answer).and_then(serde_json::from_value);
-        answer.map_err(|error| LogError::Failed(format!("its answer is none: {error}")))
+        answer.map(Some).map_err(|error| LogError::Failed(format!("its answer is none: {error}")))
     }
 }
 

@@ -94,9 +94,12 @@ impl Services {
         }
     }
 
-    /// The unit of this name, loaded from its file if it is not in memory. Whether there is a file, its state says.
+    /// The unit of this name, loaded from its file if it is not in memory. Whether there is a file, its state says. Where
+    /// the name is an alias, the unit bears its first name, by which polkit is asked and its jobs are told.
     pub async fn load(&self, name: &UnitName) -> Result<Loaded, CallError> {
-        self.unit("LoadUnit", name).await
+        let Loaded { path, .. } = self.unit("LoadUnit", name).await?;
+        let name = self.first_name(&path).await?;
+        Ok(Loaded { path, name })
     }
 
     /// The unit of this name, if it is in memory: it runs, or has run and its result is kept.
@@ -112,8 +115,11 @@ impl Services {
     pub async fn own(&self) -> Result<UnitName, CallError> {
         // Zero is whoever asks.
         let path: OwnedObjectPath = read(&self.call("GetUnitByPID", &0_u32).await?)?;
-        let asking = self.property(&path, "org.freedesktop.systemd1.Unit", "Id");
-        let name = asking.await?;
+        self.first_name(&path).await
+    }
+
+    async fn first_name(&self, path: &ObjectPath<'_>) -> Result<UnitName, CallError> {
+        let name = self.property(path, "org.freedesktop.systemd1.Unit", "Id").await?;
         UnitName::parse(&name).map_err(|error| CallError::Failed(error.to_string()))
     }
 

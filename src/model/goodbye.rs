@@ -65,7 +65,9 @@ impl Agent {
         if self.goodbye.is_some_and(|goodbye| now.boot >= goodbye.until + OVER_AFTER) {
             self.shutting_down(false, now);
         }
-        let can_say = self.connection.may_send() && !self.outbox.is_through(&self.durable.ledger);
+        // What runs alone may be what switches the machine off: its outcome is at hand.
+        let has_to_say = !self.outbox.is_through(&self.durable.ledger) || self.runs.one_is_alone();
+        let can_say = self.connection.may_send() && has_to_say;
         if let Some(goodbye) = &mut self.goodbye {
             goodbye.said |= !can_say || now.boot >= goodbye.until;
         }

@@ -221,11 +221,15 @@ impl Runs {
         self.all_that_count().len()
     }
 
+    /// Whether one runs beside which no other may.
+    pub(super) fn one_is_alone(&self) -> bool {
+        self.iter().any(|(_, run)| run.is_alone())
+    }
+
     /// Whether one more run of this method may start now.
     pub fn has_room_for(&self, spec: &MethodSpec) -> bool {
         let same = self.iter().filter(|(_, run)| *run.method() == spec.name).count();
-        let one_is_alone = self.iter().any(|(_, run)| run.is_alone());
-        if one_is_alone && !spec.harmless {
+        if self.one_is_alone() && !spec.harmless {
             return false;
         }
         match spec.class {

@@ -2,61 +2,107 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::Device;
+use super::{Device, Told};
 
-const RULES: &str = r#"// Units that the device agent may start, stop and restart. Written by `twinagent allow-units`, which does not touch a
-// file that was changed by hand.
-polkit.addRule(function (action, subject) {
-    var units = [
-        "backup.timer",
-        "nginx.service"
-    ];
-    var verbs = ["start", "stop", "restart"];
-    if (subject.user === "twinagent" &&
-        action.id === "org.freedesktop.systemd1.manage-units" &&
-        units.indexOf(action.lookup("unit")) >= 0 &&
-        verbs.indexOf(action.lookup("verb")) >= 0) {
-        return polkit.Result.YES;
+/// A folder of rules and one of units: `ssh` has another name, `getty@` is a template, `off` is masked.
+struct Polkit {
+    device: Device,
+    folder: tempfile::TempDir,
+}
+
+impl Polkit {
+    fn new() -> Self {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        for name in ["rules", "units"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        let units = folder.path().join("units");
+        let own =
+            ["twinagent.service", "twinagent-reboot.service", "twinagent-handlers.socket", "twinagent-job-a@.service"];
+        for name in ["nginx.service", "backup.timer", "ssh.service", "getty@.service"].iter().chain(&own) {
+            fs::write(units.join(name), "[Unit]\n").expect("written");
+        }
+        for (name, target) in [
+            ("tty@.service", "getty@.service"),
+            ("off.service", "/dev/null"),
+            ("loop.service", "pool.service"),
+            ("gone.service", "/nowhere/gone.service"),
+            ("helper.service", "twinagent-reboot.service"),
+        ] {
+            symlink(target, units.join(name)).expect("made");
+        }
+        symlink(units.join("ssh.service"), units.join("sshd.service")).expect("made");
+        Self { device: Device::new(), folder }
     }
-    return polkit.Result.NOT_HANDLED;
-});
-"#;
+
+    fn rules(&self) -> PathBuf {
+        self.folder.path().join("rules")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.rules().join("60-twinagent-units.rules")
+    }
+
+    fn allow(&self, arguments: &[&str]) -> Told {
+        let (rules, units) = (self.rules(), self.folder.path().join("units"));
+        let [rules, units] = [&rules, &units].map(|folder| folder.to_str().expect("text"));
+        self.device.run(&[&["allow-units", "--rules", rules, "--units-in", units], arguments].concat())
+    }
+}
 
 #[test]
 fn units_are_allowed_shown_and_taken_back() {
-    let device = Device::new();
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let rules = folder.path().to_str().expect("text");
-    let allow = |arguments: &[&str]| device.run(&[&["allow-units", "--rules", rules], arguments].concat());
-    let file = folder.path().join("60-twinagent-units.rules");
-
+    let polkit = Polkit::new();
+    let allow = |arguments: &[&str]| polkit.allow(arguments);
     assert_eq!((allow(&["--list"]).code, allow(&["--list"]).out.as_str()), (0, ""));
     let told = allow(&["nginx", "backup.timer"]);
     assert_eq!((told.code, told.out.as_str()), (0, ""), "{}", told.err);
     assert!(told.err.ends_with("may start, stop and restart backup.timer, nginx.service\n"), "{}", told.err);
-    assert_eq!(fs::read_to_string(&file).expect("written"), RULES);
-    assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o644);
+    let text = fs::read_to_string(polkit.file()).expect("written");
+    let list = "    var units = [\n        \"backup.timer\",\n        \"nginx.service\"\n    ];\n";
+    assert!(text.contains(list), "{text}");
+    assert_eq!(fs::metadata(polkit.file()).expect("a file").permissions().mode() & 0o777, 0o644);
     assert_eq!(allow(&["--list"]).out, "backup.timer\nnginx.service\n");
     assert_eq!(allow(&["nginx.service"]).err, "they were allowed already\n");
     assert_eq!(allow(&["--remove", "ssh"]).err, "they were not allowed before\n");
     assert_eq!(allow(&["--remove", "nginx.service"]).code, 0);
     assert_eq!(allow(&["--list"]).out, "backup.timer\n");
+    // One that was uninstalled meanwhile.
+    fs::remove_file(polkit.folder.path().join("units/backup.timer")).expect("it was there");
     assert_eq!(allow(&["--remove", "backup.timer"]).code, 0);
-    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "no rule, no draft");
+    assert_eq!(fs::read_dir(polkit.rules()).expect("a folder").count(), 0, "no rule, no draft");
+}
+
+#[test]
+fn units_are_allowed_by_the_name_that_polkit_sees_and_only_if_they_are_there() {
+    let polkit = Polkit::new();
+    assert_eq!(polkit.allow(&["sshd", "tty@tty1.service"]).code, 0);
+    assert_eq!(polkit.allow(&["--list"]).out, "getty@tty1.service\nssh.service\n");
+    assert_eq!(polkit.allow(&["--remove", "sshd", "tty@tty1"]).code, 0);
+    for (unit, words) in [
+        ("nowhere.service", "there is no unit nowhere.service\nhint: "),
+        ("gone.service", "there is no unit gone.service\nhint: "),
+        ("loop.service", "there is no unit loop.service\nhint: "),
+        ("other@1.service", "there is no unit other@1.service\nhint: "),
+        ("off.service", "off.service is masked"),
+        ("helper.service", "twinagent-reboot.service belongs to the agent"),
+    ] {
+        let told = polkit.allow(&[unit]);
+        assert!(told.code == 1 && told.err.contains(words), "{unit}: {}", told.err);
+    }
+    assert_eq!(fs::read_dir(polkit.rules()).expect("a folder").count(), 0);
 }
 
 #[test]
 fn what_cannot_be_allowed_is_refused_and_a_file_of_somebody_elses_is_left_alone() {
-    let device = Device::new();
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let rules = folder.path().to_str().expect("text");
-    let allow = |arguments: &[&str]| device.run(&[&["allow-units", "--rules", rules], arguments].concat());
+    let polkit = Polkit::new();
+    let allow = |arguments: &[&str]| polkit.allow(arguments);
     for bad in [&["*"][..], &["a*.service"], &["getty@.service"], &["../x.service"], &["a b"], &[], &["--remove"]] {
         assert_eq!(allow(bad).code, 2, "{bad:?}");
     }
@@ -67,17 +113,18 @@ fn what_cannot_be_allowed_is_refused_and_a_file_of_somebody_elses_is_left_alone(
     assert_eq!(allow(&["--list"]).out, "");
     assert_eq!(allow(&["twinagent.service"]).code, 0, "its own may be restarted");
 
-    let file = folder.path().join("60-twinagent-units.rules");
-    let changed = RULES.replace("backup.timer", "*");
-    fs::write(&file, &changed).expect("written");
+    let written = fs::read_to_string(polkit.file()).expect("written");
+    let changed = written.replace("twinagent.service", "*");
+    fs::write(polkit.file(), &changed).expect("written");
     for arguments in [&["--list"][..], &["ssh.service"], &["--remove", "nginx.service"]] {
         let told = allow(arguments);
         assert!(told.code == 1 && told.err.contains("it was changed by hand\nhint: "), "{}", told.err);
     }
-    assert_eq!(fs::read_to_string(&file).expect("still there"), changed);
+    assert_eq!(fs::read_to_string(polkit.file()).expect("still there"), changed);
 
-    let nowhere = folder.path().join("nowhere");
-    let told = device.run(&["allow-units", "--rules", nowhere.to_str().expect("text"), "nginx.service"]);
+    let polkit = Polkit::new();
+    fs::remove_dir(polkit.rules()).expect("it is empty");
+    let told = polkit.allow(&["nginx.service"]);
     assert!(told.code == 1 && told.err.contains("hint: rules are read by polkit 0.106 or newer"), "{}", told.err);
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Says {
     pub(crate) starts: u8,
     /// Nothing has changed for days.
     pub(crate) is_old: bool,
+    /// Its first name, if this is another one of it.
+    pub(crate) alias_of: Option<&'static str>,
 }
 
 /// A job as it shall be, that does not run.
@@ -52,6 +54,7 @@ pub(crate) fn job() -> Says {
         refusal: None,
         starts: 0,
         is_old: false,
+        alias_of: None,
     }
 }
 
@@ -188,7 +191,7 @@ impl Manager {
     fn subscribe(&self) {}
 
     fn load_unit(&self, name: &str) -> OwnedObjectPath {
-        path(name)
+        path(self.units.borrow().get(name).and_then(|says| says.alias_of).unwrap_or(name))
     }
 
     fn get_unit(&self, name: &str) -> Result<OwnedObjectPath, Fault> {
@@ -289,6 +292,17 @@ impl Unit {
     #[zbus(property)]
     fn state_change_timestamp_monotonic(&self) -> u64 {
         if self.units.borrow()[&self.name].is_old { 0 } else { u64::MAX }
+    }
+
+    #[zbus(property)]
+    fn inactive_exit_timestamp_monotonic(&self) -> u64 {
+        let units = self.units.borrow();
+        let says = &units[&self.name];
+        match (says.starts, says.is_old) {
+            (0, _) => 0,
+            (_, true) => 1,
+            (_, false) => u64::MAX,
+        }
     }
 
     #[zbus(property, name = "InvocationID")]

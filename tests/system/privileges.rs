@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{Device, Machine, Suite};
+use crate::harness::{Device, Machine, Suite, eventually};
 
 /// Each prints one line: its name, `ok` or `refused`, and why. `$1` is the agent's process.
 const ATTEMPTS: &str = r#"
@@ -191,6 +191,25 @@ fn the_user_of_the_agent_starts_its_jobs_and_what_was_allowed_and_nothing_else()
         ];
         refused(&never);
         refused(&[("restart", "ssh.service")]);
+        // A unit that the call itself describes, which would run as root: by names that may be started, too.
+        let describes_one = |unit: &str| {
+            let manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"];
+            let call = ["StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", "1", "ExecStart", "a(sasb)", "1"];
+            let runs = ["/usr/bin/touch", "2", "touch", "/root/hole", "true", "0"];
+            let words = ["busctl", "call"].iter().chain(&manager).chain(&call).chain(&runs).copied();
+            let words: Vec<&str> = words.collect();
+            machine.order(words).by("twinagent").run().code == 0
+        };
+        for unit in ["twinagent-job-none@1.service", "twinagent-job-story@1.service", "other.service", "gone.service"] {
+            assert!(!describes_one(unit), "{unit}");
+        }
+        machine.write("/etc/systemd/system/gone.service", FOREIGN);
+        machine.sh("systemctl daemon-reload; twinagent allow-units gone.service; rm /etc/systemd/system/gone.service
+             systemctl daemon-reload");
+        assert!(!describes_one("gone.service"), "of a unit that was allowed and is gone");
+        refused(&[("start", "gone.service")]);
+        machine.sh("! twinagent allow-units nowhere.service; twinagent allow-units --remove gone.service");
+        machine.sh("! test -e /root/hole");
         assert!(machine.order(["systemctl", "daemon-reload"]).by("twinagent").run().code != 0);
         assert!(may("start", "twinagent-job-story@1.service"), "a job");
         assert!(may("stop", "twinagent-job-story@1.service"), "a job");
@@ -206,5 +225,51 @@ fn the_user_of_the_agent_starts_its_jobs_and_what_was_allowed_and_nothing_else()
         refused(&never);
         machine.sh("twinagent allow-units --remove ssh.service");
         refused(&[("restart", "ssh.service")]);
+    }
+}
+
+#[test]
+fn no_job_reads_what_a_link_among_the_payloads_leads_to() {
+    for suite in Suite::ALL {
+        let device = Device::online(suite, "");
+        let Device { machine, cloud } = &device;
+        machine.add_job("story", "cat $CREDENTIALS_DIRECTORY/payload", "");
+        cloud.send("story/p-1", r#"{"a":1}"#);
+        let answer = cloud.wait_for_answer("p-1", 200);
+        assert!(answer["payload"]["log"].to_string().contains(r#"{\\\"a\\\":1}"#), "{answer:#}");
+        let job = "twinagent-job-story@p-2.service";
+        let starts = || machine.order(["systemctl", "start", job]).run().code == 0;
+        let file = "/run/twinagent-jobs/twinagent-job-story@p-2.json";
+        machine.order(["ln", "-s", "/etc/shadow", file]).by("twinagent").run().good("ln");
+        assert!(!starts(), "the link leads nowhere");
+        assert!(!machine.sh(&format!("journalctl --quiet --unit={job}")).contains("root:"));
+        // The same file in its place shows that it was the link.
+        machine.sh(&format!("rm {file}; install -o twinagent -m 0600 /etc/hostname {file}"));
+        assert!(starts(), "a file is read");
+    }
+}
+
+#[test]
+fn the_machine_is_switched_off_only_where_the_rule_for_that_is_linked() {
+    for suite in Suite::ALL {
+        let device = Device::online(suite, "[methods]\nenable = [\"shutdown\"]\n");
+        let Device { machine, cloud } = &device;
+        cloud.send("shutdown/o-1", "");
+        let answer = cloud.wait_for_answer("o-1", 503);
+        let why = answer["payload"]["error"].as_str().unwrap_or_default();
+        let hint = why.split('`').nth(1).expect("a command in its hint");
+        let may = || {
+            let asks = [
+                "busctl",
+                "call",
+                "org.freedesktop.login1",
+                "/org/freedesktop/login1",
+                "org.freedesktop.login1.Manager",
+            ];
+            machine.order(asks.into_iter().chain(["CanPowerOff"])).by("twinagent").run().out
+        };
+        assert_ne!(may(), "s \"yes\"");
+        machine.sh(&hint.replace("sudo ", ""));
+        eventually("the rule is in force", || (may() == "s \"yes\"").then_some(()));
     }
 }

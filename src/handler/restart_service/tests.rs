@@ -68,6 +68,30 @@ async fn what_cannot_be_restarted_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_unit_of_several_names_is_restarted_by_that_which_polkit_sees() {
+    for refusal in [None, Some("refused")] {
+        let bus = Bus::start();
+        let alias = Says { alias_of: Some("ssh.service"), ..service() };
+        let units = [("sshd.service", alias), ("ssh.service", Says { refusal, ..service() })];
+        let mut systemd = Systemd::start(&bus.address(), &units).await;
+        let method = RestartService { bus: bus.address() };
+        let run = tokio::spawn(method.run(&command(&method, json!({ "unit": "sshd.service" })), Context::alone()));
+        assert_eq!(systemd.calls.recv().await, Some(("restart", "ssh.service".to_owned())));
+        if refusal.is_none() {
+            systemd.ends("ssh.service", "done", |says| *says = service()).await;
+        }
+        let outcome = run.await.expect("it ends in good order");
+        match refusal {
+            None => assert_eq!(outcome.payload, json!({ "unit": "ssh.service", "state": "active" })),
+            Some(_) => {
+                let why = outcome.payload["error"].as_str().unwrap_or_default();
+                assert!(why.contains("hint: `sudo twinagent allow-units ssh.service`"), "{why}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn its_own_restart_is_answered_by_the_next_life_and_no_other_is() {
     let bus = Bus::start();
     let units = [("twinagent.service", service()), ("x.service", service())];

@@ -70,9 +70,13 @@ pub(super) fn refused(error: &CallError, verb: &str, name: &UnitName) -> Outcome
     }
 }
 
-/// The last lines that the job wrote, within a part of what an answer may hold.
-pub(super) async fn tail(logs: &Logs, name: &UnitName, output_limit: usize) -> Log {
-    let query = Query { lines: LINES, ..Query::of(name.clone()) };
+/// The last lines that the job wrote in this start of it, within a part of what an answer may hold.
+pub(super) async fn tail(logs: &Logs, name: &UnitName, state: &State, output_limit: usize) -> Log {
+    if state.invocation.is_empty() {
+        // It has not started. What there may be in the log is of another one.
+        return Ok(Vec::new());
+    }
+    let query = Query { lines: LINES, invocation: Some(state.invocation.clone()), ..Query::of(name.clone()) };
     let lines = logs.read(&query).await.map_err(|error| error.to_string())?;
     let mut left = MOST.min(output_limit / 2);
     let mut tail: Vec<String> = Vec::new();

@@ -123,6 +123,26 @@ impl Followed {
     }
 }
 
+/// Ends when a job has had its time, counted from its start; never, if systemd does not know it.
+pub(super) async fn late(bus: String, name: UnitName, time_limit: Duration) {
+    let begun = async || {
+        let services = Services::connect(&bus).await?;
+        let Some(unit) = services.find(&name).await? else { return Ok(None) };
+        Ok::<_, CallError>(services.state(&unit).await?.begun)
+    };
+    let begun = loop {
+        match begun().await {
+            Ok(begun) => break begun,
+            // Whoever follows the job says so.
+            Err(_) => tokio::time::sleep(LONGEST_WAIT).await,
+        }
+    };
+    match begun {
+        Some(ago) => tokio::time::sleep(time_limit.saturating_sub(ago)).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Link {
     /// Nothing: systemd does not have it in memory.
     async fn find(bus: &str, name: &UnitName) -> Result<Option<Self>, CallError> {

@@ -1,4 +1,5 @@
-//! The payloads of jobs: a file each, for root and the agent alone, in a folder in memory that outlives the agent.
+//! The payloads of jobs: a file each, for root and the agent alone, in a folder in memory that outlives the agent. They are
+//! named as their units are, of which `%N` is the name without its kind (systemd.unit(5)).
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
@@ -8,11 +9,15 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 
 use crate::host::clock;
-use crate::model::command::{CommandId, Outcome, Status};
+use crate::model::command::{Outcome, Status};
 use crate::model::now::Timestamp;
+use crate::model::unit_name::UnitName;
 
 /// A payload of this age has a job that runs, or none. Between the two lie moments.
 const OLD: Duration = Duration::from_secs(10 * 60);
+
+/// What makes the folder, as it is written in a shell.
+const MOUNT: &str = r"'run-twinagent\x2djobs.mount'";
 
 #[derive(Clone, Debug)]
 pub(super) struct Payloads {
@@ -25,11 +30,11 @@ impl Payloads {
     }
 
     /// Writes that of a job that does not run. The error is the answer.
-    pub(super) async fn write(&self, id: &CommandId, payload: Vec<u8>) -> Result<(), Outcome> {
-        let (folder, name) = (self.folder.clone(), file(id));
+    pub(super) async fn write(&self, job: &UnitName, payload: Vec<u8>) -> Result<(), Outcome> {
+        let (folder, name) = (self.folder.clone(), file(job));
         let written = tokio::task::spawn_blocking(move || {
             let folder = open(&folder)?;
-            // Of an earlier one with this id, which nobody could take away.
+            // Of an earlier one of this name, which nobody could take away.
             remove(&folder, &name)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mut file = File::from(openat(&folder, &name, flags, Mode::RUSR | Mode::WUSR)?);
@@ -41,7 +46,7 @@ impl Payloads {
         let written = written.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         written.map_err(|error| {
             let why = format!(
-                "the payload cannot be written to {}: {error}; hint: `sudo systemd-tmpfiles --create twinagent.conf`, then \
+                "the payload cannot be written to {}: {error}; hint: `systemctl status {MOUNT}`, and then \
                  `sudo systemctl restart twinagent`",
                 self.folder.display()
             );
@@ -50,19 +55,19 @@ impl Payloads {
     }
 
     /// Takes it away, if it is there.
-    pub(super) async fn remove(&self, id: &CommandId) {
-        let (folder, name) = (self.folder.clone(), file(id));
+    pub(super) async fn remove(&self, job: &UnitName) {
+        let (folder, name) = (self.folder.clone(), file(job));
         let removed = tokio::task::spawn_blocking(move || match open(&folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             folder => remove(&folder?, &name),
         });
         if let Ok(Err(error)) = removed.await {
-            tracing::warn!("{} cannot be removed: {error}", self.folder.join(file(id)).display());
+            tracing::warn!("{} cannot be removed: {error}", self.folder.join(file(job)).display());
         }
     }
 
-    /// Ids of payloads that have lain there for longer than any job takes to begin.
-    pub(super) async fn old(&self) -> Vec<CommandId> {
+    /// The jobs whose payloads have lain there for longer than any job takes to begin.
+    pub(super) async fn old(&self) -> Vec<UnitName> {
         let folder = self.folder.clone();
         let found = tokio::task::spawn_blocking(move || {
             let now = clock::wall();
@@ -72,18 +77,20 @@ impl Payloads {
                 let written = written.and_then(|time| i64::try_from(time.as_micros()).ok()).map(Timestamp::from_micros);
                 written.is_some_and(|written| now.since(written) > OLD)
             };
-            let id =
-                |entry: std::fs::DirEntry| CommandId::parse(entry.file_name().to_str()?.strip_suffix(".json")?).ok();
+            let job = |entry: std::fs::DirEntry| {
+                UnitName::parse(&format!("{}.service", entry.file_name().to_str()?.strip_suffix(".json")?)).ok()
+            };
             // Without the folder there is nothing in it.
             let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-            entries.filter(is_old).filter_map(id).collect()
+            entries.filter(is_old).filter_map(job).collect()
         });
         found.await.unwrap_or_default()
     }
 }
 
-fn file(id: &CommandId) -> String {
-    format!("{id}.json")
+fn file(job: &UnitName) -> String {
+    let name = job.as_str();
+    format!("{}.json", name.strip_suffix(".service").unwrap_or(name))
 }
 
 fn open(folder: &std::path::Path) -> io::Result<File> {

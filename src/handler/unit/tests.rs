@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::*;
 use crate::host::fake_logind::Bus;
 use crate::host::fake_systemd::{Says, Systemd, failed, job, running, succeeded};
-use crate::model::command::{DeviceId, Key, Method};
+use crate::model::command::{CommandId, DeviceId, Key, Method};
 use crate::model::runs::{Run as Begun, RunId, Runs, To};
 
 const JOB: &str = "twinagent-job-upgrade@c-1.service";
@@ -53,7 +53,7 @@ impl Machine {
     }
 
     fn payload(&self) -> PathBuf {
-        self.folder.path().join("jobs/c-1.json")
+        self.folder.path().join("jobs/twinagent-job-upgrade@c-1.json")
     }
 
     fn drive(&self, begin: fn(&Unit, &Command, Context) -> Running) -> Driven {
@@ -180,7 +180,7 @@ async fn without_a_bus_or_a_folder_nothing_begins() {
     fs::remove_dir(machine.folder.path().join("jobs")).expect("it was empty");
     let (status, payload) = machine.run().outcome().await;
     let why = payload["error"].as_str().expect("words");
-    assert!(status == 500 && why.contains("systemd-tmpfiles"), "{status} {why}");
+    assert!(status == 500 && why.contains("run-twinagent\\x2djobs.mount"), "{status} {why}");
     machine.bus = None;
     assert_eq!(machine.run().outcome().await.0, 503);
 }
@@ -258,6 +258,30 @@ async fn a_job_of_a_former_life_is_found_again() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_job_begins_with_its_start_and_not_with_that_of_the_agent() {
+    let machine = Machine::new();
+    let mut systemd = machine.systemd(Says { is_old: true, ..running() }).await;
+    let run = machine.resume();
+    called(&mut systemd, "stop").await;
+    systemd.ends(JOB, "done", |says| *says = failed("signal", (2, 15))).await;
+    let (status, payload) = run.outcome().await;
+    assert!(status == 408 && payload["error"].as_str().is_some_and(|why| why.contains("time limit")), "{payload}");
+}
+
+#[tokio::test]
+async fn jobs_of_two_methods_with_one_id_have_each_its_payload() {
+    let machine = Machine::new();
+    fs::write(machine.folder.path().join("jobs/twinagent-job-other@c-1.json"), "of another").expect("written");
+    let mut systemd = machine.systemd(job()).await;
+    let run = machine.run();
+    called(&mut systemd, "start").await;
+    systemd.ends(JOB, "done", |says| *says = succeeded()).await;
+    assert_eq!(run.outcome().await.0, 200);
+    let other = fs::read_to_string(machine.folder.path().join("jobs/twinagent-job-other@c-1.json"));
+    assert_eq!(other.expect("it is still there"), "of another");
+}
+
+#[tokio::test]
 async fn a_bus_that_is_lost_in_mid_job_is_looked_for_again() {
     let mut machine = Machine::new();
     let mut systemd = machine.systemd(job()).await;
@@ -283,7 +307,7 @@ async fn what_was_left_behind_is_taken_away_after_the_next_job() {
         (JOB, job()),
     ]);
     let left: Vec<(&str, Says)> = left.into_iter().collect();
-    let payload = |id: &str| machine.folder.path().join(format!("jobs/{id}.json"));
+    let payload = |id: &str| machine.folder.path().join(format!("jobs/twinagent-job-upgrade@{id}.json"));
     let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     for (id, is_old) in [("old", true), ("runs", true), ("none", true), ("fresh", false)] {
         let file = fs::File::create(payload(id)).expect("made");

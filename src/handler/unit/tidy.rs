@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::JOBS;
 use super::payload::Payloads;
 use crate::host::services::{Active, CallError, Changes, Loaded, Services, State};
-use crate::model::command::CommandId;
 use crate::model::unit_name::UnitName;
 
 /// A job that ended so long ago has had its result read, or nobody is left who would: an agent that starts looks for the jobs
@@ -43,9 +42,9 @@ impl Tidy {
                 loaded.push(unit.name().clone());
             }
         }
-        for id in self.payloads.old().await {
-            if !loaded.iter().any(|name| is_instance(name, &id)) {
-                self.payloads.remove(&id).await;
+        for job in self.payloads.old().await {
+            if !loaded.contains(&job) {
+                self.payloads.remove(&job).await;
             }
         }
         Ok(())
@@ -81,8 +80,4 @@ pub(super) async fn clear(
 
 fn is_forgotten(state: &State) -> bool {
     state.active != Active::Inactive && state.unchanged_for > FORGOTTEN
-}
-
-fn is_instance(name: &UnitName, id: &CommandId) -> bool {
-    name.as_str().split_once('@').and_then(|(_, rest)| rest.strip_suffix(".service")) == Some(id.as_str())
 }

@@ -98,6 +98,11 @@ impl Reader {
         if let Some(priority) = query.priority {
             command.arg(format!("--priority={priority}"));
         }
+        if let Some(invocation) = &query.invocation {
+            // What it said itself, and what systemd says of it (systemd.journal-fields(7)).
+            command.arg(format!("_SYSTEMD_INVOCATION_ID={invocation}")).arg("+");
+            command.arg(format!("INVOCATION_ID={invocation}"));
+        }
         command
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")

@@ -45,7 +45,8 @@ async fn a_question_becomes_the_arguments_of_journalctl_and_its_output_an_answer
         format!("printf '%s\\n' \"$@\" \"${{SYSTEMD_COLORS-}}\" > {}\ncat <<'END'\n{output}\nEND", arguments.display());
     let reader = reader(folder.path(), &script);
     let since = Some("2026-11-23T12:00:00.9Z".parse().expect("a time"));
-    let query = Query { lines: 7, since, priority: Some(4), ..Query::of(name("nginx.service")) };
+    let invocation = Some("0123456789abcdef0123456789abcdef".to_owned());
+    let query = Query { lines: 7, since, priority: Some(4), invocation, ..Query::of(name("nginx.service")) };
     let Answer::Lines(lines) = reader.answer(&question(&query)).await else { panic!("no lines") };
     let said: Vec<&str> = lines.entries.iter().map(|entry| entry.message.as_str()).collect();
     assert_eq!(said, ["(several messages)", "(no message)", "\u{fffd}[31m\u{fffd}\n\t", "third"], "the oldest first");
@@ -54,7 +55,9 @@ async fn a_question_becomes_the_arguments_of_journalctl_and_its_output_an_answer
     assert_eq!(lines.entries[3].time.to_string(), "2025-11-23T12:00:02.000000Z");
     let arguments = fs::read_to_string(arguments).expect("it ran");
     let expected = "--unit=nginx.service\n--lines=7\n--reverse\n--output=json\n--output-fields=MESSAGE,PRIORITY\n--all\n\
-                    --no-pager\n--quiet\n--since=@1795435200\n--priority=4\n0\n";
+                    --no-pager\n--quiet\n--since=@1795435200\n--priority=4\n\
+                    _SYSTEMD_INVOCATION_ID=0123456789abcdef0123456789abcdef\n+\n\
+                    INVOCATION_ID=0123456789abcdef0123456789abcdef\n0\n";
     assert_eq!(arguments, expected);
 }
 
@@ -108,6 +111,7 @@ async fn only_units_of_ours_and_those_that_are_listed_are_read() {
         br#"{"unit":"twinagent.service","lines":1001}"#,
         br#"{"unit":"twinagent.service","lines":5,"priority":8}"#,
         br#"{"unit":"twinagent.service","lines":5,"since":"now"}"#,
+        br#"{"unit":"twinagent.service","lines":5,"invocation":"+"}"#,
         br#"{"unit":"twinagent.service","lines":5,"file":"/etc/shadow"}"#,
         br#"{"unit":"twinagent.service","unit":"nginx.service","lines":5}"#,
         &[b' '; QUESTION + 1],
@@ -143,7 +147,6 @@ async fn the_agent_reads_an_answer_and_nothing_that_is_none() {
         br#"{"lines":{"entries":[{"time":"2026-11-23T12:00:00Z","message":"m"}],"truncated":false}}"#.to_vec(),
         br#"{"notListed":"ssh.service"}"#.to_vec(),
         br#"{"failed":"no journal"}"#.to_vec(),
-        b"".to_vec(),
         b"{}".to_vec(),
         br#"{"lines":{"entries":[{"time":1}]}}"#.to_vec(),
         too_long,
@@ -169,4 +172,31 @@ async fn the_agent_reads_an_answer_and_nothing_that_is_none() {
     assert_eq!(said[1], Err(LogError::NotListed(name("ssh.service"))));
     assert_eq!(said[2], Err(LogError::Failed("no journal".to_owned())));
     assert!(said[3..].iter().all(|said| matches!(said, Err(LogError::Failed(_)))), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_question_that_finds_no_place_is_asked_again_and_one_that_is_never_answered_fails() {
+    for turned_away in [2, TRIES] {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let listener = UnixListener::bind(folder.path().join(SOCKET)).expect("a socket");
+        let server = thread::spawn(move || {
+            for _ in 0..turned_away {
+                // As systemd does with one more than `MaxConnections=`: it is not even read.
+                drop(listener.accept().expect("a connection"));
+            }
+            if turned_away < TRIES {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                stream.write_all(br#"{"lines":{"entries":[],"truncated":false}}"#).expect("somebody reads");
+                // What is closed unread is cut off.
+                stream.read_to_end(&mut Vec::new()).expect("a question and its end");
+            }
+        });
+        let said = Logs::beside(folder.path()).read(&Query::of(name("twinagent.service"))).await;
+        server.join().expect("it serves");
+        if turned_away < TRIES {
+            assert_eq!(said, Ok(Lines::default()));
+        } else {
+            assert!(matches!(&said, Err(LogError::Failed(why)) if why.contains("without an answer")), "{said:?}");
+        }
+    }
 }

@@ -27,6 +27,8 @@ pub struct State {
     pub collect: String,
     /// Since its state last changed, without the time that the machine slept.
     pub unchanged_for: Duration,
+    /// Since it last began to start, without the time that the machine slept; nothing if it never has.
+    pub begun: Option<Duration>,
     /// Of this start, in hexadecimal; empty if it has not started.
     pub invocation: String,
     /// `oneshot`, `simple` …; empty where it is no service. So are all that follow.
@@ -80,8 +82,8 @@ impl State {
             sub: unit.text("SubState"),
             has_job: unit.has_job(),
             collect: unit.text("CollectMode"),
-            unchanged_for: clock::awake()
-                .saturating_sub(Duration::from_micros(unit.number("StateChangeTimestampMonotonic"))),
+            unchanged_for: since(unit.number("StateChangeTimestampMonotonic")),
+            begun: Some(unit.number("InactiveExitTimestampMonotonic")).filter(|at| *at != 0).map(since),
             invocation: unit.bytes("InvocationID"),
             kind: service.text("Type"),
             remains: matches!(service.get("RemainAfterExit"), Some(Value::Bool(true))),
@@ -90,6 +92,11 @@ impl State {
             said: service.text("StatusText"),
         })
     }
+}
+
+/// `at`: microseconds of `CLOCK_MONOTONIC`.
+fn since(at: u64) -> Duration {
+    clock::awake().saturating_sub(Duration::from_micros(at))
 }
 
 #[derive(Default)]

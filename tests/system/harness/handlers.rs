@@ -32,7 +32,7 @@ impl Machine {
             &format!("/etc/systemd/system/twinagent-job-{name}@.service"),
             &format!(
                 "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={program}\n\
-                 LoadCredential=payload:/run/twinagent-jobs/%i.json\n"
+                 LoadCredential=payload:/run/twinagent-jobs/%N.json\n"
             ),
         );
         self.sh("systemctl daemon-reload");

@@ -169,6 +169,13 @@ impl Agent {
     /// Decides what a batch of inputs leads to.
     pub fn handle(&mut self, now: &Now, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
         let mut out = Vec::new();
+        let mut inputs: Vec<Input> = inputs.into_iter().collect();
+        // Before anything is noted: as long as the journal counts as broken, what is noted is taken for a part of the file
+        // that was just written anew, and is not.
+        if let Some(healed) = inputs.iter().position(|input| *input == Input::JournalHealed) {
+            inputs.remove(healed);
+            self.journal_healed(&mut out);
+        }
         if self.is_stored {
             self.answer_callers(now, &mut out);
         }
@@ -276,7 +283,6 @@ impl Agent {
             Input::Progress(run, text) => self.run_progresses(run, &text, now),
             Input::Probed(facts) => self.machine_answered(facts, now),
             Input::JournalFailed { why, held } => self.journal_failed(&why, held, now, out),
-            Input::JournalHealed => self.journal_healed(out),
             Input::Stop => {
                 self.stopping.get_or_insert(now.boot + STOP_WITHIN);
             }
@@ -291,7 +297,8 @@ impl Agent {
             Input::Reloaded { settings, anew } => self.reloaded(*settings, anew, now),
             Input::Hurry => self.connection.hurry(now.boot),
             Input::RebootAnswered { id, answer } => self.reboot_answered(&id, answer),
-            Input::Tick => {}
+            // It was taken before all others.
+            Input::JournalHealed | Input::Tick => {}
         }
     }
 

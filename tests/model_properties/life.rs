@@ -13,7 +13,7 @@ use twinagent::model::command::{
 use twinagent::model::device_key::{DeviceKey, Found, KeySlot};
 use twinagent::model::durable::Durable;
 use twinagent::model::intake::UNTOLD;
-use twinagent::model::now::Now;
+use twinagent::model::now::{Clock, Now};
 use twinagent::model::outbox::WINDOW;
 use twinagent::model::patch::merge;
 use twinagent::model::reboot::Mode;
@@ -88,6 +88,8 @@ pub(crate) struct Life {
     handed: Vec<(u64, Command)>,
     /// Those of them that it was told to stop, and when.
     told_to_stop: BTreeMap<u64, Duration>,
+    /// The wall clock is not to be believed.
+    doubtful: bool,
     callers: u64,
     /// The machine was asked whether it may reboot.
     asked: bool,
@@ -146,6 +148,7 @@ impl Life {
             going: Vec::new(),
             handed: Vec::new(),
             told_to_stop: BTreeMap::new(),
+            doubtful: false,
             callers: 10,
             asked: false,
             deliveries: 0,
@@ -163,6 +166,9 @@ impl Life {
     fn now(&self) -> Now {
         let mut now = moment(self.wall, self.kernel_start, self.boot);
         now.boot.0 = self.up;
+        if self.doubtful {
+            now.clock = Clock::Doubtful;
+        }
         now
     }
 
@@ -300,6 +306,10 @@ impl Life {
                     inputs.push(Input::Asked(Question::Serve { methods: vec![lamp] }, caller));
                 }
                 inputs
+            }
+            Deed::Doubt(doubtful) => {
+                self.doubtful = *doubtful;
+                Vec::new()
             }
             Deed::FinishHanded(n) => {
                 if *n >= self.handed.len() {
@@ -709,6 +719,7 @@ impl Life {
 
     /// The cloud and the disk are well and everything ends: nothing may be left.
     pub(crate) fn calm_down(&mut self) {
+        self.doubtful = false;
         self.heal();
         if self.stopped {
             self.restart();

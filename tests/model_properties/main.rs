@@ -46,6 +46,8 @@ pub(crate) enum Deed {
     FinishHanded(usize),
     /// The n-th of those that run, and of those handed over, says how it goes.
     Progress(usize),
+    /// The wall clock is not to be believed from now on, or is again.
+    Doubt(bool),
     Online,
     Offline,
     /// The connection ends, or there is none and its end is told all the same.
@@ -101,6 +103,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         2 => any::<bool>().prop_map(Deed::Program),
         3 => (0..3_usize).prop_map(Deed::FinishHanded),
         2 => (0..4_usize).prop_map(Deed::Progress),
+        1 => any::<bool>().prop_map(Deed::Doubt),
         3 => Just(Deed::Online),
         1 => Just(Deed::Offline),
         2 => (0..4_u8).prop_map(Deed::Ends),

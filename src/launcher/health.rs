@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use anyhow::bail;
 use rustix::process::{Resource, Rlimit, getrlimit};
-use tokio::time::Instant;
 
 use super::children::Children;
-use crate::host::systemd;
+use crate::host::{clock, systemd};
 
 /// How often to look.
 pub(super) const LOOKING: Duration = Duration::from_secs(1);
@@ -43,17 +42,17 @@ const LIMITS: [Resource; 16] = [
 pub(super) struct Health {
     /// As they were at the start.
     limits: [Rlimit; LIMITS.len()],
-    /// Since when nobody could be let in.
-    closed: Option<Instant>,
+    /// Since when nobody could be let in, by [`clock::awake`] as all moments here.
+    closed: Option<Duration>,
     /// Since when something is left behind, while no program runs.
-    haunted: Option<Instant>,
+    haunted: Option<Duration>,
     /// How often the service manager is told that the loop turns, and when it was.
-    watchdog: Option<(Duration, Instant)>,
+    watchdog: Option<(Duration, Duration)>,
 }
 
 impl Health {
     pub(super) fn new() -> Self {
-        let now = Instant::now();
+        let now = clock::awake();
         let watchdog = systemd::watchdog_interval().map(|every| (every.saturating_sub(LOOKING), now));
         Self { limits: LIMITS.map(getrlimit), closed: None, haunted: None, watchdog }
     }
@@ -61,9 +60,9 @@ impl Health {
     /// Tells the service manager that the loop turns, when it is time for it.
     pub(super) fn tell(&mut self) {
         if let Some((every, last)) = &mut self.watchdog
-            && last.elapsed() >= *every
+            && clock::awake().saturating_sub(*last) >= *every
         {
-            *last = Instant::now();
+            *last = clock::awake();
             systemd::alive();
         }
     }
@@ -76,7 +75,7 @@ impl Health {
     /// Nobody can be let in. True for the first time in a row, which is worth a word.
     pub(super) fn shut(&mut self) -> bool {
         let is_first = self.closed.is_none();
-        self.closed.get_or_insert_with(Instant::now);
+        self.closed.get_or_insert_with(clock::awake);
         is_first
     }
 
@@ -86,8 +85,9 @@ impl Health {
     ///
     /// If this process is of no use any more.
     pub(super) fn look(&mut self, children: &Children, runs: usize) -> anyhow::Result<()> {
+        let now = clock::awake();
         if children.are_haunted() {
-            if self.haunted.get_or_insert_with(Instant::now).elapsed() >= HAUNTED {
+            if now.saturating_sub(*self.haunted.get_or_insert(now)) >= HAUNTED {
                 bail!("processes that programs have left behind do not end; systemd ends them with this service");
             }
         } else {
@@ -99,7 +99,7 @@ impl Health {
         if LIMITS.map(getrlimit) != self.limits {
             bail!("a program has changed the limits of this service (prlimit(2)), which begins anew");
         }
-        if self.closed.is_some_and(|since| since.elapsed() >= CLOSED) {
+        if self.closed.is_some_and(|since| now.saturating_sub(since) >= CLOSED) {
             bail!("no run could be taken on for {} s, though none goes on", CLOSED.as_secs());
         }
         Ok(())

@@ -34,7 +34,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::children::{Children, Start, Started};
 use self::connection::Shared;
@@ -43,7 +43,7 @@ pub use self::program_file::Owners;
 use self::program_file::ProgramFile;
 use self::room::Room;
 use crate::config::manifest::Manifest;
-use crate::host::systemd;
+use crate::host::{clock, systemd};
 
 /// Runs at once, and connections that are to become some.
 const RUNS: usize = 64;
@@ -86,8 +86,8 @@ enum Order {
 #[derive(Debug)]
 struct Ends {
     signal: unix::Signal,
-    /// Not before.
-    pause: Instant,
+    /// Not before this moment of [`clock::awake`].
+    pause: Duration,
     /// There may be more of them, without a further signal.
     are_left: bool,
 }
@@ -168,7 +168,7 @@ impl Launcher {
                 Some(order) = wanted.recv() => obey(&mut children, order),
                 Some(ended) = connections.join_next() => {
                     note(ended);
-                    idle.as_mut().reset(Instant::now() + patience);
+                    idle.set(sleep(patience));
                     health.look(&children, connections.len())?;
                 }
                 _ = looking.tick() => {
@@ -229,12 +229,15 @@ impl Launcher {
 
 impl Ends {
     fn listen() -> io::Result<Self> {
-        Ok(Self { signal: signal(SignalKind::child())?, pause: Instant::now(), are_left: false })
+        Ok(Self { signal: signal(SignalKind::child())?, pause: Duration::ZERO, are_left: false })
     }
 
     /// Returns when it is time. May be dropped without loss.
     async fn come(&mut self) {
-        sleep_until(self.pause).await;
+        let left = self.pause.saturating_sub(clock::awake());
+        if !left.is_zero() {
+            sleep(left).await;
+        }
         if !self.are_left {
             self.signal.recv().await;
         }
@@ -245,7 +248,7 @@ impl Ends {
         self.are_left = orphans >= children::MOST;
         // Programs end as often as they were started; orphans may have a rhythm of their own.
         if orphans > 0 {
-            self.pause = Instant::now() + ORPHANS;
+            self.pause = clock::awake() + ORPHANS;
         }
     }
 }

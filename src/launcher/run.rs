@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::Order;
 use super::captured::{Beginning, Tail};
@@ -73,17 +73,17 @@ pub(super) async fn serve(run: Run, caller: &mut Caller, shared: &Shared) -> Out
         }
     };
     let number = shared.marks.fetch_add(1, Ordering::Relaxed);
-    let came = Instant::now();
+    let came = clock::awake();
     // Until nothing of it is left, or it was given up.
     let _stay = match admitted(&manifest, number, caller, shared).await {
         Ok(stay) => stay,
         Err(refused) => {
-            let (method, id, waited) = (&manifest.spec.name, &run.id, came.elapsed().as_secs());
+            let (method, id, waited) = (&manifest.spec.name, &run.id, clock::awake().saturating_sub(came).as_secs());
             tracing::warn!(%method, %id, status = %refused.status, waited, "not run: {}", why(&refused));
             return refused;
         }
     };
-    let begun = Instant::now();
+    let begun = clock::awake();
     let (is_run, outcome) = match attempt(&run, &manifest, number, caller, shared).await {
         Ok(outcome) => (true, outcome),
         Err(refused) => (false, refused),
@@ -91,7 +91,7 @@ pub(super) async fn serve(run: Run, caller: &mut Caller, shared: &Shared) -> Out
     let (method, id, status) = (&manifest.spec.name, &run.id, outcome.status);
     let program = manifest.path.display();
     if is_run {
-        let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = u64::try_from(clock::awake().saturating_sub(begun).as_millis()).unwrap_or(u64::MAX);
         let program = program_of(&manifest).map_or_else(|| program.to_string(), |named| named.display().to_string());
         tracing::info!(%method, %id, program, %status, milliseconds, "run");
     } else {

@@ -41,7 +41,7 @@ check_units() {
     for file in "${packages[@]}"; do dpkg-deb --extract "$file" "$root"; done
     # It ends well with unknown keys, too; only what it says counts.
     said=$(systemd-analyze verify --root="$root" --man=no twinagent.service twinagent-reboot.{path,service} \
-        twinagent-handlers.{socket,service} twinagent-logs.socket twinagent-logs@story.service \
+        twinagent-handlers.{socket,service} 'run-twinagent\x2djobs.mount' twinagent-logs.socket twinagent-logs@story.service \
         twinagent-bridge.service 2>&1) || true
     if [ -n "$said" ]; then
         echo "$said" >&2

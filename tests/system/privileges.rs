@@ -236,7 +236,8 @@ fn no_job_reads_what_a_link_among_the_payloads_leads_to() {
         machine.add_job("story", "cat $CREDENTIALS_DIRECTORY/payload", "");
         cloud.send("story/p-1", r#"{"a":1}"#);
         let answer = cloud.wait_for_answer("p-1", 200);
-        assert!(answer["payload"]["log"].to_string().contains(r#"{\\\"a\\\":1}"#), "{answer:#}");
+        let log = answer["payload"]["log"].as_array().expect("lines");
+        assert!(log.iter().any(|line| line == r#"{"a":1}"#), "{answer:#}");
         let job = "twinagent-job-story@p-2.service";
         let starts = || machine.order(["systemctl", "start", job]).run().code == 0;
         let file = "/run/twinagent-jobs/twinagent-job-story@p-2.json";
@@ -266,7 +267,7 @@ fn the_machine_is_switched_off_only_where_the_rule_for_that_is_linked() {
                 "/org/freedesktop/login1",
                 "org.freedesktop.login1.Manager",
             ];
-            machine.order(asks.into_iter().chain(["CanPowerOff"])).by("twinagent").run().out
+            machine.order(asks.into_iter().chain(["CanPowerOff"])).by("twinagent").run().out.trim().to_owned()
         };
         assert_ne!(may(), "s \"yes\"");
         machine.sh(&hint.replace("sudo ", ""));

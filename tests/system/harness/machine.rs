@@ -24,9 +24,9 @@ use super::power::{Power, sweep};
 pub(super) const NAMESPACES: [&str; 8] =
     ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--time", "--root"];
 
-/// Units that see another /proc than the rest of the machine.
-const HARDENED: [&str; 4] =
-    ["twinagent.service", "twinagent-reboot.service", "twinagent-handlers.service", "twinagent-logs@.service"];
+/// Units that see another /proc than the rest of the machine, and care for the boot id. Not the handlers' service: commands
+/// of a unit that run with full privileges (`ExecStartPre=+`) have the machine's /proc, where that mount fails.
+const HARDENED: [&str; 3] = ["twinagent.service", "twinagent-reboot.service", "twinagent-logs@.service"];
 
 #[derive(Debug)]
 pub(crate) struct Machine {

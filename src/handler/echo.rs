@@ -17,6 +17,7 @@ impl Handler for Echo {
             time_limit: Duration::from_secs(10),
             // As much as a command can bring.
             output_limit: 256 * 1_024,
+            description: "Answers with its payload".to_owned(),
             ..MethodSpec::new(Method::parse("echo").expect("`echo` is a method name"))
         }
     }

@@ -1,7 +1,6 @@
 //! The part of `twinagent check` that is about handlers: their manifests, and what these name. A program is judged as the
 //! handlers' service will judge it, a template by its file. Starts nothing.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::service_reader::Reader;
@@ -80,15 +79,7 @@ fn program_trouble(folders: &Folders, program: &Path) -> Option<String> {
     }
     let owners = Owners::of(folders);
     if let Err(why) = launcher::check(program, owners.users()) {
-        let distrust = owners.judge_way(program).and_then(|()| match fs::metadata(program) {
-            Ok(facts) => owners.judge(program, &facts),
-            // What is not there has told so already.
-            Err(_) => Ok(()),
-        });
-        return Some(match distrust {
-            Ok(()) => why,
-            Err(distrust) => format!("{why}; {}", distrust.mend()),
-        });
+        return Some(why);
     }
     // Only root sees all of the way, and only the machine's own service has an account of its own.
     let is_judge = rustix::process::geteuid().is_root() && folders.is_standard();

@@ -13,13 +13,15 @@ mod agent;
 mod bare;
 mod broker;
 mod figures;
+mod paces;
 mod syncs;
 
 use std::time::{Duration, Instant};
 
 use agent::{Agent, Binary, Cloud, Cost};
-use broker::{Broker, Line};
+use broker::Broker;
 use figures::{Times, median};
+use paces::{one_at_a_time, several};
 
 /// Blocks of each kind, an even number: half of them begin with the agent, half with the bare echo.
 ///
@@ -102,8 +104,8 @@ fn main() {
         let mut pair = [0.0; 2];
         for which in order(block) {
             let (time, cost) = match which {
-                AGENT => load.measure(|line| pipelined(line, "echo", PIPELINED)),
-                _ => bare.measure(|line| pipelined(line, "echo", PIPELINED)),
+                AGENT => load.measure(|line| several(line, "echo", PIPELINED, WINDOW)),
+                _ => bare.measure(|line| several(line, "echo", PIPELINED, WINDOW)),
             };
             pair[which] = rates[which].add(PIPELINED, time, cost);
         }
@@ -113,7 +115,7 @@ fn main() {
         rates.print(name);
     }
     let mut recorded = Rates::default();
-    let (time, cost) = load.measure(|line| pipelined(line, "count", ALONE));
+    let (time, cost) = load.measure(|line| several(line, "count", ALONE, WINDOW));
     recorded.add(ALONE, time, cost);
     recorded.print("count (recorded)");
     figures::print_ratios("echo : bare echo, commands/s", ratios);
@@ -160,35 +162,6 @@ const BARE: usize = 1;
 
 fn order(block: usize) -> [usize; 2] {
     if block.is_multiple_of(2) { [AGENT, BARE] } else { [BARE, AGENT] }
-}
-
-/// Sends each command when the one before was answered.
-fn one_at_a_time(line: &mut Line, method: &str, count: usize) -> Times {
-    let mut times = Times::default();
-    for _ in 0..count {
-        let begun = Instant::now();
-        line.command(method);
-        line.flush();
-        line.answer();
-        times.push(begun.elapsed());
-        line.flush();
-    }
-    times
-}
-
-/// Keeps [`WINDOW`] commands under way.
-fn pipelined(line: &mut Line, method: &str, count: usize) -> Duration {
-    let begun = Instant::now();
-    let mut sent = 0;
-    for answered in 0..count {
-        while sent < count && sent - answered < WINDOW {
-            line.command(method);
-            sent += 1;
-        }
-        line.answer();
-    }
-    line.flush();
-    begun.elapsed()
 }
 
 #[derive(Default)]

@@ -21,16 +21,19 @@ mod broker;
 #[allow(dead_code, reason = "the other bench needs all of it")]
 #[path = "../commands/figures.rs"]
 mod figures;
+#[path = "../commands/paces.rs"]
+mod paces;
 mod service;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agent::{Agent, Binary, Cloud};
-use broker::{Broker, Line};
+use broker::Broker;
 use figures::{Times, median};
+use paces::{one_at_a_time, several};
 use service::Service;
 
 /// Commands of each kind.
@@ -101,7 +104,7 @@ fn main() {
                 let mut pair = [0.0; 2];
                 for which in order(block) {
                     let took = match which {
-                        AGENT => several(agent.line(), &method, BLOCK),
+                        AGENT => several(agent.line(), &method, BLOCK, SEVERAL),
                         _ => bare::several(program, SEVERAL, BLOCK),
                     };
                     pair[which] = rate(BLOCK, took);
@@ -152,33 +155,4 @@ fn script(folder: &Path) -> PathBuf {
     fs::write(&path, "#!/bin/sh\nread -r payload\necho '{\"done\":true}'\n").expect("a script");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
     path
-}
-
-/// Sends each command when the one before was answered.
-fn one_at_a_time(line: &mut Line, method: &str, count: usize) -> Times {
-    let mut times = Times::default();
-    for _ in 0..count {
-        let begun = Instant::now();
-        line.command(method);
-        line.flush();
-        line.answer();
-        times.push(begun.elapsed());
-        line.flush();
-    }
-    times
-}
-
-/// Keeps [`SEVERAL`] commands under way.
-fn several(line: &mut Line, method: &str, count: usize) -> Duration {
-    let begun = Instant::now();
-    let mut sent = 0;
-    for answered in 0..count {
-        while sent < count && sent - answered < SEVERAL {
-            line.command(method);
-            sent += 1;
-        }
-        line.answer();
-    }
-    line.flush();
-    begun.elapsed()
 }

@@ -17,6 +17,8 @@ use super::fault::{Fault, Place};
 
 /// The largest file that is read. The commented reference has a hundredth of it.
 const LARGEST: u64 = 1 << 20;
+/// What is made room for at once: nearly all files are smaller, and are then read in one piece.
+const USUAL: usize = 4096;
 /// The most syntax errors that are told of one file; what follows the first few is mostly their echo.
 const MOST_SYNTAX_ERRORS: usize = 5;
 /// The most faults that are told of one file. Nobody mends more before looking again.
@@ -49,7 +51,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Fault> {
 /// The text of a file that was opened and may be read, at most so many bytes.
 pub(super) fn text(path: &Path, file: File, largest: u64) -> Result<String, Fault> {
     let fault = |text: String| Fault::new(Place::File { path: path.display().to_string(), line: None }, text);
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL);
     file.take(largest + 1).read_to_end(&mut bytes).map_err(|error| fault(format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > largest {
         return Err(fault(format!("is larger than {} KiB", largest / 1024)));

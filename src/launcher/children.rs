@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -29,6 +29,10 @@ pub(super) const MARK: &str = "TWINAGENT_RUN";
 /// So many orphans are taken note of at once.
 pub(super) const MOST: usize = 1024;
 
+/// So much of an input is written before the program starts: an empty pipe takes it without a wait, however short pipes are
+/// (`PIPE_BUF`, pipe(7)).
+const AT_ONCE: usize = 4096;
+
 /// Scripts use the descriptors below this one for themselves.
 const ABOVE: i32 = 10;
 
@@ -37,6 +41,8 @@ const ABOVE: i32 = 10;
 pub(super) struct Start {
     pub(super) file: ProgramFile,
     pub(super) arguments: Vec<String>,
+    /// What it reads from stdin.
+    pub(super) input: String,
     /// All of it, but for the mark.
     pub(super) environment: Vec<(&'static str, String)>,
     /// No other run has the same.
@@ -47,13 +53,21 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) pid: Pid,
-    pub(super) stdin: OwnedFd,
+    /// What it is still to be given.
+    pub(super) unfed: Option<Unfed>,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     /// How the program ended.
     pub(super) ended: oneshot::Receiver<End>,
     /// Nothing of it is left, either.
     pub(super) cleared: oneshot::Receiver<()>,
+}
+
+/// An input that is too long to wait in the pipe for its reader.
+#[derive(Debug)]
+pub(super) struct Unfed {
+    pub(super) pipe: OwnedFd,
+    pub(super) input: String,
 }
 
 #[derive(Debug)]
@@ -89,7 +103,7 @@ impl Children {
     }
 
     /// Starts a program. Returns when it runs, or cannot.
-    pub(super) fn start(&mut self, start: &Start) -> io::Result<Started> {
+    pub(super) fn start(&mut self, start: Start) -> io::Result<Started> {
         // The kernel opens the path before it closes the descriptor. An interpreter opens it afterwards, so a script's stays
         // open in it. No other thread of this process starts programs, so no other one gets it.
         let file = start.file.file();
@@ -97,24 +111,30 @@ impl Children {
         if start.file.is_script() {
             fcntl_setfd(&run, FdFlags::empty())?;
         }
+        let (input, mut pipe) = io::pipe()?;
+        let unfed = if start.input.len() <= AT_ONCE {
+            pipe.write_all(start.input.as_bytes())?;
+            None
+        } else {
+            Some(Unfed { pipe: pipe.into(), input: start.input })
+        };
         let mut command = Command::new(format!("/proc/self/fd/{}", run.as_raw_fd()));
         command.arg0(start.file.path()).args(&start.arguments);
         command.env_clear().envs(start.environment.iter().map(|(name, value)| (name, value))).env(MARK, &start.mark);
         command.current_dir("/").process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let pid = Pid::from_child(&child);
         let (ended, hears_end) = oneshot::channel();
         let (cleared, hears_cleared) = oneshot::channel();
-        self.programs.insert(pid, Program { mark: start.mark.clone(), ended, cleared });
-        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
+        self.programs.insert(pid, Program { mark: start.mark, ended, cleared });
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             self.signal(pid, Signal::KILL);
             return Err(io::Error::other("its pipes are missing"));
         };
         Ok(Started {
             pid,
-            stdin: stdin.into(),
+            unfed,
             stdout: stdout.into(),
             stderr: stderr.into(),
             ended: hears_end,

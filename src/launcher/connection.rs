@@ -73,8 +73,7 @@ pub(super) async fn serve(stream: UnixStream, shared: Arc<Shared>) {
             return;
         }
     };
-    let outcome = run::serve(run, &mut caller, &shared).await;
-    caller.finish(outcome).await;
+    run::serve(run, caller, &shared).await;
 }
 
 /// Tells somebody who comes when all places are taken.
@@ -135,7 +134,8 @@ impl Caller {
         }
     }
 
-    async fn finish(mut self, outcome: Outcome) {
+    /// The last word.
+    pub(super) async fn finish(mut self, outcome: Outcome) {
         if self.is_broken {
             return;
         }

@@ -256,7 +256,7 @@ impl Ends {
 fn obey(children: &mut Children, order: Order) {
     match order {
         Order::Start(start, reply) => {
-            if let Err(Ok(started)) = reply.send(children.start(&start)) {
+            if let Err(Ok(started)) = reply.send(children.start(*start)) {
                 // Nobody would end it.
                 children.signal(started.pid, Signal::KILL);
             }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::net::UnixDatagram;
 use tokio::time::{Sleep, sleep};
 
@@ -19,9 +20,6 @@ const LONGEST: usize = 256;
 const PACE: Duration = Duration::from_millis(250);
 /// More of one message is not read.
 const MESSAGE: usize = 4096;
-
-/// Random names, one for each time that it is read (random(4)).
-const NAMES: &str = "/proc/sys/kernel/random/uuid";
 
 /// The socket of a run. Dropping it removes it.
 #[derive(Debug)]
@@ -88,8 +86,16 @@ impl Drop for News {
 
 /// Under a name that no program foretells: it could put something in its place.
 fn bind(folder: &Path) -> io::Result<(UnixDatagram, PathBuf)> {
-    let path = folder.join(fs::read_to_string(NAMES)?.trim());
+    let path = folder.join(format!("{:032x}", random()?));
     Ok((UnixDatagram::bind(&path)?, path))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a secret of one run; it decides nothing")]
+fn random() -> io::Result<u128> {
+    let mut bytes = [0; 16];
+    // So few bytes come whole (getrandom(2)).
+    getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(u128::from_ne_bytes(bytes))
 }
 
 /// The last status in a message, as one line.

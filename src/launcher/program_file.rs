@@ -19,7 +19,7 @@ use crate::model::command::Status;
 pub type Owners = std::collections::BTreeSet<u32>;
 
 /// How much of a file is looked at for its interpreter: as much as the kernel does (`BINPRM_BUF_SIZE`, execve(2)).
-const HEAD: u64 = 256;
+const HEAD: usize = 256;
 
 /// A program that may be run.
 #[derive(Debug)]
@@ -235,8 +235,8 @@ fn first_line(file: &OwnedFd) -> io::Result<Option<FirstLine>> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut head = Vec::new();
-    opened.take(HEAD).read_to_end(&mut head)?;
+    let mut head = Vec::with_capacity(HEAD);
+    opened.take(HEAD as u64).read_to_end(&mut head)?;
     let Some(line) = head.strip_prefix(b"#!") else { return Ok(None) };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let name = line.split(|byte| b" \t\r".contains(byte)).find(|word| !word.is_empty()).unwrap_or_default();

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Order;
 use super::captured::{Beginning, Tail};
-use super::children::{Start, Started};
+use super::children::{Start, Started, Unfed};
 use super::connection::{Caller, Shared, ends};
 use super::news::News;
 use super::outcome::{Cause, Facts, LONGEST_TAIL};
@@ -62,42 +62,51 @@ enum Stage {
     Killed,
 }
 
-/// Serves one run.
-pub(super) async fn serve(run: Run, caller: &mut Caller, shared: &Shared) -> Outcome {
+/// A run that is over.
+struct Over {
+    outcome: Outcome,
+    /// Its socket goes when nobody waits for anything any more.
+    _news: News,
+}
+
+/// Serves one run, to the last word. The agent is told first; the rest can wait.
+pub(super) async fn serve(run: Run, mut caller: Caller, shared: &Shared) {
     let manifest = match judged(&run, shared) {
         Ok(manifest) => manifest,
         Err(refused) => {
             let file = run.manifest.escape_debug().to_string();
             tracing::warn!(id = %run.id, manifest = file, status = %refused.status, "not run: {}", why(&refused));
-            return refused;
+            return caller.finish(refused).await;
         }
     };
+    let (method, id) = (&manifest.spec.name, &run.id);
     let number = shared.marks.fetch_add(1, Ordering::Relaxed);
     let came = clock::awake();
     // Until nothing of it is left, or it was given up.
-    let _stay = match admitted(&manifest, number, caller, shared).await {
+    let stay = match admitted(&manifest, number, &mut caller, shared).await {
         Ok(stay) => stay,
         Err(refused) => {
-            let (method, id, waited) = (&manifest.spec.name, &run.id, clock::awake().saturating_sub(came).as_secs());
+            let waited = clock::awake().saturating_sub(came).as_secs();
             tracing::warn!(%method, %id, status = %refused.status, waited, "not run: {}", why(&refused));
-            return refused;
+            return caller.finish(refused).await;
         }
     };
     let begun = clock::awake();
-    let (is_run, outcome) = match attempt(&run, &manifest, number, caller, shared).await {
-        Ok(outcome) => (true, outcome),
-        Err(refused) => (false, refused),
-    };
-    let (method, id, status) = (&manifest.spec.name, &run.id, outcome.status);
-    let program = manifest.path.display();
-    if is_run {
-        let milliseconds = u64::try_from(clock::awake().saturating_sub(begun).as_millis()).unwrap_or(u64::MAX);
-        let program = program_of(&manifest).map_or_else(|| program.to_string(), |named| named.display().to_string());
-        tracing::info!(%method, %id, program, %status, milliseconds, "run");
-    } else {
-        tracing::warn!(%method, %id, %status, "not run: {}", why(&outcome));
+    let ended = attempt(&run, &manifest, number, &mut caller, shared).await;
+    drop(stay);
+    match ended {
+        Ok(over) => {
+            let milliseconds = u64::try_from(clock::awake().saturating_sub(begun).as_millis()).unwrap_or(u64::MAX);
+            let status = over.outcome.status;
+            caller.finish(over.outcome).await;
+            let program = program_of(&manifest).unwrap_or(&manifest.path).display();
+            tracing::info!(%method, %id, %program, %status, milliseconds, "run");
+        }
+        Err(refused) => {
+            tracing::warn!(%method, %id, status = %refused.status, "not run: {}", why(&refused));
+            caller.finish(refused).await;
+        }
     }
-    outcome
 }
 
 /// The manifest, if it is what the agent speaks of, and takes the payload. An agent of ours has judged the payload already; one
@@ -147,23 +156,23 @@ async fn admitted<'a>(
     }
 }
 
-/// Runs it. The error is the outcome of a program that was not started.
+/// Runs it. An error is the outcome of a program that was not started.
 async fn attempt(
     run: &Run,
     manifest: &Manifest,
     number: u64,
     caller: &mut Caller,
     shared: &Shared,
-) -> Result<Outcome, Outcome> {
+) -> Result<Over, Outcome> {
     let Action::Program { program, arguments } = &manifest.action else {
         return Err(Outcome::failed(Status::FAILED, "the manifest names no program"));
     };
     let file = ProgramFile::open(program, &shared.launcher.owners)
         .map_err(|unfit| Outcome::failed(unfit.status(), unfit.to_string()))?;
-    let news = News::bind(&shared.launcher.folder);
+    let mut news = News::bind(&shared.launcher.folder);
     let environment = environment(run, manifest, &news);
     let mark = format!("{}-{number}", std::process::id());
-    let start = Start { file, arguments: arguments.clone(), environment, mark };
+    let start = Start { file, arguments: arguments.clone(), input: run.payload.to_string(), environment, mark };
     if caller.has_given_up() {
         return Err(Outcome::failed(Status::CANCELLED, "stopped before the program began"));
     }
@@ -171,7 +180,8 @@ async fn attempt(
         return Err(Outcome::failed(Status::CANCELLED, format!("nobody waits for it ({error})")));
     }
     let started = begin(start, shared).await?;
-    Ok(follow(started, run, manifest, news, caller, shared).await)
+    let outcome = follow(started, manifest, &mut news, caller, shared).await;
+    Ok(Over { outcome, _news: news })
 }
 
 async fn begin(start: Start, shared: &Shared) -> Result<Started, Outcome> {
@@ -210,9 +220,8 @@ fn environment(run: &Run, manifest: &Manifest, news: &News) -> Vec<(&'static str
 
 async fn follow(
     started: Started,
-    run: &Run,
     manifest: &Manifest,
-    mut news: News,
+    news: &mut News,
     caller: &mut Caller,
     shared: &Shared,
 ) -> Outcome {
@@ -222,8 +231,8 @@ async fn follow(
     let mut errors = Stream::new(started.stderr);
     let (mut beginning, mut tail) = (Beginning::new(output_limit), Tail::new(LONGEST_TAIL));
     let mut ended = started.ended;
-    let mut feeding = pin!(feed(started.stdin, run.payload.to_string()));
-    let mut is_fed = false;
+    let mut is_fed = started.unfed.is_none();
+    let mut feeding = pin!(feed(started.unfed));
     let mut ending = shared.ending.clone();
     let (mut stage, mut cause) = (Stage::Runs, None);
     let mut patience = pin!(sleep(manifest.spec.time_limit));
@@ -287,12 +296,13 @@ async fn follow(
     facts.outcome()
 }
 
-/// Writes the payload and closes. A program that does not read it, or not all, is right to do so.
-async fn feed(stdin: OwnedFd, payload: String) {
+/// Writes the input and closes. A program that does not read it, or not all, is right to do so.
+async fn feed(unfed: Option<Unfed>) {
+    let Some(unfed) = unfed else { return };
     // Fails if it were no pipe; it was made as one.
-    if let Ok(mut stdin) = pipe::Sender::from_owned_fd(stdin) {
+    if let Ok(mut stdin) = pipe::Sender::from_owned_fd(unfed.pipe) {
         // EPIPE: it has closed its stdin, or ended.
-        let _ = stdin.write_all(payload.as_bytes()).await;
+        let _ = stdin.write_all(unfed.input.as_bytes()).await;
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 pub(super) fn is_off(path: &Path) -> bool {
-    fs::canonicalize(path).is_ok_and(|target| target == Path::new("/dev/null"))
+    path.is_symlink() && fs::canonicalize(path).is_ok_and(|target| target == Path::new("/dev/null"))
 }
 
 /// The text of a manifest; nothing if it has gone meanwhile.

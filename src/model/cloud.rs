@@ -9,9 +9,9 @@
 //!   a 202, which a reboot gets at once.
 //! * [`Reporting`]: `outbox/document.rs` reads the base of patches at the beginning of each connection. Our document
 //!   becomes the new base when the cloud says that it has the patch; silence or an error makes it unknown, and it is read
-//!   again.
+//!   again. A refusal is a problem (`reported`), and the document goes on without what local programs report.
 //! * [`DocumentRules`]: `fit.rs` judges before anything is sent. Answers that were told give way first, then the largest
-//!   members of local programs, each told by its name and the rule.
+//!   members of local programs, each told by its name and the rule, and last the list of methods.
 
 use std::fmt;
 

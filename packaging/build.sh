@@ -10,6 +10,11 @@
 # `twinagent` is built for every architecture, `twinagent-bridge` for all but armhf. The host's own is built by the cargo
 # on the path; for a foreign one packaging/cross.sh fetches Debian's compiler and the target's standard library.
 # cargo-deb is taken from target/tools, where tests/check.sh puts it, or from the path.
+#
+# cargo-deb puts files into a .deb, the same bytes each time. The maintainer scripts are ours (packaging/debian): those that
+# it could generate do everything in one place, and we need the user before the folders, the configuration before the start,
+# and the administrator's presets before anything is enabled. twinagent.toml is no conffile: one that somebody edited would
+# make unattended-upgrades stop.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -2,6 +2,9 @@
 //!
 //! RFC 7468 2 lets text stand there, and what reads keys goes over it. Whoever brings a key from elsewhere has
 //! none in it, and nothing is asked of that key.
+//!
+//! It stands in the key's own file: one beside it could be left behind, and the state folder is forgotten more often than
+//! the key.
 
 use crate::model::fingerprint::Fingerprint;
 use crate::model::wire::Secret;

@@ -1,7 +1,18 @@
-//! The configuration as the program may rely on it: read from all its places, checked, typed.
+//! The configuration as the program may rely on it: read from all its places, merged, judged as a whole, typed.
 //!
-//! Plain data. What is configured by it knows this module; this module knows nothing of that. `raw.rs` has the keys,
-//! `layers.rs` the places.
+//! Plain data. What is configured by it knows this module; this module knows nothing of that. `raw.rs`, with what lies
+//! below it, has the keys and their defaults, `layers.rs` the places. `effective.rs` is the way back, from the value to its
+//! keys, and a test reads what it writes. Whatever shows or keeps a configuration uses it: `twinagent config`,
+//! `configHash`, the last good configuration, which is kept as bytes with a digest (`last_good.rs` knows what they mean,
+//! `store/last_good.rs` where they lie).
+//!
+//! A connection string of IoT Hub says several things at once. What it names is read with the configuration and kept with
+//! it, so that the last good one needs the file no more; its key is read at each login and never kept. What the machine is
+//! called comes in as plain data ([`Specifiers`]), since this module and `host` do not know each other.
+//!
+//! Manifests of handlers are read beside it (`manifest/`), each by itself: one that is wrong leaves the others alone. No
+//! link is followed, and the file and each folder above it belong to root and can be written by nobody else (`trust.rs`):
+//! who could write there could have the handlers' service run what they like.
 
 pub mod access;
 pub mod account;

@@ -2,6 +2,11 @@
 //! writes it, and it is the only list of them.
 //!
 //! Spells and reads the file. A file that is not exactly what would be written was changed by somebody, and is not touched.
+//!
+//! A list of our own beside the rule could say something else than what holds. polkit hears a name and a verb, and since
+//! systemd 257 the same of a start and of a call that brings a unit with it to be run as root (`StartTransientUnit`). What
+//! tells them apart for good is the unit's file: where there is one, systemd refuses such a call. So the rule looks for it
+//! before it says yes to a start or a restart.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -3,6 +3,12 @@
 //! Joins what those who keep the wall clock say with what is known of time otherwise. Asks them only while nobody vouches
 //! for the clock, and beside the loop. Without an answer nothing stops: a login waits for `session.clock_wait` at most, which
 //! is the model's business.
+//!
+//! `host/clock` reads the clocks, tells when somebody sets the wall clock, and asks its keepers; `belief.rs` judges. After
+//! the wait a doubtful clock is used if it shows no less than the floor, the latest time that is known to have been
+//! (`Record::Seen`). Whatever must not depend on the wall clock goes by the boot clock, which counts suspend: deadlines,
+//! leases, repeats without an id, how long a command is remembered. What was noted while the clock was doubtful is put
+//! right once it is known when the boot began.
 
 mod belief;
 

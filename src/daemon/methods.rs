@@ -3,6 +3,9 @@
 //!
 //! A manifest that has become wrong keeps what it said while its file is there, and the problem is told until somebody mends
 //! it. One that is wrong at the start is not offered; the others are.
+//!
+//! The handlers' service reads the same file by its name, and runs nothing if its digest is another than the one that was
+//! read here. What runs goes on with what it began with.
 
 use std::sync::Arc;
 

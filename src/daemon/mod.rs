@@ -3,6 +3,12 @@
 //! One turn: gather what is ready, let the model decide, append and sync the records, and only then perform the other
 //! effects in order. Nothing else changes state, so nothing needs a lock. While a turn waits for the disk the
 //! connection goes on answering pings, since it is a task of its own.
+//!
+//! Around the loop: `session` makes connections of what `home` (which cloud, which device), `route` (the way) and
+//! `credentials` (the proofs) say, and `live` is the one that stands; `provisioning` asks which hub it is, beside the loop.
+//! `workers` runs handlers, which `methods` puts together; `keeper` writes the journal; `callers` is the local interface;
+//! `power` is reboots and shutdowns; `clock` says whether the time is to be believed. `configuration` and `reload` take in
+//! what files say, `settings` makes the parts' values of it, and `narrator` tells the log.
 
 mod callers;
 mod clock;

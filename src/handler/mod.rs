@@ -1,5 +1,19 @@
 //! What the device can do: one handler per method. Knows no MQTT and no cloud.
 //!
+//! Who runs what, and as whom:
+//!
+//! | what | as | started by | what it can reach |
+//! | --- | --- | --- | --- |
+//! | a method that is built in | the agent | the loop, as a task | what the agent can |
+//! | a program (`program`) | `twinagent-handlers` | the handlers' service (`launcher`) | its sandbox, which operators widen |
+//! | a unit (`unit`) | whoever its template says | systemd; polkit knows the pattern of its name | what its template says |
+//! | a local program that serves | itself | nobody: it comes by the local interface | not ours to say |
+//! | the system's log, for `getLogs` | a user for one run | systemd, a process for each connection | the journal, read only |
+//!
+//! What a local program serves is no handler: the model hands it its commands (`model/serving.rs`). What outlives the agent
+//! is a unit, whose name holds the command's id, so the next life of the agent finds it. All else that is cut off and was
+//! recorded as started is answered as interrupted and never run again.
+//!
 //! To add a method that is built in:
 //! 1. one file here with a type that implements [`Handler`], with tests that run it;
 //! 2. its line in [`built_in`], or in `daemon/methods.rs` if only `methods.enable` makes it one of the device;

@@ -1,7 +1,9 @@
 //! `shutdown`: switches the machine off, by logind, unless somebody holds that back.
 //!
-//! Only if `methods.enable` names it, and a rule for polkit gives the right. The run lasts until logind has taken it on, so that
-//! nothing begins meanwhile. logind tells everybody of the shutdown before it answers us; the goodbye waits for the outcome.
+//! Only if `methods.enable` names it, and a rule for polkit gives the right. The run lasts until logind has taken it on:
+//! were the outcome given before, commands could begin while the machine goes off, and an agent that restarts in between
+//! would have answered for what never came. logind tells everybody of the shutdown before it answers us, so the goodbye
+//! waits for the outcome: the machine may never be switched on again to tell it.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,8 +1,13 @@
 //! Methods whose work is a unit of systemd: `twinagent-job-NAME@ID.service`, with the rights that its author gave it.
 //!
-//! systemd runs it, so it goes on while the agent is away, even while the agent's own package is upgraded, and it is found
-//! again by its name. The payload lies in a file that only the agent and root can read; how the job ended, systemd says, and
-//! the end of its log comes with that.
+//! systemd runs it, so it goes on while the agent is away, even while the agent's own package is upgraded. The id in its
+//! name is the command's, so each life of the agent finds it without having noted anything. `RemainAfterExit=yes` keeps a
+//! result that came while nobody watched. It is asked for before the start: without it, a job that has succeeded and one
+//! that has never run look alike.
+//!
+//! The payload lies in a file that only the agent and root can read (`payload.rs`); how the job ended, systemd says, and
+//! the end of its log comes with that (`end.rs`). The unit is let go a moment after its outcome was given (`tidy.rs`):
+//! until that is recorded, a later life would have to find it.
 
 mod end;
 mod followed;

@@ -3,6 +3,9 @@
 //!
 //! This file has the words of both and the agent's side; `reader.rs` is the other side. Which units may be asked for, the
 //! service decides by itself.
+//!
+//! Who may read the journal of the system may read all of it. So that right belongs to a process for each question, which
+//! has no other (`systemd/twinagent-logs@.service`), and the agent has a socket to it.
 
 pub mod reader;
 

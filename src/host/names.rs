@@ -2,6 +2,9 @@
 //!
 //! A name that many machines have in common (`localhost`, `To be filled by O.E.M.`) is none: two devices with one id would
 //! throw each other out of their session for ever. Only facts; what is made of them, `config` and the model know.
+//!
+//! A fingerprint is made of what everybody may read (device tree, `/proc/cpuinfo`), else root and the service would see two
+//! machines. The price is that a PC is known by its machine id alone.
 
 use std::collections::BTreeMap;
 use std::fs::File;

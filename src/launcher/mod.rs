@@ -2,10 +2,18 @@
 //! them and all that they leave behind.
 //!
 //! It is reached by the agent alone, which says which manifest, with which payload. It reads the manifest by itself, so an
-//! agent that was taken over can run what the administrator installed, and nothing else.
+//! agent that was taken over can run what the administrator installed, and nothing else. A service that was taken over has
+//! no key and can ask the agent for nothing.
 //!
 //! One loop, here, owns all processes; one task for each connection serves its run. All of it is one thread: what a script's
 //! interpreter inherits would else reach a program that another thread starts at the same time.
+//!
+//! The end of a run is the end of its process, not of its output: SIGTERM to the group, the grace, SIGKILL; then whatever
+//! is left is killed (`children.rs`). A program that was told to stop has 408 or 499 whatever its exit code: nobody knows
+//! how far it came.
+//!
+//! systemd holds the socket and passes it as stdin, since taking another descriptor would need unsafe code. After a while
+//! without a connection the service ends, and so it does with an error when programs have spoiled it (`health.rs`).
 
 mod captured;
 mod children;

@@ -1,6 +1,17 @@
 //! The neutral vocabulary: all that a cloud can say to us, and all that we can say to a cloud.
 //!
-//! Nothing else crosses the border between the model and a dialect. No topic and no packet is named here.
+//! Nothing else crosses the border between the model and a dialect. No topic and no packet is named here. What is different
+//! between clouds and must be known to the model is a value here ([`CloudLimits`]); `dialect/mod.rs` compares the clouds.
+//! Who follows it:
+//!
+//! * [`Road`]: `answers.rs` puts answers into the document, `outbox/answers.rs` sends those that travel by themselves, and
+//!   `outbox/senders.rs` knows who waits on this connection: for the outcome if it is there within three seconds, else for
+//!   a 202, which a reboot gets at once.
+//! * [`Reporting`]: `outbox/document.rs` reads the base of patches at the beginning of each connection. Our document
+//!   becomes the new base when the cloud says that it has the patch; silence or an error makes it unknown, and it is read
+//!   again. A refusal is a problem (`reported`), and the document goes on without what local programs report.
+//! * [`DocumentRules`]: `fit.rs` judges before anything is sent. Answers that were told give way first, then the largest
+//!   members of local programs, each told by its name and the rule, and last the list of methods.
 
 use std::fmt;
 

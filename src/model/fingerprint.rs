@@ -2,6 +2,11 @@
 //! keys know their own machine, so that a copy of a card or an image is no second device of the same name.
 //!
 //! Holds no name in clear: a machine id is confidential, and must not be found outside of its machine (machine-id(5)).
+//!
+//! A board outweighs a machine id, and silence is no evidence ([`Fingerprint::is_another_than`]): a system that was
+//! installed anew, or updated as an image, is the same machine under another id. A wrong "same" costs a takeover that is
+//! told, a wrong "another" a visit. So a key without a mark is never refused, whatever the state says: only who made the
+//! key here has said that it belongs here.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,7 +1,8 @@
 //! The goodbye: the machine shuts down, and waits a moment for us to tell the cloud.
 //!
-//! What is due is sent, the reported document among it; then the connection is closed in good order, and the machine is let
-//! go. All of that fits into what logind grants by default (logind.conf(5): `InhibitDelayMaxSec=5`).
+//! Commands are refused from here on. What is due is sent, the reported document among it; then the connection is closed in
+//! good order, and the machine is let go. All of that fits into what logind grants by default (logind.conf(5):
+//! `InhibitDelayMaxSec=5`).
 
 use std::time::Duration;
 

@@ -2,6 +2,24 @@
 //!
 //! Time, randomness and the outcome of every effect come in as values; what is to be done goes out as values. That is
 //! what makes a crash between any two effects something a unit test can try.
+//!
+//! `agent` takes the inputs and keeps the parts in step; `turn` holds the words of a turn.
+//!
+//! * A command: `intake` hears it, `admission` says whether it is taken on, `advance` when it may start; `running` and
+//!   `runs` follow its run, `serving` where a local program performs it, `cancel` takes it back. `own` has the model's own
+//!   methods, `payload` the rules for what a method is sent.
+//! * What lasts: `record` is the format on disk, `durable` what its replay gives, `ledger` the commands in it. `outage`:
+//!   while the journal cannot be written. `places` keeps answers that are never recorded.
+//! * To the cloud: `outbox` is all that is sent. `twin` makes the reported document, with `answers`, `status` and
+//!   `problems` in it and within the rules of `fit`; `telemetry` waits behind it.
+//! * From the cloud: `desired` follows the wanted document, `applying` runs handlers for its members, and `application` is
+//!   what is remembered of that; `patch` merges.
+//! * The connection: `connection` says when there is one, `standing` what its begin and end mean for all else, `clock` what
+//!   the wall clock does, `goodbye` how a shutdown is told.
+//! * The machine: `reboot` and, beside commands, `upkeep`; `fingerprint` tells it from others, `device_key` with what it
+//!   proves itself.
+//! * Callers on this machine: `ask` has their words, `asked` answers them.
+//! * Words and values: `cloud`, `wire`, `command`, `now`, `duration`, `digest`, `json`, `unit_name`, `nearest`.
 
 pub mod admission;
 pub mod advance;

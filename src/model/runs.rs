@@ -1,6 +1,7 @@
 //! Which handlers run at this moment, how each goes, and whether one more may start.
 //!
-//! Who performs a run, a task of this program or a local program that serves its method, makes no difference here.
+//! Who performs a run, a task of this program or a local program that serves its method, makes no difference here. How it
+//! goes is known in memory alone: it is no record, and travels when the reported document does.
 
 use std::collections::BTreeMap;
 

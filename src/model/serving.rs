@@ -1,8 +1,10 @@
 //! Local programs that serve methods: which program has which, what it was handed, and until when it may take.
 //!
-//! A program is known by the caller that it is on the local interface; when that is gone, so are its methods and what it was
-//! running. A command that waits for a method of a program that is gone waits a moment longer: programs are restarted, and
-//! so is the agent. A run that is to end is over when its program says so, or after a grace: until then it is at it.
+//! A program is known by the caller that it is on the local interface; when that is gone, so are its methods, and what it
+//! was running has failed (503). A command that waits for a method of a program that is gone waits a moment longer before
+//! it is told 404: programs are restarted, and so is the agent. The model keeps the deadline of what was handed over, for
+//! there is no task that could. A run that is to end is over when its program says so, or after a grace: until then it is
+//! at it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

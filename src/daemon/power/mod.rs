@@ -1,8 +1,16 @@
 //! The machine's power as the loop sees it: who can reboot it and who holds that back, the reboot itself, and word of a
 //! shutdown that somebody else has begun.
 //!
-//! Two roads lead to a reboot: logind over the bus (`bus.rs`), and the helper that root runs (`requests.rs`). `look.rs` says
-//! which of them is open. Nothing here decides whether the machine reboots: that is the model's, and the next boot's proof.
+//! Two roads lead to a reboot: logind over the bus (`bus.rs`), where polkit lets us, and the helper that root runs
+//! (`requests.rs`): the agent leaves a request in a folder, `twinagent run-reboot` takes it, asks systemd, and leaves its
+//! answer in a folder of root's (`host/power.rs` is one side, `host/power/perform.rs` the other). An answer on either road
+//! proves nothing; it only gives a later 500 its reason. `look.rs` says which road is open and who stands in it: before
+//! each reboot, and whenever there may be something new of it.
+//!
+//! A shutdown waits for us by a lock of logind's. It is dropped when the model lets the machine go; before, the loop leaves
+//! the mark of an orderly end (`store/farewell.rs`), so that a boot that follows without one came out of the blue.
+//!
+//! Nothing here decides whether the machine reboots: that is the model's, and the next boot's proof.
 
 mod bus;
 mod look;

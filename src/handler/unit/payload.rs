@@ -1,5 +1,10 @@
 //! The payloads of jobs: a file each, for root and the agent alone, in a folder in memory that outlives the agent. They are
 //! named as their units are, of which `%N` is the name without its kind (systemd.unit(5)).
+//!
+//! The folder is a file system of its own that follows no links (`systemd/run-twinagent\x2djobs.mount`): systemd reads
+//! payloads as root where the agent's user writes. Nothing else makes the folder: without the mount there is none, rather
+//! than one in which links lead somewhere. Ids of two methods may be alike, which is why the whole name of the unit is that
+//! of the file.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};

@@ -1,8 +1,17 @@
 //! When to connect and with which key, when to renew the login (lease), how long to wait after a failure (back-off).
 //!
-//! One connection is one order: this module says when it is given and when it is taken back, never how it is made. This file
-//! is the state machine; what a run of ends means, which key is next, how long to wait, and what news from outside do to it
-//! stand beside it.
+//! One connection is one order: this module says when it is given and when it is taken back, never how it is made. This
+//! file is the state machine. Beside it stands one file for each question: how long to wait (`backoff`), what a run of ends
+//! means (`ends`), which key is next (`slots`), when to renew (`renewal`), what news from outside change (`news`) and how
+//! often they may be acted on (`pace`), when a hub is asked for anew (`rehoming`).
+//!
+//! Each end has a reason, and each reason a schedule of waits with full jitter, from the first try; whatever comes
+//! together, `budget` bounds the tries of a minute.
+//!
+//! A new token needs a new connection, since MQTT 3.1.1 cannot renew one. The next stream is opened beside the session
+//! ([`Effect::Prepare`](super::turn::Effect::Prepare)); only when it is open does the model stop sending, wait until
+//! nothing is in flight, disconnect and connect over it. So a network that is broken for newcomers ends no session that
+//! works.
 
 mod backoff;
 mod budget;

@@ -1,7 +1,8 @@
 //! The frames of a WebSocket (RFC 6455 section 5): their headers, masks and order. Pure; moves no bytes.
 //!
 //! Written here and not taken from a library: what comes is passed on while its frame is still arriving, so that nothing is
-//! stored for the other side and our pings see every byte that moves.
+//! stored for the other side and our pings see every byte that moves. The usual crate hands out whole messages, and brings
+//! SHA-1 and random numbers of its own. Extensions are not known here.
 
 /// The longest header: two bytes, eight of a length. What a server sends has no mask.
 pub(super) const LONGEST_HEADER: usize = 10;

@@ -1,7 +1,7 @@
 //! Every line that the journal can hold: the on-disk format, and the only thing that changes the durable half.
 //!
-//! A member may be added with a default; anything else is a new [`FORMAT`], and an older agent will leave such a journal
-//! alone.
+//! A member may be added with a default; anything else, a new kind of record too, is a new [`FORMAT`], and an older agent will
+//! leave such a journal alone. Formats count from the first version that is released.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -69,7 +69,7 @@ pub(super) async fn serve(run: Run, caller: &mut Caller, shared: &Shared) -> Out
         Err(refused) => {
             let file = run.manifest.escape_debug().to_string();
             tracing::warn!(id = %run.id, manifest = file, status = %refused.status, "not run: {}", why(&refused));
-            return refused;
+            return refused.not_run();
         }
     };
     let number = shared.marks.fetch_add(1, Ordering::Relaxed);
@@ -80,13 +80,13 @@ pub(super) async fn serve(run: Run, caller: &mut Caller, shared: &Shared) -> Out
         Err(refused) => {
             let (method, id, waited) = (&manifest.spec.name, &run.id, clock::awake().saturating_sub(came).as_secs());
             tracing::warn!(%method, %id, status = %refused.status, waited, "not run: {}", why(&refused));
-            return refused;
+            return refused.not_run();
         }
     };
     let begun = clock::awake();
     let (is_run, outcome) = match attempt(&run, &manifest, number, caller, shared).await {
         Ok(outcome) => (true, outcome),
-        Err(refused) => (false, refused),
+        Err(refused) => (false, refused.not_run()),
     };
     let (method, id, status) = (&manifest.spec.name, &run.id, outcome.status);
     let program = manifest.path.display();

@@ -166,10 +166,10 @@ impl Agent {
         }
     }
 
-    /// Has the configuration read again. Whoever asks for it may have mended what kept the agent from its cloud.
+    /// Has the configuration read again. Whoever asks for it may have mended what kept the agent from its cloud, or a handler.
     pub(super) fn reload(&mut self, now: &Now, out: &mut Vec<Effect>) {
         out.push(Effect::Reload);
-        self.connection.hurry(now.boot);
+        self.hurry(now);
     }
 
     /// The methods that are to be had, and where each comes from.

@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use twinagent::local::client::{Client, Wait};
 
 use crate::both::on_both_clouds;
 use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::process::Process;
-use crate::program::done;
 use crate::workshop::{HELD, Workshop};
 
 on_both_clouds! {
@@ -136,7 +136,11 @@ async fn what_cannot_be_run_is_told_and_applied_once_it_is_mended(kind: Kind) {
 
     // Whoever does need not wait.
     workshop.script("setLed", WRITE);
-    done(&device, &["reload"]).await;
+    let folder = device.path("run");
+    let asked = tokio::task::spawn_blocking(move || {
+        Client::connect(&folder).and_then(|mut client| client.call("Reload", &json!({}), Wait::Short))
+    });
+    asked.await.expect("no panic").expect("it is reloaded");
     applied(&mut device, "led", 200).await;
     assert_eq!((workshop.runs("setHostname").len(), workshop.runs("setLed").len()), (1, 1));
     assert_eq!(workshop.notes("given"), "\"gw-a\"\ntrue\n");

@@ -225,6 +225,7 @@ fn wanted() -> Vec<(&'static str, Change, Vec<Deed>)> {
     let harmless: Change = |settings| add(settings, "again", |spec| spec.harmless = true);
     let outlives: Change = |settings| add(settings, "job", |spec| spec.outlives = true);
     let later: Change = |settings| add(settings, "later", |_| {});
+    let missing: Change = |settings| add(settings, "missing", |_| {});
     let wait = |seconds| Deed::Wait(Duration::from_secs(seconds));
     let wanted = |value: Value| Deed::Want(value);
     let count = |id: &str| Deed::Send(vec![request("count", Some(id), json!({ "n": id }))]);
@@ -259,6 +260,7 @@ fn wanted() -> Vec<(&'static str, Change, Vec<Deed>)> {
         ("changes, harmless", harmless, changes()),
         ("changes, by jobs", outlives, changes()),
         ("changes, not to be done at first", later, changes().into_iter().chain([wait(20)]).collect()),
+        ("changes, not to be run at first", missing, changes().into_iter().chain([wait(20)]).collect()),
         ("about a reboot, run once", once, reboot()),
         ("about a reboot, by jobs", outlives, reboot()),
     ]
@@ -428,6 +430,21 @@ fn a_handler_of_desired_state_that_runs_twice_is_noticed() {
         let (_, wrongs) = wrongs(&story, change, Road::Own, &Mode::Machine, sabotage);
         let noticed = |wrong: &String| wrong.contains("the handler for") || wrong.contains("before it was on disk");
         assert!(wrongs.iter().any(noticed), "{sabotage:?} goes unnoticed");
+    }
+}
+
+/// With nothing said of it, what could not be run is never applied; with more said than is so, it is applied twice.
+#[test]
+fn what_is_said_of_a_handler_that_was_not_run_is_what_counts() {
+    for (sabotage, words) in [(Sabotage::HidesNotRun, "was wanted"), (Sabotage::ClaimsNotRun, "ran 2 times")] {
+        let stories = wanted().into_iter().find(|(name, ..)| *name == "changes, not to be run at first");
+        let (_, change, story) = stories.expect("a story");
+        for road in [Road::Own, Road::Direct] {
+            let mut world = World::with(road, Mode::Machine, change, Fault::default(), sabotage);
+            world.live(&story);
+            let wrongs = world.judge();
+            assert!(wrongs.iter().any(|wrong| wrong.contains(words)), "{sabotage:?} goes unnoticed: {wrongs:?}");
+        }
     }
 }
 

@@ -190,7 +190,7 @@ impl Lost {
                 Status::FAILED,
                 json!({ "error": format!("the handlers' service is not understood: {why}"), "hint": hint }),
             ),
-            Self::Stopped(stop) => stop.outcome(limit),
+            Self::Stopped(stop) => stop.outcome(limit).not_run(),
         }
     }
 }

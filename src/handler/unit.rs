@@ -108,10 +108,11 @@ impl Run {
         match self.start(payload).await {
             // Its time begins with this, and is measured for every run.
             Ok(followed) => self.follow(followed, context, std::future::pending()).await,
-            Err(outcome) => outcome,
+            Err(outcome) => outcome.not_run(),
         }
     }
 
+    /// The error is the outcome of a job that was not started.
     async fn start(&self, payload: Vec<u8>) -> Result<Followed, Outcome> {
         let refused = |error| refused(&error, "start", &self.name);
         let services = Services::connect(&self.unit.bus).await.map_err(refused)?;

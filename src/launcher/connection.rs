@@ -134,6 +134,11 @@ impl Caller {
         }
     }
 
+    /// The last word, on a run of which nothing has happened.
+    pub(super) async fn refuse(self, refused: Outcome) {
+        self.finish(refused.not_run()).await;
+    }
+
     /// The last word.
     pub(super) async fn finish(mut self, outcome: Outcome) {
         if self.is_broken {

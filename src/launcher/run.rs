@@ -76,7 +76,7 @@ pub(super) async fn serve(run: Run, mut caller: Caller, shared: &Shared) {
         Err(refused) => {
             let file = run.manifest.escape_debug().to_string();
             tracing::warn!(id = %run.id, manifest = file, status = %refused.status, "not run: {}", why(&refused));
-            return caller.finish(refused).await;
+            return caller.refuse(refused).await;
         }
     };
     let (method, id) = (&manifest.spec.name, &run.id);
@@ -88,7 +88,7 @@ pub(super) async fn serve(run: Run, mut caller: Caller, shared: &Shared) {
         Err(refused) => {
             let waited = clock::awake().saturating_sub(came).as_secs();
             tracing::warn!(%method, %id, status = %refused.status, waited, "not run: {}", why(&refused));
-            return caller.finish(refused).await;
+            return caller.refuse(refused).await;
         }
     };
     let begun = clock::awake();
@@ -104,7 +104,7 @@ pub(super) async fn serve(run: Run, mut caller: Caller, shared: &Shared) {
         }
         Err(refused) => {
             tracing::warn!(%method, %id, status = %refused.status, "not run: {}", why(&refused));
-            caller.finish(refused).await;
+            caller.refuse(refused).await;
         }
     }
 }

@@ -295,7 +295,7 @@ impl Agent {
             Input::Problem { code, text } => self.note(code, text.as_deref(), now),
             Input::Key(key) => self.keys_found(key),
             Input::Reloaded { settings, anew } => self.reloaded(*settings, anew, now),
-            Input::Hurry => self.connection.hurry(now.boot),
+            Input::Hurry => self.hurry(now),
             Input::RebootAnswered { id, answer } => self.reboot_answered(&id, answer),
             // It was taken before all others.
             Input::JournalHealed | Input::Tick => {}
@@ -332,6 +332,12 @@ impl Agent {
             // It ends like any waiting command whose method is gone, as it would after a restart.
             self.no_reboot_waits();
         }
+    }
+
+    /// Whatever waits for its next try may go better now.
+    pub(super) fn hurry(&mut self, now: &Now) {
+        self.connection.hurry(now.boot);
+        self.apply_without_waiting();
     }
 
     /// Takes note of a problem, or that it is gone.

@@ -55,7 +55,7 @@ pub struct End {
 pub enum Again {
     /// It was not run, and is as soon as its rules take the value.
     Fit,
-    /// It could not be done, or was cut off and does no harm: after a while.
+    /// It could not be done or not even be begun, or was cut off and does no harm: after a while.
     Later,
 }
 
@@ -86,12 +86,15 @@ impl Application {
 impl End {
     /// What is kept of the outcome of a run. What it holds besides is nobody's: a handler that has more to tell reports it.
     pub(super) fn of(outcome: &Outcome, harmless: bool) -> Self {
-        let Outcome { status, payload } = outcome;
+        let Outcome { status, payload, not_run } = outcome;
         let error = payload.get("error").and_then(Value::as_str).filter(|_| *status != Status::DONE);
         let again = match *status {
             Status::DONE => None,
             // Nothing has been done: so say those who run it, and it by itself (exit status 75).
             Status::CANNOT_NOW | Status::UNKNOWN_METHOD => Some(Again::Later),
+            // Nothing was begun, for want of what a person can mend: a program, a unit. Not so where somebody had it stopped, or
+            // the value itself is in the way: those are ends.
+            Status::FAILED | Status::TIMED_OUT if *not_run => Some(Again::Later),
             _ => (harmless && payload["interrupted"] == true).then_some(Again::Later),
         };
         Self { status: *status, error: error.map(cut), again }
@@ -137,5 +140,18 @@ mod tests {
             assert_eq!(again(status, true, true), Some(Again::Later));
         }
         assert_eq!(again(200, true, true), None, "a program may say what it likes");
+    }
+
+    #[test]
+    fn what_was_not_even_begun_is_done_later_unless_somebody_or_the_value_is_why() {
+        let again = |status: u16| End::of(&Outcome::failed(Status(status), "why").not_run(), false).again;
+        for status in [404, 408, 500, 503] {
+            assert_eq!(again(status), Some(Again::Later), "{status}");
+        }
+        for status in [200, 409, 413, 422, 499] {
+            assert_eq!(again(status), None, "{status}");
+        }
+        let words = Outcome::failed(Status::FAILED, "/usr/local/bin/x cannot be run: it is missing");
+        assert_eq!(End::of(&words, false).again, None, "words are not read");
     }
 }

@@ -191,16 +191,25 @@ pub struct Outcome {
     pub status: Status,
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub payload: Value,
+    /// Whoever was to run it knows that nothing was begun. Without this nobody says so.
+    #[serde(default, rename = "notRun", skip_serializing_if = "std::ops::Not::not")]
+    pub not_run: bool,
 }
 
 impl Outcome {
     pub fn new(status: Status, payload: Value) -> Self {
-        Self { status, payload }
+        Self { status, payload, not_run: false }
     }
 
     /// An outcome that is no success: `{"error": why}`.
     pub fn failed(status: Status, why: impl Into<String>) -> Self {
-        Self { status, payload: serde_json::json!({ "error": why.into() }) }
+        Self::new(status, serde_json::json!({ "error": why.into() }))
+    }
+
+    /// Of what was not even begun.
+    #[must_use]
+    pub fn not_run(self) -> Self {
+        Self { not_run: true, ..self }
     }
 
     /// With a note in the place of a payload that is larger than `limit` bytes of JSON.
@@ -211,7 +220,7 @@ impl Outcome {
             return self;
         }
         let why = format!("an answer of {bytes} bytes; at most {limit} are taken");
-        Self::new(self.status, serde_json::json!({ "payloadDropped": true, "error": why }))
+        Self { payload: serde_json::json!({ "payloadDropped": true, "error": why }), ..self }
     }
 
     /// With the members of the command's payload that meant nothing, if it went well and there is a place for them.

@@ -232,7 +232,7 @@ impl Agent {
     pub(super) fn tell_at_best(
         &mut self,
         (id, method, to): Asker,
-        Outcome { status, payload }: Outcome,
+        Outcome { status, payload, .. }: Outcome,
         refusal: bool,
         (received, time): (Timestamp, Timestamp),
         out: &mut Vec<Effect>,

@@ -116,7 +116,7 @@ impl Agent {
                 Effect::Reply(caller, Reply::Is { mut answer, last })
                     if answer.get("payload").is_some_and(|payload| uncancelled.contains(&payload["cancelled"])) =>
                 {
-                    let Outcome { status, payload } = unconfirmed(why);
+                    let Outcome { status, payload, .. } = unconfirmed(why);
                     answer.insert("status".to_owned(), json!(status));
                     answer.insert("payload".to_owned(), payload);
                     out.push(Effect::Reply(caller, Reply::Is { answer, last }));

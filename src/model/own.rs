@@ -166,10 +166,10 @@ impl Agent {
         }
     }
 
-    /// Has the configuration read again. Whoever asks for it may have mended what kept the agent from its cloud.
+    /// Has the configuration read again. Whoever asks for it may have mended what kept the agent from its cloud, or a handler.
     pub(super) fn reload(&mut self, now: &Now, out: &mut Vec<Effect>) {
         out.push(Effect::Reload);
-        self.connection.hurry(now.boot);
+        self.hurry(now);
     }
 
     /// The methods that are to be had, and where each comes from.
@@ -189,7 +189,7 @@ impl Agent {
 /// The outcome of one of them in few words, for where the whole does not fit and its beginning would be of no use: of the
 /// methods the names, of the status what it comes to. As much as `fits`.
 pub(super) fn in_short(method: &Method, outcome: &Outcome, fits: impl Fn(&Value) -> bool) -> Option<Value> {
-    let Outcome { status: Status::DONE, payload } = outcome else { return None };
+    let Outcome { status: Status::DONE, payload, .. } = outcome else { return None };
     match Own::of(method)? {
         Own::ListMethods => {
             let names: Vec<&Value> = payload["methods"].as_array()?.iter().map(|listed| &listed["name"]).collect();

@@ -78,7 +78,7 @@ pub enum Input {
         settings: Box<Settings>,
         anew: bool,
     },
-    /// The next try to connect may go better than the last: another key, or an operator who says so.
+    /// The next try may go better than the last, to connect or to apply what is desired: another key, or an operator who says so.
     Hurry,
     /// What is said of the machine's reboot that this command asked for: it is on its way, or why it is not. Proves nothing.
     RebootAnswered {

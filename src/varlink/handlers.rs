@@ -48,7 +48,8 @@ pub struct Run {
 /// What the service says of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// From here on it may have taken effect. A run that ends without it has not.
+    /// From here on it may have taken effect. A run that ends without it has not, nor has one whose outcome says that the program
+    /// was not run: that its interpreter is missing is known only thereafter.
     Begun,
     /// How it goes, in a line for people.
     Progress(String),
@@ -113,7 +114,12 @@ impl Reply {
             let Some(status) = status.filter(|status| (200..600).contains(status)) else {
                 return Err(NotUnderstood("not a reply: an outcome has a status".to_owned()));
             };
-            Self::Ended(Outcome::new(Status(status), members.remove("payload").unwrap_or_default()))
+            let outcome = Outcome::new(Status(status), members.remove("payload").unwrap_or_default());
+            match members.remove("notRun") {
+                None => Self::Ended(outcome),
+                Some(Value::Bool(true)) => Self::Ended(outcome.not_run()),
+                Some(_) => return Err(NotUnderstood("not a reply: `notRun` is true, or not there".to_owned())),
+            }
         };
         match members.keys().next() {
             None => Ok(reply),
@@ -183,6 +189,7 @@ mod tests {
                 Reply::Begun,
                 Reply::Progress("50 %".into()),
                 Reply::Ended(Outcome::new(Status(200), payload.clone())),
+                Reply::Ended(Outcome::new(Status(500), payload.clone()).not_run()),
             ];
             for reply in said {
                 let frame = reply.frame();
@@ -220,6 +227,8 @@ mod tests {
             r#"{"parameters":{"status":99}}"#,
             r#"{"parameters":{"status":200,"status":500}}"#,
             r#"{"parameters":{"status":200,"other":1}}"#,
+            r#"{"parameters":{"status":500,"notRun":false}}"#,
+            r#"{"parameters":{"notRun":true},"continues":true}"#,
             "[]",
         ] {
             assert!(Reply::parse(bad.as_bytes()).is_err(), "{bad}");

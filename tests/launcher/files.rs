@@ -21,7 +21,7 @@ async fn expect_refusal(service: &Service, path: &Path, words: &str) {
     let why = outcome.payload["error"].as_str().unwrap_or_default().to_owned();
     println!("{} {why}", outcome.status);
     assert!(
-        outcome.status.0 == 500 && why.contains(words),
+        outcome.status.0 == 500 && outcome.not_run && why.contains(words),
         "{}: {words:?} expected, told {}",
         path.display(),
         outcome.payload
@@ -118,9 +118,11 @@ async fn a_manifest_that_has_changed_or_is_gone_runs_nothing() {
         |outcome: &twinagent::model::command::Outcome| outcome.payload["error"].as_str().unwrap_or_default().to_owned();
     let outcome = begin(&handler, json!(null)).task.await.expect("an end");
     assert!(outcome.status.0 == 500 && why(&outcome).contains("has changed since"), "{}", outcome.payload);
+    assert!(outcome.not_run, "it may be sent again");
     fs::remove_file(service.path().join("handlers.d/one.toml")).expect("it is there");
     let outcome = begin(&handler, json!(null)).task.await.expect("an end");
     assert!(outcome.status.0 == 500 && why(&outcome).contains("there is no manifest one.toml"), "{}", outcome.payload);
+    assert!(outcome.not_run);
     assert!(!mark.exists());
 }
 

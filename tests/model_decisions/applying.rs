@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use twinagent::model::agent::{Effect, Input, Settings};
 use twinagent::model::application::Application;
 use twinagent::model::applying::MEMBERS;
+use twinagent::model::ask::{CallerId, Question};
 use twinagent::model::cloud::{Inbound, Road};
 use twinagent::model::command::{Class, Command, MethodSpec, Origin, Outcome, Status};
 use twinagent::model::durable::Durable;
@@ -275,13 +276,22 @@ fn one_that_was_cut_off_does_not_seem_to_run_while_nobody_says_what_is_wanted() 
 
 #[test]
 fn what_could_not_be_done_is_tried_again_after_longer_and_longer_waits() {
-    for (road, status) in [(Road::Own, 503), (Road::Direct, 503), (Road::Own, 404)] {
+    let unreached = |status: u16| Outcome::failed(Status(status), "the service is not reached");
+    let missing = Outcome::failed(Status::FAILED, "the program is missing").not_run();
+    for (road, outcome) in [
+        (Road::Own, unreached(503)),
+        (Road::Direct, unreached(503)),
+        (Road::Own, unreached(404)),
+        (Road::Own, missing.clone()),
+        (Road::Direct, missing),
+    ] {
         let mut desk = desk(road, |_| {});
-        let fails = || Outcome::failed(Status(status), "the service is not reached");
+        let (status, fails) = (outcome.status.0, || outcome.clone());
         let (mut run, _) = run_of(&wants(&mut desk, json!({ "mode": 1 })));
         for wait in [10, 20, 40, 80, 160, 320, 640, 900, 900] {
             assert!(starts(&desk.ends(run, fails())).is_empty());
-            assert_eq!(shown(&mut desk, "mode")["status"], status);
+            let shown = shown(&mut desk, "mode");
+            assert_eq!((&shown["status"], &shown["error"]), (&json!(status), &outcome.payload["error"]));
             assert!(starts(&desk.wait(wait - 5)).is_empty(), "not yet after {wait} s");
             run = run_of(&desk.wait(5)).0;
         }
@@ -294,18 +304,48 @@ fn what_could_not_be_done_is_tried_again_after_longer_and_longer_waits() {
 fn a_reload_and_a_restart_try_again_at_once_what_could_not_be_done() {
     for road in ROADS {
         let mut desk = desk(road, |_| {});
-        let fails = || Outcome::failed(Status::CANNOT_NOW, "no D-Bus");
         let (run, _) = run_of(&wants(&mut desk, json!({ "mode": 1 })));
-        desk.ends(run, fails());
+        desk.ends(run, Outcome::failed(Status::CANNOT_NOW, "no D-Bus"));
         let settings = Box::new(desk.settings.clone());
         let (run, _) = run_of(&desk.take([Input::Reloaded { settings, anew: false }]));
-        desk.ends(run, fails());
+        desk.ends(run, Outcome::failed(Status::FAILED, "the manifest has changed").not_run());
+        let settings = Box::new(desk.settings.clone());
+        let (run, _) = run_of(&desk.take([Input::Reloaded { settings, anew: false }]));
+        // Whoever has mended a program says so, though nothing that is read again has changed.
+        let mut run = run;
+        for says in [Input::Hurry, Input::Asked(Question::Reload, CallerId(1))] {
+            desk.ends(run, Outcome::failed(Status::FAILED, "the program is missing").not_run());
+            run = run_of(&desk.take([says])).0;
+        }
+        desk.ends(run, Outcome::failed(Status::CANNOT_NOW, "no D-Bus"));
         let (run, payload) = run_of(&restarts(&mut desk));
         assert_eq!(payload, 1);
         desk.ends(run, done(json!(null)));
         assert!(starts(&desk.wait(3_600)).is_empty(), "until it is done");
         assert_eq!(status(&mut desk), 200);
         assert_eq!(Durable::replay(&desk.records), *desk.agent.durable());
+    }
+}
+
+/// The control: it has to be said that nothing was begun, and not by the program's own word or by a person's.
+#[test]
+fn what_was_begun_or_stopped_or_does_not_fit_waits_for_the_next_change() {
+    let ends = [
+        Outcome::failed(Status::FAILED, "the program is missing"),
+        Outcome::new(Status::FAILED, json!({ "error": "no", "notRun": true })),
+        Outcome::failed(Status::CANCELLED, "stopped before the program began").not_run(),
+        Outcome::failed(Status::UNFIT_PAYLOAD, "no port").not_run(),
+        Outcome::failed(Status::TOO_LARGE, "too long").not_run(),
+    ];
+    for end in ends {
+        let mut desk = desk(Road::Direct, |_| {});
+        let (run, _) = run_of(&wants(&mut desk, json!({ "mode": 1 })));
+        desk.ends(run, end.clone());
+        assert!(starts(&desk.wait(3_600)).is_empty(), "{end:?}");
+        let settings = Box::new(desk.settings.clone());
+        assert!(starts(&desk.take([Input::Reloaded { settings, anew: false }])).is_empty(), "{end:?}");
+        assert!(starts(&restarts(&mut desk)).is_empty(), "{end:?}");
+        assert_eq!(status(&mut desk), end.status.0);
     }
 }
 
@@ -632,4 +672,10 @@ fn records_are_lines_that_can_be_read_again() {
     let Record::Applying(application) = record else { panic!("another record") };
     assert_eq!(*application, Application { version: None, doubt: None, end: None, ..(*application).clone() });
     assert!(!format!("{:?}", Record::Applied(application)).contains("sha256"));
+    let line = r#"{"record":"finished","target":"d","id":"x1","status":500,"payload":{"error":"no"},"notRun":true,"at":"2026-11-22T00:00:00.000000Z"}"#;
+    let record: Record = serde_json::from_str(line).expect("a record");
+    assert_eq!(serde_json::to_string(&record).expect("JSON"), line);
+    assert!(matches!(&record, Record::Finished { outcome, .. } if outcome.not_run));
+    let older: Record = serde_json::from_str(&line.replace(r#""notRun":true,"#, "")).expect("a record");
+    assert!(matches!(&older, Record::Finished { outcome, .. } if !outcome.not_run), "nobody said so then");
 }

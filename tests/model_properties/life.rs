@@ -290,7 +290,9 @@ impl Life {
                 }
                 let (run, command) = self.running.remove(*n);
                 self.may_try_again |= self.disk.rest.applications.values().any(|known| known.id == command.key.id);
-                vec![Input::Finished(run, Outcome::failed(Status::CANNOT_NOW, "not now"))]
+                let not_now = Outcome::failed(Status::CANNOT_NOW, "not now");
+                let missing = Outcome::failed(Status::FAILED, "no such program").not_run();
+                vec![Input::Finished(run, if n % 2 == 0 { not_now } else { missing })]
             }
             Deed::Program(comes) => {
                 let gone = self.program.take();
@@ -760,7 +762,7 @@ impl Life {
         if let Some(wanted) = self.wanted() {
             assert_eq!(self.applied.clone().unwrap_or_default(), wanted, "what is wanted is what was last applied");
             let ends = self.agent.durable().rest.applications.values().filter_map(|known| known.end.as_ref());
-            assert!(ends.into_iter().all(|end| end.status != Status::CANNOT_NOW), "it was tried until it was done");
+            assert!(ends.into_iter().all(|end| end.again.is_none()), "it was tried until it was done");
         }
         assert!(self.running.is_empty() && self.in_flight.is_empty());
     }

@@ -28,8 +28,9 @@ use crate::given::{moment, request, settings};
 /// The largest twin that a cloud keeps, in bytes of JSON.
 const LARGEST_TWIN: usize = 32 * 1_024;
 
-/// Methods that are run for desired state, if a story has them: once, harmless, going on while the daemon is away.
-const WANTED: [&str; 4] = ["apply", "again", "job", "later"];
+/// Methods that are run for desired state, if a story has them: once, harmless, going on while the daemon is away, putting
+/// off what it is run for first, and with a program that is missing until then.
+const WANTED: [&str; 5] = ["apply", "again", "job", "later", "missing"];
 
 /// What goes wrong, once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,6 +67,10 @@ pub(crate) enum Sabotage {
     TellsNoHolders,
     /// The cloud says that nothing was ever reported.
     TellsNoTwin,
+    /// Nobody says of a handler that it was not run.
+    HidesNotRun,
+    /// A handler is said not to have been run that was.
+    ClaimsNotRun,
 }
 
 /// What the caller in the cloud does.
@@ -383,7 +388,7 @@ impl World {
         let digest = Digest::of(wanted.to_string().as_bytes()).to_string();
         let shown = &self.reported.as_ref()?["desired"]["members"]["mode"];
         // What was cut off is not run again, and may have taken effect; what is harmless is.
-        let is_cut_off = shown["status"] == 500 && self.was_cut && !spec.harmless;
+        let is_cut_off = shown["error"] == "interrupted" && self.was_cut && !spec.harmless;
         let is_told = shown["digest"] == digest.as_str() && (shown["status"] == 200 || is_cut_off);
         (!is_told).then(|| format!("{wanted} was wanted, and this is told: {shown}"))
     }
@@ -703,9 +708,8 @@ impl World {
                 }
             }
             Effect::Start(run, command) if WANTED.contains(&command.method.as_str()) => {
-                let is_done = self.apply(command);
-                let status = if is_done { Status::DONE } else { Status::CANNOT_NOW };
-                self.inputs.push(Input::Finished(*run, Outcome::new(status, Value::Null)));
+                let outcome = self.apply(command);
+                self.inputs.push(Input::Finished(*run, outcome));
             }
             Effect::Resume(run, command) if self.jobs.contains(&command.key.id) => {
                 self.inputs.push(Input::Finished(*run, Outcome::new(Status::DONE, Value::Null)));
@@ -813,8 +817,9 @@ impl World {
         Went::On
     }
 
-    /// A handler runs for desired state, or says that it cannot now.
-    fn apply(&mut self, command: &Command) -> bool {
+    /// A handler runs for desired state, or says that it cannot now, or cannot be run.
+    fn apply(&mut self, command: &Command) -> Outcome {
+        let done = Outcome::new(Status::DONE, Value::Null);
         let id = &command.key.id;
         let is_its = |record: &Record| matches!(record, Record::Applying(application) if application.id == *id);
         if !self.synced.iter().any(is_its) {
@@ -824,12 +829,25 @@ impl World {
             "job" => {
                 self.jobs.insert(id.clone());
             }
-            "again" => return true,
-            "later" if self.put_off.insert(command.payload.to_string()) => return false,
+            "again" => return done,
+            "later" if self.put_off.insert(command.payload.to_string()) => {
+                return Outcome::new(Status::CANNOT_NOW, Value::Null);
+            }
+            "missing" if self.put_off.insert(command.payload.to_string()) => {
+                let missing = Outcome::failed(Status::FAILED, "no such program");
+                match self.sabotage {
+                    Sabotage::HidesNotRun => return missing,
+                    Sabotage::ClaimsNotRun => {
+                        *self.ran.entry(format!("the handler for {}", command.payload)).or_default() += 1;
+                    }
+                    _ => {}
+                }
+                return missing.not_run();
+            }
             _ => {}
         }
         *self.ran.entry(format!("the handler for {}", command.payload)).or_default() += 1;
-        true
+        done
     }
 
     fn is_on_disk(&self, id: &str) -> bool {

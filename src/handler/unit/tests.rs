@@ -134,12 +134,12 @@ async fn each_end_of_a_job_has_its_status() {
         let run = machine.run();
         called(&mut systemd, "start").await;
         systemd.ends(JOB, how, |says| *says = end.clone()).await;
-        let (status, payload) = run.outcome().await;
-        assert_eq!(status, expected, "{end:?}: {payload}");
+        let Outcome { status, payload, not_run } = run.task.await.expect("it ends in good order");
+        assert_eq!((status.0, not_run), (expected, false), "{end:?}: {payload}");
         for (name, value) in members.as_object().expect("members") {
             assert_eq!(&payload[name], value, "{end:?}: {payload}");
         }
-        assert_eq!(payload.get("error").is_none(), status == 200, "{payload}");
+        assert_eq!(payload.get("error").is_none(), status == Status::DONE, "{payload}");
         if end.active == "failed" {
             called(&mut systemd, "reset-failed").await;
         }
@@ -163,10 +163,10 @@ async fn a_unit_whose_result_could_be_lost_is_not_started() {
     for (says, words) in wrong {
         let machine = Machine::new();
         let systemd = machine.systemd(says.clone()).await;
-        let (status, payload) = machine.run().outcome().await;
-        let why = payload["error"].as_str().expect("words");
-        assert!(status == 500 && why.contains(words), "{status} {why}");
-        assert_eq!(systemd.now(JOB).starts, 0);
+        let outcome = machine.run().task.await.expect("it ends in good order");
+        let why = outcome.payload["error"].as_str().expect("words");
+        assert!(outcome.status.0 == 500 && why.contains(words), "{} {why}", outcome.status);
+        assert!(outcome.not_run && systemd.now(JOB).starts == 0);
         assert!(!machine.payload().exists(), "nothing is left of {says:?}");
     }
 }

@@ -84,13 +84,13 @@ impl Outbox {
         for sender in self.senders.take(ledger, room, now) {
             let Some(entry) = ledger.get(sender.number) else { continue };
             let what = if entry.outcome().is_some() { Told::Outcome } else { Told::Accepted };
-            let Outcome { status, mut payload } = newest(sender.number, entry);
+            let Outcome { status, mut payload, .. } = newest(sender.number, entry);
             if what == Told::Accepted && payload.is_null() {
                 // What the outcome is filed under in the reported document.
                 payload = json!({ "commandId": entry.key.id });
             }
             let Sender { number, reply_to, .. } = sender.clone();
-            let answer = answer(entry, Outcome { status, payload }, what, Some(reply_to));
+            let answer = answer(entry, Outcome::new(status, payload), what, Some(reply_to));
             let sent = Sent::Answer { number, what, wanted: Wanted::Sender(sender) };
             out.push((self.sent(sent), Outbound::Answer(answer)));
         }
@@ -160,7 +160,7 @@ impl Outbox {
     }
 }
 
-fn answer(entry: &Entry, Outcome { status, payload }: Outcome, what: Told, reply_to: Option<ReplyTo>) -> Answer {
+fn answer(entry: &Entry, Outcome { status, payload, .. }: Outcome, what: Told, reply_to: Option<ReplyTo>) -> Answer {
     Answer {
         id: entry.key.id.clone(),
         method: Some(entry.method.clone()),

@@ -1,8 +1,11 @@
 //! Stories of handlers that are run for what the cloud wants the device to be.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use twinagent::local::client::{Client, Wait};
 
 use crate::both::on_both_clouds;
 use crate::cloud::Kind;
@@ -14,6 +17,7 @@ on_both_clouds! {
     a_member_that_changes_is_applied_once_and_acknowledged,
     what_was_applied_is_not_applied_again_over_reconnects_restarts_and_other_changes,
     what_fails_is_told_and_tried_again_with_the_next_change_only,
+    what_cannot_be_run_is_told_and_applied_once_it_is_mended,
     the_newest_value_wins_over_those_that_came_while_another_was_applied,
     an_application_that_was_cut_off_is_told_and_not_done_again_until_it_changes,
 }
@@ -101,6 +105,47 @@ async fn what_fails_is_told_and_tried_again_with_the_next_change_only(kind: Kind
     applied(&mut device, "port", 200).await;
     assert_eq!(workshop.runs("setHostname").len(), 2);
     assert_eq!(workshop.runs("setPort").len(), 1);
+    device.stop().await;
+    workshop.stop().await;
+}
+
+async fn what_cannot_be_run_is_told_and_applied_once_it_is_mended(kind: Kind) {
+    let broken = "desired = \"broken\"\n";
+    let methods =
+        [("setHostname", NAME, WRITE), ("setLed", "desired = \"led\"\n", WRITE), ("setBroken", broken, "exit 1\n")];
+    let mut device = Device::new(Setup::on(kind)).await;
+    let mut workshop = Workshop::beside(&device, &methods);
+    let program = workshop.path("setHostname");
+    let set_mode = |mode| fs::set_permissions(&program, Permissions::from_mode(mode)).expect("a mode");
+    set_mode(0o644);
+    workshop.program("setLed", "#!/no/such/interpreter\n");
+    workshop.start(&device);
+    device.start();
+    device.wait_until_ready().await;
+    device.cloud.set_desired(r#"{"hostname":"gw-a","led":true,"broken":1}"#).await;
+    let hostname = applied(&mut device, "hostname", 500).await;
+    assert!(hostname["error"].as_str().is_some_and(|why| why.contains("not executable")), "{hostname}");
+    let led = applied(&mut device, "led", 500).await;
+    assert!(led["error"].as_str().is_some_and(|why| why.contains("interpreter /no/such/interpreter")), "{led}");
+    applied(&mut device, "broken", 500).await;
+
+    // Nobody says that it was mended.
+    set_mode(0o755);
+    applied(&mut device, "hostname", 200).await;
+    assert_eq!((workshop.runs("setHostname").len(), workshop.runs("setLed").len()), (1, 0));
+
+    // Whoever does need not wait.
+    workshop.script("setLed", WRITE);
+    let folder = device.path("run");
+    let asked = tokio::task::spawn_blocking(move || {
+        Client::connect(&folder).and_then(|mut client| client.call("Reload", &json!({}), Wait::Short))
+    });
+    asked.await.expect("no panic").expect("it is reloaded");
+    applied(&mut device, "led", 200).await;
+    assert_eq!((workshop.runs("setHostname").len(), workshop.runs("setLed").len()), (1, 1));
+    assert_eq!(workshop.notes("given"), "\"gw-a\"\ntrue\n");
+    // One that ran and failed was not tried again by all of this.
+    assert_eq!(workshop.runs("setBroken").len(), 1);
     device.stop().await;
     workshop.stop().await;
 }

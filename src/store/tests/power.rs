@@ -65,7 +65,7 @@ impl Drop for Disk {
     }
 }
 
-/// Runs the test of this name in a mount namespace of its own (mount_namespaces(7)): nobody else copies what it mounts.
+/// Runs the test of this name in a mount namespace of its own (`mount_namespaces(7)`): nobody else copies what it mounts.
 fn apart(name: &str, test: impl FnOnce()) {
     if env::var_os(APART).is_some() {
         return test();

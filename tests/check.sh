@@ -221,6 +221,42 @@ system_stories() {
     bounded 15m cargo test --locked --all-features --test system -- --test-threads=4 "$@"
 }
 
+# test_program PROGRAM: runs it with its output kept, and prints that whole at its end.
+test_program() {
+    local name=${1##*/} said code threads=8
+    name=${name%-*}
+    # Each of its daemons waits most of the time.
+    if [ "$name" = stories ]; then threads=12; fi
+    said=$(mktemp) || return
+    RUST_TEST_THREADS=$threads "$1" >"$said" 2>&1
+    code=$?
+    printf '%s: exit code %d after %d s\n' "$name" "$code" "$SECONDS" >>"$said"
+    # Several may end at once.
+    flock target cat "$said"
+    rm -f "$said"
+    return "$code"
+}
+export -f test_program
+
+# tests [OPTION…]: all that `cargo test OPTION…` runs, with three programs side by side, since they wait for time-outs
+# more than for a processor. Those that take longest begin first.
+tests() {
+    local built programs failed=0 longest='/(stories|model_crash|local)-[0-9a-f]+$'
+    built=$(bounded 25m cargo test --locked --no-run --message-format=json-render-diagnostics "$@") || return
+    programs=$(jq -r 'select(.executable and .profile.test) | .executable' <<<"$built") || return
+    if [ -z "$programs" ]; then
+        echo "cargo has named no test program" >&2
+        return 1
+    fi
+    # shellcheck disable=SC2016
+    {
+        grep -E "$longest" <<<"$programs"
+        grep -vE "$longest" <<<"$programs"
+    } | bounded 20m xargs -d '\n' -n 1 -P 3 bash -c 'test_program "$1"' bash || failed=1
+    bounded 10m cargo test --locked --doc "$@" || failed=1
+    return "$failed"
+}
+
 # The daemon ended at every system call of a reboot.
 cuts() {
     if [ "$(id -u)" -ne 0 ]; then
@@ -266,10 +302,9 @@ if [ "$mode" != quick ]; then
     step "shell scripts" scripts
     step "fuzz targets" fuzz_targets
 fi
-# The stories, told on each cloud, wait for time-outs more than for a processor.
-step "tests, all features" bounded 25m env RUST_TEST_THREADS=8 cargo test --locked --all-features --no-fail-fast
+step "tests, all features" tests --all-features
 if [ "$mode" != quick ]; then
-    step "tests, the device's features" bounded 15m cargo test --locked --no-fail-fast
+    step "tests, the device's features" tests
     step "power cuts" cuts
     step "bad networks" networks
     step "demo" bounded 3m cargo demo

@@ -266,44 +266,67 @@ fn wanted() -> Vec<(&'static str, Change, Vec<Deed>)> {
     ]
 }
 
-/// Every fault that there is to try, given how long the story is without one.
-fn faults(steps: usize, syncs: usize) -> impl Iterator<Item = Fault> {
-    let flags = |bits: usize| (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0);
-    let crashes = (1..=steps).flat_map(move |at| {
-        (0..8).map(move |bits| {
-            let (power, forgets_unsynced, no_sessions) = flags(bits);
-            Fault { crash_at: Some(at), power, forgets_unsynced, no_sessions, ..Fault::default() }
+/// Faults without a crash, each with the number of steps from one crash to the next that is tried on top of it.
+fn faults(syncs: usize) -> impl Iterator<Item = (Fault, usize)> {
+    let sessions = [false, true].map(|no_sessions| (Fault { no_sessions, ..Fault::default() }, 1));
+    let failures = (1..=syncs).flat_map(|at| {
+        (0..4).map(move |bits| {
+            let (failed_bytes_stay, no_sessions) = (bits & 1 > 0, bits & 2 > 0);
+            (Fault { sync_fails_at: Some(at), failed_bytes_stay, no_sessions, ..Fault::default() }, 5)
         })
     });
-    let failures = (1..=syncs).flat_map(move |at| {
-        (0..4).flat_map(move |bits| {
-            let (failed_bytes_stay, no_sessions, _) = flags(bits);
-            let fault = Fault { sync_fails_at: Some(at), failed_bytes_stay, no_sessions, ..Fault::default() };
-            // The process may also end soon after.
-            let and_crash = (1..=steps).step_by(5).map(move |crash| Fault { crash_at: Some(crash), ..fault });
-            std::iter::once(fault).chain(and_crash)
-        })
-    });
-    crashes.chain(failures)
+    sessions.into_iter().chain(failures)
+}
+
+/// What is wrong with a world that has lived with this fault.
+fn wrongs_of(world: &World, fault: &Fault) -> Vec<String> {
+    let mut wrongs = world.judge();
+    if world.machine_reboots > 1 {
+        wrongs.push(format!("the machine was rebooted {} times", world.machine_reboots));
+    }
+    let is_cancelled = world.told.get("x1").is_some_and(|told| told.iter().any(|(status, ..)| *status == 200));
+    if is_cancelled && world.machine_reboots > 0 {
+        wrongs.push("the machine was rebooted though the cancellation was confirmed".to_owned());
+    }
+    wrongs.into_iter().map(|wrong| format!("{fault:?}: {wrong}")).collect()
 }
 
 /// Lives through a story under every fault; what was wrong, each with the fault that showed it.
 fn wrongs(story: &[Deed], change: Change, road: Road, reboot: &Mode, sabotage: Sabotage) -> (usize, Vec<String>) {
-    let mut calm = World::with(road, reboot.clone(), change, Fault::default(), sabotage);
+    let begin = |fault| World::with(road, reboot.clone(), change, fault, sabotage);
+    let mut calm = begin(Fault::default());
     calm.live(story);
-    let mut wrongs: Vec<String> = calm.judge().into_iter().map(|wrong| format!("without any fault: {wrong}")).collect();
-    let mut tried = 1;
-    for fault in faults(calm.steps(), calm.syncs()) {
-        let mut world = World::with(road, reboot.clone(), change, fault, sabotage);
-        world.live(story);
-        tried += 1;
-        wrongs.extend(world.judge().into_iter().map(|wrong| format!("{fault:?}: {wrong}")));
-        if world.machine_reboots > 1 {
-            wrongs.push(format!("{fault:?}: the machine was rebooted {} times", world.machine_reboots));
-        }
-        let is_cancelled = world.told.get("x1").is_some_and(|told| told.iter().any(|(status, ..)| *status == 200));
-        if is_cancelled && world.machine_reboots > 0 {
-            wrongs.push(format!("{fault:?}: the machine was rebooted though the cancellation was confirmed"));
+    let (mut tried, mut wrongs) = (0, Vec::new());
+    for (fault, pace) in faults(calm.syncs()) {
+        let forgetful = Fault { forgets_unsynced: true, ..fault };
+        let [kept, kept_forgetful] = [fault, forgetful].map(|fault| {
+            let mut world = begin(fault);
+            let kept = world.live_and_keep(story);
+            tried += 1;
+            wrongs.extend(wrongs_of(&world, &fault));
+            kept
+        });
+        // Up to its crash a world is the one without: it goes on with the deed in which the crash is.
+        let mut crash = |kept: &[World], fault: Fault| {
+            let before = kept.iter().rposition(|world| Some(world.steps()) < fault.crash_at);
+            let mut world = before.map_or_else(|| begin(fault), |deed| kept[deed].again(fault));
+            world.live(&story[before.unwrap_or(0)..]);
+            tried += 1;
+            wrongs.extend(wrongs_of(&world, &fault));
+            world.could_forget
+        };
+        for at in (1..=calm.steps()).step_by(pace) {
+            if pace > 1 {
+                crash(&kept, Fault { crash_at: Some(at), ..fault });
+                continue;
+            }
+            for power in [false, true] {
+                let crashes = |fault| Fault { crash_at: Some(at), power, ..fault };
+                // Where all was synced, the world that forgets is the same.
+                if crash(&kept, crashes(fault)) {
+                    crash(&kept_forgetful, crashes(forgetful));
+                }
+            }
         }
     }
     (tried, wrongs)

@@ -1,5 +1,6 @@
 //! A broker of raw bytes: it does what the test says, right or wrong, and reads packets without the codec under test.
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -99,7 +100,12 @@ impl Broker {
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("somebody reads").expect("written");
+        self.try_send(bytes).await.expect("written");
+    }
+
+    /// To somebody who may have hung up.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("somebody reads")
     }
 
     /// The next packet: its first byte and what follows the length. None at the end of the stream.

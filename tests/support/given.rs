@@ -1,6 +1,7 @@
 //! What the tests of the model start from: moments, settings and requests.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,10 +14,12 @@ use twinagent::model::reboot::window::Windows;
 use twinagent::model::reboot::{Mode, Policy, TooSoon};
 use twinagent::model::twin::About;
 
+/// When all begins.
+static EPOCH: LazyLock<Timestamp> = LazyLock::new(|| "2026-11-22T00:00:00Z".parse().expect("a time"));
+
 pub(crate) fn moment(wall: Duration, kernel_start: Duration, boot: u128) -> Now {
-    let epoch: Timestamp = "2026-11-22T00:00:00Z".parse().expect("a time");
     Now {
-        wall: epoch.saturating_add(wall),
+        wall: EPOCH.saturating_add(wall),
         boot: BootInstant(wall.saturating_sub(kernel_start)),
         boot_id: format!("00000000-0000-0000-0000-{boot:012x}").parse().expect("a boot id"),
         clock: Clock::Trusted,

@@ -15,7 +15,7 @@ use twinagent::model::command::{
 };
 use twinagent::model::digest::Digest;
 use twinagent::model::durable::Durable;
-use twinagent::model::now::{Now, Timestamp};
+use twinagent::model::now::{BootInstant, Now, Timestamp};
 use twinagent::model::patch::merge;
 use twinagent::model::reboot::Mode;
 use twinagent::model::reboot::facts::{Facts, Inhibitor, Veto, Way};
@@ -105,6 +105,7 @@ pub(crate) enum Deed {
 /// What a story changes of the settings that are given.
 pub(crate) type Change = fn(&mut Settings);
 
+#[derive(Clone)]
 pub(crate) struct World {
     fault: Fault,
     sabotage: Sabotage,
@@ -121,11 +122,15 @@ pub(crate) struct World {
     // The machine.
     wall: Duration,
     kernel_start: Duration,
+    /// The moment at which its kernel started.
+    kernel: Now,
     boots: u128,
     refuses: bool,
     /// It goes down when the daemon has ended.
     shuts_down: bool,
     steps: usize,
+    /// Something was not synced when a process came to a bad end.
+    pub could_forget: bool,
     inhibitors: Vec<Inhibitor>,
     vetoes: Vec<Veto>,
 
@@ -183,7 +188,10 @@ pub(crate) struct World {
 #[derive(PartialEq, Eq)]
 enum Went {
     On,
+    /// The fault has come.
     Down,
+    /// The machine goes down as it was told to.
+    Rebooted,
     /// The daemon ended as it was told to, and is started again.
     Exited,
 }
@@ -213,10 +221,12 @@ impl World {
             broken: false,
             wall: Duration::from_secs(100),
             kernel_start: Duration::ZERO,
+            kernel: now,
             boots: 1,
             refuses: false,
             shuts_down: false,
             steps: 0,
+            could_forget: false,
             inhibitors: Vec::new(),
             vetoes: Vec::new(),
             agent: Agent::new(given, Durable::default(), None, 1, &now),
@@ -253,58 +263,95 @@ impl World {
     /// Lives through a story to its end, and until nothing more happens.
     pub(crate) fn live(&mut self, story: &[Deed]) {
         for deed in story {
-            match deed {
-                Deed::Send(requests) => {
-                    self.outstanding.extend(requests.iter().cloned());
-                    self.deliver(requests, true);
-                }
-                Deed::Wait(time) => self.pass(*time),
-                Deed::Cut => self.cut(),
-                Deed::Invoke(id) => {
-                    self.invoked.insert((*id).to_owned(), None);
-                    self.ask_again();
-                }
-                Deed::Stop => self.inputs.push(Input::Stop),
-                Deed::Refuse => self.refuses = true,
-                Deed::PowerCut => {
-                    // Its faults are still to come.
-                    let fault = self.fault;
-                    self.fault = Fault { crash_at: None, power: true, forgets_unsynced: false, ..fault };
-                    self.restart();
-                    self.fault = fault;
-                }
-                Deed::ShutDown => self.inputs.push(Input::ShuttingDown(true)),
-                Deed::Inhibit(true) => {
-                    self.inhibitors.push(Inhibitor { who: "apt".to_owned(), why: "an upgrade".to_owned() });
-                }
-                Deed::Inhibit(false) => self.inhibitors.clear(),
-                Deed::Veto(time) => {
-                    let expires = time.map(|time| self.now().wall.saturating_add(time));
-                    let (name, reason) = ("harvest".to_owned(), "not now".to_owned());
-                    self.vetoes = vec![Veto { name, reason, expires }];
-                }
-                Deed::Want(value) => self.want(value),
-                Deed::Program(comes) => {
-                    self.serves = *comes;
-                    if let Some(gone) = self.program.take() {
-                        self.inputs.push(Input::Gone(gone));
-                    }
-                    self.serve();
-                }
-            }
-            self.settle();
+            self.perform(deed);
         }
+        self.rest();
+    }
+
+    /// The same, and the worlds as they were before each deed and before the rest.
+    pub(crate) fn live_and_keep(&mut self, story: &[Deed]) -> Vec<Self> {
+        let mut kept = vec![self.clone()];
+        for deed in story {
+            self.perform(deed);
+            kept.push(self.clone());
+        }
+        self.rest();
+        kept
+    }
+
+    /// Such a world once more, with a fault that differs from its own by what comes with a crash that is still ahead.
+    pub(crate) fn again(&self, fault: Fault) -> Self {
+        Self { fault, ..self.clone() }
+    }
+
+    fn perform(&mut self, deed: &Deed) {
+        match deed {
+            Deed::Send(requests) => {
+                self.outstanding.extend(requests.iter().cloned());
+                self.deliver(requests, true);
+            }
+            Deed::Wait(time) => self.pass(*time),
+            Deed::Cut => self.cut(),
+            Deed::Invoke(id) => {
+                self.invoked.insert((*id).to_owned(), None);
+                self.ask_again();
+            }
+            Deed::Stop => self.inputs.push(Input::Stop),
+            Deed::Refuse => self.refuses = true,
+            Deed::PowerCut => {
+                // Its faults are still to come.
+                let fault = self.fault;
+                self.fault = Fault { crash_at: None, power: true, forgets_unsynced: false, ..fault };
+                self.restart();
+                self.fault = fault;
+            }
+            Deed::ShutDown => self.inputs.push(Input::ShuttingDown(true)),
+            Deed::Inhibit(true) => {
+                self.inhibitors.push(Inhibitor { who: "apt".to_owned(), why: "an upgrade".to_owned() });
+            }
+            Deed::Inhibit(false) => self.inhibitors.clear(),
+            Deed::Veto(time) => {
+                let expires = time.map(|time| self.now().wall.saturating_add(time));
+                let (name, reason) = ("harvest".to_owned(), "not now".to_owned());
+                self.vetoes = vec![Veto { name, reason, expires }];
+            }
+            Deed::Want(value) => self.want(value),
+            Deed::Program(comes) => {
+                self.serves = *comes;
+                if let Some(gone) = self.program.take() {
+                    self.inputs.push(Input::Gone(gone));
+                }
+                self.serve();
+            }
+        }
+        self.settle();
+    }
+
+    fn rest(&mut self) {
         // The caller does not give up, and the agent gets all the time it wants.
-        for _ in 0..60 {
+        let mut left = Duration::from_secs(20 * 60);
+        while !left.is_zero() {
             if self.connected {
-                let again = std::mem::take(&mut self.outstanding);
-                self.outstanding.clone_from(&again);
+                let again = self.outstanding.clone();
                 self.deliver(&again, false);
             }
             self.heal();
             self.ask_again();
-            self.pass(Duration::from_secs(20));
+            let time = self.until_somebody_acts().min(left);
+            self.pass(time);
+            left -= time;
         }
+    }
+
+    /// Callers ask again every 20 s. Nobody else wakes an agent that nobody waits for.
+    fn until_somebody_acts(&mut self) -> Duration {
+        let again = Duration::from_secs(20);
+        let is_owed = !self.outstanding.is_empty() || self.invoked.values().any(Option::is_none);
+        if is_owed || self.broken {
+            return again;
+        }
+        let due = self.agent.deadline(&self.now()).map(|due| self.kernel_start + due.0);
+        due.map_or(Duration::MAX, |due| due.saturating_sub(self.wall)).max(again)
     }
 
     /// Steps that were taken.
@@ -402,7 +449,8 @@ impl World {
     }
 
     fn now(&self) -> Now {
-        moment(self.wall, self.kernel_start, self.boots)
+        let up = self.wall.saturating_sub(self.kernel_start);
+        Now { wall: self.kernel.wall.saturating_add(up), boot: BootInstant(up), ..self.kernel }
     }
 
     fn pass(&mut self, time: Duration) {
@@ -595,7 +643,17 @@ impl World {
                 Went::On => {}
                 Went::Down => {
                     self.was_cut = true;
+                    self.could_forget |= !self.unsynced.is_empty();
                     self.restart();
+                }
+                Went::Rebooted => {
+                    // Its faults are still to come, but for what was not synced.
+                    self.was_cut = true;
+                    self.could_forget |= !self.unsynced.is_empty();
+                    let fault = self.fault;
+                    self.fault = Fault { crash_at: None, power: true, ..fault };
+                    self.restart();
+                    self.fault = fault;
                 }
                 Went::Exited => {
                     // Its faults are still to come.
@@ -791,8 +849,7 @@ impl World {
                 if !self.told.values().flatten().any(|(status, ..)| *status == 202) && self.connected {
                     self.violations.push("the machine went down before the cloud had the 202".to_owned());
                 }
-                self.fault.power = true;
-                return Went::Down;
+                return Went::Rebooted;
             }
             Effect::LetGo => {
                 if self.connected {
@@ -952,6 +1009,7 @@ impl World {
             // Programs that held the machine back are gone with it; what an operator has put down is still there.
             self.inhibitors.clear();
             self.kernel_start = self.wall;
+            self.kernel = moment(self.wall, self.wall, self.boots);
             self.wall += Duration::from_secs(30);
         }
         self.disconnected();

@@ -45,7 +45,6 @@ pub(super) enum Cause {
 }
 
 /// What is known of a run that is over.
-#[derive(Debug)]
 pub(super) struct Facts<'a> {
     /// `None`: it could not be ended, and may still be there.
     pub(super) end: Option<End>,

@@ -34,7 +34,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -161,7 +161,14 @@ impl Launcher {
         let (ending, is_ending) = watch::channel(false);
         let patience = self.idle;
         let room = Room::new();
-        let shared = Arc::new(Shared { launcher: self, orders, ending: is_ending, marks: AtomicU64::new(0), room });
+        let shared = Arc::new(Shared {
+            launcher: self,
+            orders,
+            ending: is_ending,
+            marks: AtomicU64::new(0),
+            is_mute: AtomicBool::new(false),
+            room,
+        });
         let mut connections = JoinSet::new();
         let mut health = Health::new();
         let mut looking = interval(LOOKING);

@@ -146,9 +146,11 @@ async fn a_folder_for_news_that_is_spoiled_stops_no_program() {
     let other = service.script("echo ${NOTIFY_SOCKET##*/}", json!(null)).await;
     assert!(name.len() > 30 && other.payload.as_str().is_some_and(|other| other.len() > 30 && other != name), "{name}");
     std::fs::remove_dir_all(service.path().join("notify")).expect("the folder");
-    let without = service.script("echo \"${NOTIFY_SOCKET:-none}\"", json!(null)).await;
-    assert_eq!(without.payload, json!("none"), "{}", service.told());
-    assert!(service.told().contains("no socket for news can be made"), "{}", service.told());
+    for _ in 0..3 {
+        let without = service.script("echo \"${NOTIFY_SOCKET:-none}\"", json!(null)).await;
+        assert_eq!(without.payload, json!("none"), "{}", service.told());
+    }
+    assert_eq!(service.told().matches("no socket for news can be made").count(), 1, "{}", service.told());
 }
 
 #[tokio::test]

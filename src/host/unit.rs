@@ -1,5 +1,5 @@
-//! The units of the daemon, of its handlers and of its jobs, as they are installed on this machine: what whoever runs the program by hand should
-//! know of them.
+//! The units of the daemon, of its handlers and of its jobs, as they are installed on this machine: what whoever runs the
+//! program by hand should know of them.
 //!
 //! Reads files and asks nobody: the service manager may be another one, or none.
 

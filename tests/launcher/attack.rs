@@ -87,8 +87,7 @@ async fn a_service_whose_limits_were_changed_ends_what_runs_in_good_order() {
         Given { time_limit: Duration::from_secs(24 * 60 * 60), ..Given::new(&service.program("beside", &beside)) };
     let beside = begin(&service.handler("beside.toml", &day), json!(null));
     until("it runs", || up.exists()).await;
-    let attacker =
-        service.program("stays", "#!/bin/sh\nprlimit --pid $PPID --nofile=3:3 || exit 1\nwhile :; do sleep 1; done\n");
+    let attacker = service.program("stays", "#!/bin/sh\nprlimit --pid $PPID --nofile=3:3 || exit 1\nexec sleep 1000\n");
     let attack = begin(&service.handler("stays.toml", &Given { program: attacker, ..day }), json!(null));
     for (run, member, value) in [(beside, "exitCode", 3), (attack, "signal", 15)] {
         let outcome = tokio::time::timeout(LIMIT, run.task).await.expect("in time").expect("an end");

@@ -1,13 +1,17 @@
-//! The units of the daemon and of its jobs, as they are installed on this machine: what whoever runs the program by hand should
-//! know of them.
+//! The units of the daemon, of its handlers and of its jobs, as they are installed on this machine: what whoever runs the
+//! program by hand should know of them.
 //!
 //! Reads files and asks nobody: the service manager may be another one, or none.
+
+mod sandbox;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+
+pub use self::sandbox::Sandbox;
 
 const NAME: &str = "twinagent.service";
 
@@ -91,8 +95,16 @@ fn texts(folders: &[&Path], name: &str) -> Option<Vec<String>> {
 
 /// The last assignment of a key in these files.
 fn last<'t>(texts: &'t [String], key: &str) -> Option<&'t str> {
-    let value = |line: &'t str| Some(line.trim().strip_prefix(key)?.trim_start().strip_prefix('=')?.trim());
-    texts.iter().rev().find_map(|text| text.lines().rev().find_map(value))
+    values(texts, &[key]).last()
+}
+
+/// All assignments of these keys, in their order.
+fn values<'t>(texts: &'t [String], keys: &[&str]) -> impl Iterator<Item = &'t str> {
+    let value = move |line: &'t str| {
+        let (key, value) = line.split_once('=')?;
+        keys.contains(&key.trim()).then_some(value.trim())
+    };
+    texts.iter().flat_map(|text| text.lines()).filter_map(value)
 }
 
 /// A boolean of systemd.syntax(7).
@@ -108,7 +120,8 @@ pub fn is_systemd_here() -> bool {
 fn text(path: &Path) -> Option<String> {
     let mut text = String::new();
     File::open(path).ok()?.take(LARGEST).read_to_string(&mut text).ok()?;
-    Some(text)
+    // A line that goes on in the next one (systemd.syntax(7)).
+    Some(text.replace("\\\n", " "))
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! that no program waits for us, and none fills our memory.
 
 /// The beginning of a stream, up to a limit.
-#[derive(Debug)]
 pub(super) struct Beginning {
     bytes: Vec<u8>,
     limit: usize,
@@ -10,7 +9,6 @@ pub(super) struct Beginning {
 }
 
 /// The end of a stream, up to a limit.
-#[derive(Debug)]
 pub(super) struct Tail {
     bytes: Vec<u8>,
     limit: usize,

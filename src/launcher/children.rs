@@ -6,6 +6,7 @@
 //! process is used only while nobody but this place could free it.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -37,7 +38,6 @@ const AT_ONCE: usize = 4096;
 const ABOVE: i32 = 10;
 
 /// A program that is to be started.
-#[derive(Debug)]
 pub(super) struct Start {
     pub(super) file: ProgramFile,
     pub(super) arguments: Vec<String>,
@@ -64,7 +64,6 @@ pub(super) struct Started {
 }
 
 /// An input that is too long to wait in the pipe for its reader.
-#[derive(Debug)]
 pub(super) struct Unfed {
     pub(super) pipe: OwnedFd,
     pub(super) input: String,
@@ -93,6 +92,18 @@ struct Leftovers {
     /// Killed, and not yet gone.
     dying: HashSet<Pid>,
     cleared: oneshot::Sender<()>,
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Start").field("file", &self.file).field("mark", &self.mark).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Unfed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Unfed").field("pipe", &self.pipe).finish_non_exhaustive()
+    }
 }
 
 impl Children {
@@ -342,6 +353,8 @@ fn pid(text: &str) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -352,6 +365,16 @@ mod tests {
         child.kill().expect("it is ours");
         child.wait().expect("it ends");
         assert!(found.iter().all(|found| found.contains(&own) && !found.contains(&getpid())), "{own:?} {found:?}");
+    }
+
+    #[test]
+    fn what_a_program_is_given_is_not_shown() {
+        let file = ProgramFile::open(Path::new("/usr/bin/env"), &[0].into()).expect("a program of root's");
+        let (input, mark) = ("hunter2".to_owned(), "1-2".to_owned());
+        let start = Start { file, arguments: Vec::new(), input, environment: Vec::new(), mark };
+        assert!(!format!("{start:?}").contains("hunter2"));
+        let (_, pipe) = io::pipe().expect("a pipe");
+        assert!(!format!("{:?}", Unfed { pipe: pipe.into(), input: start.input }).contains("hunter2"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) ending: watch::Receiver<bool>,
     /// So many runs were marked.
     pub(super) marks: AtomicU64,
+    /// A run had to go without a socket for its news, and the log has it.
+    pub(super) is_mute: AtomicBool,
     pub(super) room: Room,
 }
 

@@ -1,7 +1,7 @@
 //! Whether this service can still do its work: programs run as the same user, and one of them may have spoiled it.
 //!
-//! What was spoiled is not mended here. The service ends with an error, and the service manager, which no program reaches,
-//! kills what is left and starts it anew.
+//! What was spoiled is not mended here. The service ends what runs, and then itself with an error; the service manager, which
+//! no program reaches, kills what is left and starts it anew.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::host::{clock, systemd};
 pub(super) const LOOKING: Duration = Duration::from_secs(1);
 /// How long what programs have left behind may be there after the last of them: killed ones are gone at once.
 const HAUNTED: Duration = Duration::from_secs(10);
-/// How long nobody may be let in while nothing runs.
+/// How long nobody may be let in.
 const CLOSED: Duration = Duration::from_secs(10);
 
 /// A program can change all of them in a process of its user (prlimit(2)), and programs inherit them.
@@ -79,12 +79,12 @@ impl Health {
         is_first
     }
 
-    /// Looks at what programs can spoil, with so many runs that go on.
+    /// Looks at what programs can spoil. Runs that go on are no reason to wait: one of them may have done it, and stay.
     ///
     /// # Errors
     ///
     /// If this process is of no use any more.
-    pub(super) fn look(&mut self, children: &Children, runs: usize) -> anyhow::Result<()> {
+    pub(super) fn look(&mut self, children: &Children) -> anyhow::Result<()> {
         let now = clock::awake();
         if children.are_haunted() {
             if now.saturating_sub(*self.haunted.get_or_insert(now)) >= HAUNTED {
@@ -93,14 +93,11 @@ impl Health {
         } else {
             self.haunted = None;
         }
-        if runs > 0 {
-            return Ok(());
-        }
         if LIMITS.map(getrlimit) != self.limits {
             bail!("a program has changed the limits of this service (prlimit(2)), which begins anew");
         }
         if self.closed.is_some_and(|since| now.saturating_sub(since) >= CLOSED) {
-            bail!("no run could be taken on for {} s, though none goes on", CLOSED.as_secs());
+            bail!("no run could be taken on for {} s", CLOSED.as_secs());
         }
         Ok(())
     }

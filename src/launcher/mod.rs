@@ -13,7 +13,8 @@
 //! how far it came.
 //!
 //! systemd holds the socket and passes it as stdin, since taking another descriptor would need unsafe code. After a while
-//! without a connection the service ends, and so it does with an error when programs have spoiled it (`health.rs`).
+//! without a connection the service ends. So it does, in the same order and then with an error, when programs have spoiled it
+//! (`health.rs`).
 
 mod captured;
 mod children;
@@ -33,7 +34,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -160,14 +161,21 @@ impl Launcher {
         let (ending, is_ending) = watch::channel(false);
         let patience = self.idle;
         let room = Room::new();
-        let shared = Arc::new(Shared { launcher: self, orders, ending: is_ending, marks: AtomicU64::new(0), room });
+        let shared = Arc::new(Shared {
+            launcher: self,
+            orders,
+            ending: is_ending,
+            marks: AtomicU64::new(0),
+            is_mute: AtomicBool::new(false),
+            room,
+        });
         let mut connections = JoinSet::new();
         let mut health = Health::new();
         let mut looking = interval(LOOKING);
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle = pin!(sleep(patience));
         systemd::ready();
-        loop {
+        let end = loop {
             let is_idle = connections.is_empty();
             tokio::select! {
                 // What has ended is noted before anything new begins, but nothing here comes so often that the rest starves.
@@ -177,14 +185,18 @@ impl Launcher {
                 Some(ended) = connections.join_next() => {
                     note(ended);
                     idle.set(sleep(patience));
-                    health.look(&children, connections.len())?;
+                    if let Err(spoiled) = health.look(&children) {
+                        break Err(spoiled);
+                    }
                 }
                 _ = looking.tick() => {
                     health.tell();
-                    health.look(&children, connections.len())?;
+                    if let Err(spoiled) = health.look(&children) {
+                        break Err(spoiled);
+                    }
                 }
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         health.let_in();
@@ -201,9 +213,9 @@ impl Launcher {
                         sleep(BACK_OFF).await;
                     }
                 },
-                () = &mut idle, if is_idle => break,
+                () = &mut idle, if is_idle => break Ok(()),
             }
-        }
+        };
         systemd::stopping();
         // Whoever connects from here on is let in by the next process.
         drop(listener);
@@ -212,7 +224,11 @@ impl Launcher {
             while !connections.is_empty() {
                 tokio::select! {
                     () = ends.come() => ends.note(&mut children),
-                    Some(order) = wanted.recv() => obey(&mut children, order),
+                    Some(order) = wanted.recv() => match order {
+                        // Its run says that nothing has begun.
+                        Order::Start(..) => {}
+                        Order::Signal(pid, signal) => children.signal(pid, signal),
+                    },
                     Some(ended) = connections.join_next() => note(ended),
                 }
             }
@@ -231,7 +247,7 @@ impl Launcher {
         };
         // What does not end even when killed hangs in the kernel; the service manager is told by the exit.
         let _ = timeout(KILLED, gone).await;
-        Ok(())
+        end
     }
 }
 

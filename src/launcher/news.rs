@@ -8,6 +8,7 @@ use std::future::pending;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -31,11 +32,14 @@ pub(super) struct News {
 }
 
 impl News {
-    /// Makes the socket in this folder. Where none can be made, nothing is told of this run.
-    pub(super) fn bind(folder: &Path) -> Self {
+    /// Makes the socket in this folder. Where none can be made, nothing is told of this run; the log has it once, since a
+    /// program that has filled the folder has done so to all that follow.
+    pub(super) fn bind(folder: &Path, is_said: &AtomicBool) -> Self {
         let socket = bind(folder).map_err(|error| {
-            let folder = folder.display();
-            tracing::warn!(%error, %folder, "no socket for news can be made; a program runs without NOTIFY_SOCKET");
+            if !is_said.swap(true, Ordering::Relaxed) {
+                let folder = folder.display();
+                tracing::warn!(%error, %folder, "no socket for news can be made; programs run without NOTIFY_SOCKET");
+            }
         });
         Self { socket: socket.ok(), newest: None, pause: None }
     }
@@ -78,7 +82,8 @@ impl News {
 impl Drop for News {
     fn drop(&mut self) {
         if let Some((_, path)) = &self.socket {
-            // What is left goes with the folder, which systemd removes when the service ends.
+            // Fails if a program has removed it already. What else programs put there stays until the service ends, which has
+            // the folder to itself (`TemporaryFileSystem=` of its unit).
             let _ = fs::remove_file(path);
         }
     }

@@ -45,7 +45,6 @@ pub(super) enum Cause {
 }
 
 /// What is known of a run that is over.
-#[derive(Debug)]
 pub(super) struct Facts<'a> {
     /// `None`: it could not be ended, and may still be there.
     pub(super) end: Option<End>,
@@ -101,6 +100,10 @@ impl Facts<'_> {
 
     fn failure(&self, status: Status, why: String) -> Outcome {
         let mut payload = Map::from_iter([("error".to_owned(), Value::String(why))]);
+        if self.cause == Some(Cause::Ending) {
+            // As the agent says it by itself of a service that is gone.
+            payload.insert("interrupted".to_owned(), Value::Bool(true));
+        }
         match self.end {
             Some(End::Exited(code)) => payload.insert("exitCode".to_owned(), code.into()),
             Some(End::Killed(signal)) => payload.insert("signal".to_owned(), signal.into()),
@@ -237,7 +240,8 @@ mod tests {
         let late = stopped(Cause::TimedOut(Duration::from_secs(3)));
         let expected = json!({ "error": "stopped after its time limit of 3 s", "exitCode": 0, "output": "half" });
         assert_eq!((late.status, late.payload), (Status::TIMED_OUT, expected));
-        assert_eq!(stopped(Cause::Ending).status, Status::FAILED);
+        let cut = stopped(Cause::Ending);
+        assert_eq!((cut.status, &cut.payload["interrupted"]), (Status::FAILED, &json!(true)));
     }
 
     #[test]

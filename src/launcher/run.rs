@@ -169,7 +169,7 @@ async fn attempt(
     };
     let file = ProgramFile::open(program, &shared.launcher.owners)
         .map_err(|unfit| Outcome::failed(unfit.status(), unfit.to_string()))?;
-    let mut news = News::bind(&shared.launcher.folder);
+    let mut news = News::bind(&shared.launcher.folder, &shared.is_mute);
     let environment = environment(run, manifest, &news);
     let mark = format!("{}-{number}", std::process::id());
     let start = Start { file, arguments: arguments.clone(), input: run.payload.to_string(), environment, mark };

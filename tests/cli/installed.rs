@@ -175,3 +175,26 @@ fn root_who_starts_the_daemon_by_hand_is_warned() {
     let told = machine.order(&["sh", "-ec", run]);
     assert!(told.code == 0 && !told.err.contains("by hand"), "{told:?}");
 }
+
+/// The sandbox is judged as the operator has it.
+#[test]
+fn a_program_that_the_handlers_service_does_not_see_is_told_until_the_operator_opens_its_folder() {
+    let machine = Machine::new();
+    assert_eq!(machine.run(&["keygen"]).code, 0);
+    machine
+        .write("systemd/system/twinagent-handlers.service", include_str!("../../systemd/twinagent-handlers.service"));
+    let program = machine.home.path().join("program");
+    fs::write(&program, "#!/bin/sh\n").expect("a file");
+    set_mode(&program, 0o755);
+    let manifest = "method = \"m\"\nkind = \"program\"\nprogram = \"/root/program\"\n";
+    machine.write("twinagent/handlers.d/m.toml", manifest);
+    let told = machine.run(&["check"]);
+    assert!(told.code == 78 && told.err.contains("the handlers' service does not see /root; "), "{told:?}");
+    let drop_in = "systemd/system/twinagent-handlers.service.d/override.conf";
+    machine.write(drop_in, "[Service]\nSupplementaryGroups=dialout\n");
+    assert_eq!(machine.run(&["check"]).code, 78);
+    machine.write(drop_in, "[Service]\nProtectHome=read-only\n");
+    let told = machine.run(&["check"]);
+    assert_eq!((told.code, told.err.as_str()), (0, ""), "{told:?}");
+    assert!(told.out.ends_with("; 1 handler\n"), "{told:?}");
+}

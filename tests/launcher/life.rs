@@ -52,6 +52,7 @@ async fn sigterm_ends_what_runs_and_then_the_service() {
     let why = "the handlers' service ended while this ran; it may have taken effect";
     assert_eq!((first.status, &first.payload["error"]), (Status::FAILED, &json!(why)));
     assert_eq!((second.status, &second.payload["signal"]), (Status::FAILED, &json!(9)), "its grace of a minute is cut");
+    assert!([first, second].iter().all(|cut| cut.payload["interrupted"] == true), "as if the service had been killed");
     println!("ended within {:?}", service.ended().expect("in good order"));
     assert!(asked.exists(), "it was asked");
 

@@ -9,31 +9,8 @@ use crate::config::account::Account;
 use crate::config::manifest::{Action, Manifest, Manifests};
 use crate::config::trust::Owners;
 use crate::config::{Fault, Folders};
-use crate::host::unit::Template;
+use crate::host::unit::{Sandbox, Template};
 use crate::launcher;
-
-/// What the sandbox of twinagent-handlers.service hides of the machine. Who checks sees it, and a program there would be
-/// missing when a command wants it.
-const HIDDEN: [&str; 15] = [
-    "/dev",
-    "/etc/twinagent",
-    "/home",
-    "/root",
-    "/run/credentials",
-    "/run/twinagent",
-    "/run/twinagent-config",
-    "/run/twinagent-jobs",
-    "/run/twinagent-logs",
-    "/run/twinagent-reboot",
-    "/run/twinagent-veto.d",
-    "/run/user",
-    "/tmp",
-    "/var/lib/twinagent",
-    "/var/tmp",
-];
-
-/// And what it shows all the same.
-const SHOWN: &str = "/etc/twinagent/handlers.d";
 
 /// All manifests that hold: what is right, in a few words and only if there are any, or what is wrong.
 pub(super) fn all(folders: &Folders) -> Result<Option<String>, Vec<String>> {
@@ -71,10 +48,12 @@ fn named(folders: &Folders, manifest: &Manifest) -> Vec<String> {
 
 fn program_trouble(folders: &Folders, program: &Path) -> Option<String> {
     // A second agent, or a test, has a service of its own.
-    if let Some(hidden) = hidden(program).filter(|_| folders.is_standard()) {
+    let sandbox = folders.is_standard().then(Sandbox::installed);
+    if let Some(hidden) = sandbox.as_ref().and_then(|sandbox| sandbox.hides(program)) {
+        let (program, hidden) = (program.display(), hidden.display());
         return Some(format!(
-            "{} cannot be run: the handlers' service does not see {hidden}; put it elsewhere, such as below /usr/local/lib",
-            program.display()
+            "{program} cannot be run: the handlers' service does not see {hidden}; put it elsewhere, such as below \
+             /usr/local/lib, or open that folder with `systemctl edit twinagent-handlers`"
         ));
     }
     let owners = Owners::of(folders);
@@ -94,38 +73,4 @@ fn closed(folders: &Folders, manifests: &Manifests) -> Vec<String> {
     let all: Vec<PathBuf> = lists.chain(manifests.list.iter().map(|manifest| manifest.path.clone())).collect();
     let closed = all.iter().filter_map(|path| reader.obstacle(path, Readers::Everybody));
     closed.map(|obstacle| obstacle.to_string()).collect()
-}
-
-/// The folder that hides this program from the handlers' service.
-fn hidden(program: &Path) -> Option<&'static str> {
-    HIDDEN.into_iter().find(|folder| program.starts_with(folder)).filter(|_| !program.starts_with(SHOWN))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const UNIT: &str = include_str!("../../../systemd/twinagent-handlers.service");
-
-    #[test]
-    fn what_the_sandbox_hides_is_hidden_and_no_more() {
-        let settings = UNIT.lines().filter_map(|line| line.split_once('='));
-        let paths = settings.filter(|(name, _)| ["InaccessiblePaths", "TemporaryFileSystem"].contains(name));
-        let paths = paths.flat_map(|(_, value)| value.split(' '));
-        let mut count = 0;
-        for path in paths.map(|path| path.trim_start_matches('-').split(':').next().unwrap_or_default()) {
-            // The one folder of its own that is made anew for programs belongs to the service, and not to root.
-            let is_known = hidden(&Path::new(path).join("x")).is_some() || path == "/run/twinagent-notify";
-            assert!(is_known, "{path}");
-            count += 1;
-        }
-        assert!(count > 8, "{count}");
-        for setting in ["\nProtectHome=yes\n", "\nPrivateTmp=yes\n", "\nPrivateDevices=yes\n"] {
-            assert!(UNIT.contains(setting), "{setting}");
-        }
-        assert!(UNIT.contains(&format!("\nBindReadOnlyPaths=-{SHOWN}\n")));
-        for seen in ["/etc/twinagent/handlers.d/x", "/etc/twinagent-x", "/usr/local/lib/x", "/opt/x", "/srv/home/x"] {
-            assert_eq!(hidden(Path::new(seen)), None, "{seen}");
-        }
-    }
 }

@@ -20,6 +20,7 @@ on_both_clouds! {
     what_cannot_be_run_is_told_and_applied_once_it_is_mended,
     the_newest_value_wins_over_those_that_came_while_another_was_applied,
     an_application_that_was_cut_off_is_told_and_not_done_again_until_it_changes,
+    what_the_end_of_the_service_has_cut_off_is_done_again_only_if_it_is_harmless,
 }
 
 /// Writes down what it is given.
@@ -204,5 +205,27 @@ async fn an_application_that_was_cut_off_is_told_and_not_done_again_until_it_cha
     assert_eq!(workshop.notes("given"), "\"gw-a\"\n\"gw-b\"\n");
     assert_eq!(workshop.runs("setLed").len(), 2);
     process.stop().await;
+    workshop.stop().await;
+}
+
+/// In good order, as when an operator restarts it or it is upgraded.
+async fn what_the_end_of_the_service_has_cut_off_is_done_again_only_if_it_is_harmless(kind: Kind) {
+    let script = format!("{WRITE}{HELD}");
+    let more = format!("{NAME}time_limit = \"1m\"\n");
+    let harmless = "desired = \"led\"\nharmless = true\ntime_limit = \"1m\"\n";
+    let methods = [("setHostname", more.as_str(), script.as_str()), ("setLed", harmless, HELD)];
+    let (mut device, mut workshop) = Workshop::online(Setup::on(kind), &methods).await;
+    device.cloud.set_desired(r#"{"hostname":"gw-a","led":true}"#).await;
+    workshop.wait_for_runs("given", 1).await;
+    workshop.wait_for_runs("setLed", 1).await;
+    workshop.stop().await;
+    workshop.let_go();
+    workshop.start(&device);
+    let cut = applied(&mut device, "hostname", 500).await;
+    assert!(cut["error"].is_string(), "{cut}");
+    workshop.wait_for_runs("setLed", 2).await;
+    applied(&mut device, "led", 200).await;
+    assert_eq!(workshop.notes("given"), "\"gw-a\"\n");
+    device.stop().await;
     workshop.stop().await;
 }

@@ -79,12 +79,13 @@ impl Health {
         is_first
     }
 
-    /// Looks at what programs can spoil. Runs that go on are no reason to wait: one of them may have done it, and stay.
+    /// Looks at what programs can spoil. Runs that go on are no reason to wait where one of them may have done it, and stays;
+    /// a shortage may be the whole machine's, which is no reason to end them. `runs`: so many go on.
     ///
     /// # Errors
     ///
     /// If this process is of no use any more.
-    pub(super) fn look(&mut self, children: &Children) -> anyhow::Result<()> {
+    pub(super) fn look(&mut self, children: &Children, runs: usize) -> anyhow::Result<()> {
         let now = clock::awake();
         if children.are_haunted() {
             if now.saturating_sub(*self.haunted.get_or_insert(now)) >= HAUNTED {
@@ -96,8 +97,8 @@ impl Health {
         if LIMITS.map(getrlimit) != self.limits {
             bail!("a program has changed the limits of this service (prlimit(2)), which begins anew");
         }
-        if self.closed.is_some_and(|since| now.saturating_sub(since) >= CLOSED) {
-            bail!("no run could be taken on for {} s", CLOSED.as_secs());
+        if runs == 0 && self.closed.is_some_and(|since| now.saturating_sub(since) >= CLOSED) {
+            bail!("no run could be taken on for {} s, though none goes on", CLOSED.as_secs());
         }
         Ok(())
     }

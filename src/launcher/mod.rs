@@ -185,13 +185,13 @@ impl Launcher {
                 Some(ended) = connections.join_next() => {
                     note(ended);
                     idle.set(sleep(patience));
-                    if let Err(spoiled) = health.look(&children) {
+                    if let Err(spoiled) = health.look(&children, connections.len()) {
                         break Err(spoiled);
                     }
                 }
                 _ = looking.tick() => {
                     health.tell();
-                    if let Err(spoiled) = health.look(&children) {
+                    if let Err(spoiled) = health.look(&children, connections.len()) {
                         break Err(spoiled);
                     }
                 }
@@ -220,33 +220,7 @@ impl Launcher {
         // Whoever connects from here on is let in by the next process.
         drop(listener);
         ending.send_replace(true);
-        let end_all = async {
-            while !connections.is_empty() {
-                tokio::select! {
-                    () = ends.come() => ends.note(&mut children),
-                    Some(order) = wanted.recv() => match order {
-                        // Its run says that nothing has begun.
-                        Order::Start(..) => {}
-                        Order::Signal(pid, signal) => children.signal(pid, signal),
-                    },
-                    Some(ended) = connections.join_next() => note(ended),
-                }
-            }
-        };
-        if timeout(ENDING, end_all).await.is_err() {
-            tracing::warn!(runs = connections.len(), "not all programs have ended in time");
-        }
-        children.kill_all();
-        let gone = async {
-            while !connections.is_empty() {
-                tokio::select! {
-                    () = ends.come() => ends.note(&mut children),
-                    Some(ended) = connections.join_next() => note(ended),
-                }
-            }
-        };
-        // What does not end even when killed hangs in the kernel; the service manager is told by the exit.
-        let _ = timeout(KILLED, gone).await;
+        end_all(&mut connections, &mut children, &mut ends, &mut wanted).await;
         end
     }
 }
@@ -275,6 +249,42 @@ impl Ends {
             self.pause = clock::awake() + ORPHANS;
         }
     }
+}
+
+/// Ends what runs: each program is asked, and killed if that does not help; whoever waits for one is told.
+async fn end_all(
+    connections: &mut JoinSet<()>,
+    children: &mut Children,
+    ends: &mut Ends,
+    wanted: &mut mpsc::Receiver<Order>,
+) {
+    let in_good_order = async {
+        while !connections.is_empty() {
+            tokio::select! {
+                () = ends.come() => ends.note(children),
+                Some(order) = wanted.recv() => match order {
+                    // Its run says that nothing has begun.
+                    Order::Start(..) => {}
+                    Order::Signal(pid, signal) => children.signal(pid, signal),
+                },
+                Some(ended) = connections.join_next() => note(ended),
+            }
+        }
+    };
+    if timeout(ENDING, in_good_order).await.is_err() {
+        tracing::warn!(runs = connections.len(), "not all programs have ended in time");
+    }
+    children.kill_all();
+    let gone = async {
+        while !connections.is_empty() {
+            tokio::select! {
+                () = ends.come() => ends.note(children),
+                Some(ended) = connections.join_next() => note(ended),
+            }
+        }
+    };
+    // What does not end even when killed hangs in the kernel; the service manager is told by the exit.
+    let _ = timeout(KILLED, gone).await;
 }
 
 fn obey(children: &mut Children, order: Order) {

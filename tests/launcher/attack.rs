@@ -169,7 +169,7 @@ async fn a_serial_run_waits_for_one_that_still_ends() {
     let service = Service::start();
     let (up, over) = (service.path().join("notify/up"), service.path().join("notify/over"));
     let slow = format!(
-        "#!/bin/sh\ntrap 'sleep 2; touch {}; exit 0' TERM\ntouch {}\nsleep 1000 & wait\n",
+        "#!/bin/sh\ntrap 'sleep 4; touch {}; exit 0' TERM\ntouch {}\nsleep 1000 & wait\n",
         over.display(),
         up.display()
     );

@@ -29,7 +29,7 @@ pub(crate) struct Says {
     /// `si_code` and status.
     pub(crate) exit: (i32, i32),
     pub(crate) said: String,
-    /// What its next calls are answered with: an error, by its name.
+    /// What its next calls are answered with: an error, by its name. `lost`: by the bus, as if no answer had come.
     pub(crate) refusal: Option<&'static str>,
     pub(crate) starts: u8,
     /// Nothing has changed for days.
@@ -171,6 +171,7 @@ impl Manager {
         match refusal {
             Some("refused") => Err(fdo::Error::InteractiveAuthorizationRequired("not you".to_owned())),
             Some("denied") => Err(fdo::Error::AccessDenied("not you".to_owned())),
+            Some("lost") => Err(fdo::Error::NoReply("it took too long".to_owned())),
             Some(_) => Err(fdo::Error::Failed("it is broken".to_owned())),
             None => Ok(OwnedObjectPath::try_from("/org/freedesktop/systemd1/job/1").expect("a path")),
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command as Program;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -183,6 +184,46 @@ async fn without_a_bus_or_a_folder_nothing_begins() {
     assert!(status == 500 && why.contains("run-twinagent\\x2djobs.mount"), "{status} {why}");
     machine.bus = None;
     assert_eq!(machine.run().outcome().await.0, 503);
+}
+
+/// A small file system over a folder.
+struct Full(PathBuf);
+
+impl Full {
+    fn over(folder: PathBuf) -> Self {
+        let mounted = Program::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16k", "twinagent-test"])
+            .arg(&folder)
+            .output()
+            .expect("mount runs");
+        assert!(mounted.status.success(), "no tmpfs can be mounted; hint: this test needs root: {mounted:?}");
+        let full = fs::write(folder.join("other"), [0; 64 * 1_024]).expect_err("it is small");
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        Self(folder)
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        // Lazily, whoever may look at it. What is left if this fails is small.
+        let _ = Program::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn while_the_folder_is_full_a_job_cannot_begin_and_afterwards_it_can() {
+    let machine = Machine::new();
+    let full = Full::over(machine.folder.path().join("jobs"));
+    let mut systemd = machine.systemd(job()).await;
+    let (status, payload) = machine.run().outcome().await;
+    let why = payload["error"].as_str().expect("words");
+    assert!(status == 503 && why.contains("is full") && !why.contains("mount"), "{status} {why}");
+    assert!(systemd.now(JOB).starts == 0 && !machine.payload().exists());
+    fs::remove_file(full.0.join("other")).expect("it was there");
+    let run = machine.run();
+    called(&mut systemd, "start").await;
+    systemd.ends(JOB, "done", |says| *says = succeeded()).await;
+    assert_eq!(run.outcome().await.0, 200);
 }
 
 #[tokio::test]

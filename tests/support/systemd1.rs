@@ -25,6 +25,8 @@ pub(crate) struct Says {
     pub(crate) collect: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) remains: bool,
+    /// In microseconds.
+    pub(crate) stops_within: u64,
     pub(crate) result: &'static str,
     /// `si_code` and status.
     pub(crate) exit: (i32, i32),
@@ -48,6 +50,7 @@ pub(crate) fn job() -> Says {
         collect: "inactive",
         kind: "oneshot",
         remains: true,
+        stops_within: 90_000_000,
         result: "success",
         exit: (0, 0),
         said: String::new(),
@@ -322,6 +325,11 @@ impl Service {
     #[zbus(property)]
     fn remain_after_exit(&self) -> bool {
         self.units.borrow()[&self.name].remains
+    }
+
+    #[zbus(property, name = "TimeoutStopUSec")]
+    fn timeout_stop(&self) -> u64 {
+        self.units.borrow()[&self.name].stops_within
     }
 
     #[zbus(property)]

@@ -45,6 +45,7 @@ impl Machine {
             payloads: Payloads::new(folder.path().join("jobs")),
             logs: Logs::beside(folder.path()),
             linger: Duration::from_millis(50),
+            slack: Duration::from_millis(100),
         };
         Self { folder, bus: Some(bus), unit }
     }
@@ -197,7 +198,7 @@ impl Full {
             .output()
             .expect("mount runs");
         assert!(mounted.status.success(), "no tmpfs can be mounted; hint: this test needs root: {mounted:?}");
-        let full = fs::write(folder.join("other"), [0; 64 * 1_024]).expect_err("it is small");
+        let full = fs::write(folder.join("other"), vec![0; 64 * 1_024]).expect_err("it is small");
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
         Self(folder)
     }
@@ -270,6 +271,24 @@ async fn a_job_that_is_told_to_stop_is_stopped_and_waited_for() {
     systemd.ends(JOB, "done", |says| *says = succeeded()).await;
     run.stop.send_replace(Some(Stop::Cancelled));
     assert_eq!(run.outcome().await.0, 200);
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_stop_is_given_up_after_its_own_time_and_let_go_when_it_ends_after_all() {
+    let machine = Machine::new();
+    assert_eq!(machine.unit.grace(), Duration::MAX, "nobody drops it before");
+    let mut systemd = machine.systemd(Says { stops_within: 200_000, ..job() }).await;
+    let run = machine.run();
+    called(&mut systemd, "start").await;
+    run.stop.send_replace(Some(Stop::Cancelled));
+    let (status, payload) = run.outcome().await;
+    let why = payload["error"].as_str().expect("words");
+    assert!(status == 499 && why.starts_with("stopped, but ") && why.contains(JOB), "{status} {why}");
+    called(&mut systemd, "stop").await;
+    assert!(!machine.payload().exists());
+    systemd.ends(JOB, "done", |says| *says = failed("timeout", (2, 9))).await;
+    called(&mut systemd, "reset-failed").await;
+    assert!(!systemd.now(JOB).is_loaded);
 }
 
 #[tokio::test]

@@ -16,16 +16,20 @@ use crate::model::unit_name::UnitName;
 /// The most units of a list.
 pub const MOST: usize = 256;
 
-/// Where systemd finds the files of units that somebody has installed, or that it has made of other files (systemd.unit(5),
-/// table 1). Not those of units that were only described in a call.
-pub const FOLDERS: [&str; 7] = [
+/// Where systemd finds the files of units that somebody has installed, or that it has made of other files, the first before
+/// the others (systemd.unit(5), table 1). Not those of units that were only described in a call (`/run/systemd/transient`),
+/// nor where such calls leave what they change (`system.control`).
+pub const FOLDERS: [&str; 10] = [
+    "/run/systemd/generator.early",
     "/etc/systemd/system",
+    "/etc/systemd/system.attached",
     "/run/systemd/system",
+    "/run/systemd/system.attached",
     "/run/systemd/generator",
-    "/run/systemd/generator.late",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
+    "/run/systemd/generator.late",
 ];
 
 /// The user that the agent runs as.
@@ -128,7 +132,8 @@ mod tests {
     /// By the engine that polkit has on Debian.
     #[test]
     fn the_rules_let_the_agent_do_what_is_listed_and_nothing_else() {
-        let allowed = text(&names(&["nginx.service", "a\\x2db@c.timer", "gone.service"]));
+        let allowed =
+            text(&names(&["nginx.service", "a\\x2db@c.timer", "gone.service", "image.service", "early.service"]));
         let shipped = include_str!("../../packaging/polkit/50-twinagent.rules");
         let manage = "org.freedesktop.systemd1.manage-units";
         let job = "twinagent-job-apt-upgrade@x_1-2.service";
@@ -149,6 +154,8 @@ mod tests {
             ("twinagent", manage, "gone.service", "restart", false),
             ("twinagent", manage, "gone.service", "start", false),
             ("twinagent", manage, "gone.service", "stop", true),
+            ("twinagent", manage, "image.service", "start", true),
+            ("twinagent", manage, "early.service", "restart", true),
             // By the package.
             ("twinagent", manage, job, "start", true),
             ("twinagent", manage, "twinagent-job-gone@1.service", "start", false),
@@ -189,7 +196,10 @@ mod tests {
                     var said = words.join(" ");
                     var form = new RegExp("^/usr/bin/test -e /[^ ]+( -o -e /[^ ]+)*$");
                     if (!form.test(said)) throw new Error(said);
-                    var there = ["usr/lib/systemd/system/nginx.service", "run/systemd/generator/a\\x2db@.timer"];
+                    // `gone` was described in a call.
+                    var there = ["usr/lib/systemd/system/nginx.service", "run/systemd/generator/a\\x2db@.timer",
+                        "etc/systemd/system.attached/image.service", "run/systemd/generator.early/early.service",
+                        "run/systemd/transient/gone.service", "etc/systemd/system.control/gone.service"];
                     var is_there = there.some(function (file) {{ return words.indexOf("/" + file) > 0; }});
                     if (!is_there && !/etc.systemd.system.twinagent-job-[an][a-z-]*@.service/.test(said)) throw new Error(said);
                 }}

@@ -57,7 +57,7 @@ pub trait Handler: Send + Sync {
     }
 
     /// How long a run may go on after it was told to stop ([`Context::stopped`]), to end in good order and say how. Then it
-    /// is dropped, at once where this is zero.
+    /// is dropped, at once where this is zero, and never where it is `Duration::MAX`.
     fn grace(&self) -> Duration {
         Duration::ZERO
     }

@@ -91,6 +91,13 @@ async fn restart(bus: &str, asked: &UnitName) -> Result<Outcome, CallError> {
     let mut changes = services.changes(&unit).await?;
     match services.restart(&unit).await {
         Err(error @ CallError::Refused(_)) => return Ok(refused(&error, name)),
+        // 503 would be word to send it again, and it may have been done.
+        Err(CallError::Lost(why)) => {
+            let why = format!(
+                "systemd was asked to restart {name}, and did not answer ({why}); whether it has started is not known"
+            );
+            return Ok(Outcome::failed(Status::FAILED, why));
+        }
         begun => begun?,
     }
     match ended(&services, &unit, &mut changes).await {

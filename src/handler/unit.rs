@@ -6,12 +6,14 @@
 //! that has never run look alike.
 //!
 //! The payload lies in a file that only the agent and root can read (`payload.rs`); how the job ended, systemd says, and
-//! the end of its log comes with that (`end.rs`). The unit is let go a moment after its outcome was given (`tidy.rs`):
+//! the end of its log comes with that (`end.rs`). One that is to stop is waited for as long as systemd lets it take
+//! (`stopping.rs`): what goes on holds its place, and keeps a reboot waiting. The unit is let go a moment after its outcome was given (`tidy.rs`):
 //! until that is recorded, a later life would have to find it.
 
 mod end;
 mod followed;
 mod payload;
+mod stopping;
 mod tidy;
 
 use std::time::Duration;
@@ -23,15 +25,15 @@ use self::tidy::Tidy;
 use super::{Context, Handler, Running, Stop, interrupted};
 use crate::config::Folders;
 use crate::host::journal::Logs;
-use crate::host::services::{Active, CallError, Services, State};
+use crate::host::services::{Active, CallError, Services};
 use crate::model::command::{Command, MethodSpec, Outcome, Status};
 use crate::model::unit_name::UnitName;
 
 /// What the names of all jobs begin with; the rule for polkit knows it too.
 const JOBS: &str = "twinagent-job-";
 
-/// A job that is to end is waited for as long as most units may take to stop (systemd-system.conf(5): 90 s), and a moment more.
-const GRACE: Duration = Duration::from_secs(120);
+/// So much longer than its unit says a job that is to stop is waited for.
+const SLACK: Duration = Duration::from_secs(30);
 
 /// So long a job that has ended stays where a later life of the agent would find it: until its outcome is recorded.
 const LINGER: Duration = Duration::from_secs(10);
@@ -45,6 +47,7 @@ pub struct Unit {
     payloads: Payloads,
     logs: Logs,
     linger: Duration,
+    slack: Duration,
 }
 
 impl Unit {
@@ -57,6 +60,7 @@ impl Unit {
             payloads: Payloads::new(folders.jobs()),
             logs: Logs::beside(&folders.logs()),
             linger: LINGER,
+            slack: SLACK,
         }
     }
 }
@@ -83,8 +87,9 @@ impl Handler for Unit {
         }
     }
 
+    /// How long it may take its unit says, which has to be asked for that. So a run bounds its end by itself.
     fn grace(&self) -> Duration {
-        GRACE
+        Duration::MAX
     }
 }
 
@@ -137,12 +142,12 @@ impl Run {
                 return Err(refused(error));
             }
         }
-        Ok(Followed::started(self.unit.bus.clone(), services, unit, changes))
+        Ok(Followed::started(&self.unit, services, unit, changes))
     }
 
     /// One that was started in an earlier life of the agent.
     async fn find(self, context: Context) -> Outcome {
-        let followed = Followed::lost(self.unit.bus.clone(), self.name.clone());
+        let followed = Followed::lost(&self.unit, self.name.clone());
         let late = followed::late(self.unit.bus.clone(), self.name.clone(), self.unit.spec.time_limit);
         self.follow(followed, context, late).await
     }
@@ -168,29 +173,40 @@ impl Run {
             }
         };
         self.unit.payloads.remove(&self.name).await;
-        let End::Settled { state, job, is_known } = end else { return interrupted() };
+        let stopped = stopped.map(|stop| stop.outcome(self.unit.spec.time_limit));
+        let (state, job, is_known) = match (end, stopped.as_ref()) {
+            (End::Settled { state, job, is_known }, _) => (state, job, is_known),
+            (End::Overdue { invocation }, Some(stopped)) => {
+                tracing::warn!(unit = %self.name, "the job was to stop, and has not ended");
+                self.release_later(invocation, Some(followed));
+                return end::overdue(stopped, &self.name);
+            }
+            (End::Gone | End::Overdue { .. }, _) => return interrupted(),
+        };
         // It was found again as if it had never run: it has been stopped, or has not been started.
         if state.active == Active::Inactive && !is_known {
             return interrupted();
         }
         let log = end::tail(&self.unit.logs, &self.name, &state, self.unit.spec.output_limit).await;
-        let stopped = stopped.map(|stop| stop.outcome(self.unit.spec.time_limit));
         let outcome = end::outcome(&state, job.as_deref(), stopped, log);
-        self.release_later(&state);
+        self.release_later(state.invocation, None);
         outcome
     }
 
-    /// Lets the job go once its outcome has had time to be recorded. On purpose a task that nobody waits for: what an agent
-    /// that stops leaves behind, the next run takes away.
-    fn release_later(&self, state: &State) {
+    /// Lets the job go once its outcome has had time to be recorded, and not before its end where that is still to come.
+    /// On purpose a task that nobody waits for: what an agent that stops leaves behind, the next run takes away.
+    fn release_later(&self, invocation: String, unended: Option<Followed>) {
         let tidy = Tidy {
             bus: self.unit.bus.clone(),
             name: self.name.clone(),
-            invocation: state.invocation.clone(),
+            invocation,
             payloads: self.unit.payloads.clone(),
         };
         let linger = self.unit.linger;
         tokio::spawn(async move {
+            if let Some(followed) = unended {
+                followed.end().await;
+            }
             tokio::time::sleep(linger).await;
             tidy.run().await;
         });

@@ -287,3 +287,13 @@ fn an_upgrade_that_is_stopped_brings_to_its_end_what_has_begun_and_begins_nothin
     let done = fs::read_to_string(at("done")).expect("apt came to its end");
     assert!(done.lines().count() == 1 && done.ends_with("update\n"), "{done}");
 }
+
+/// reboot.target of systemd reboots by force after 30 minutes, whatever still stops.
+#[test]
+fn an_upgrade_that_is_stopped_has_ended_before_a_reboot_is_forced() {
+    let unit = fs::read_to_string(of_handler("apt-upgrade", "twinagent-job-apt-upgrade@.service")).expect("a file");
+    let minutes = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix("min"));
+    assert!(minutes.and_then(|minutes| minutes.parse::<u32>().ok()).is_some_and(|minutes| minutes < 30), "{unit}");
+    // When systemd says that it has ended, no apt goes on.
+    assert!(unit.lines().any(|line| line == "KillMode=mixed"), "{unit}");
+}

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Device, Told};
 
-/// A folder of rules and one of units: `ssh` has another name, `getty@` is a template, `off` is masked.
+/// A folder of rules and one of units: `ssh` has another name, `getty@` is a template, `off` is masked, and `app` lies in a
+/// folder of its own as `app-1.2`.
 struct Polkit {
     device: Device,
     folder: tempfile::TempDir,
@@ -38,6 +39,15 @@ impl Polkit {
             symlink(target, units.join(name)).expect("made");
         }
         symlink(units.join("ssh.service"), units.join("sshd.service")).expect("made");
+        let app = folder.path().join("app");
+        fs::create_dir(&app).expect("a folder");
+        fs::write(app.join("app-1.2.service"), "[Unit]\n").expect("written");
+        symlink(app.join("app-1.2.service"), units.join("app.service")).expect("made");
+        symlink("../app/app-1.2.service", units.join("tool.service")).expect("made");
+        fs::create_dir(units.join("deep")).expect("a folder");
+        fs::write(units.join("deep/hidden.service"), "[Unit]\n").expect("written");
+        symlink("deep/hidden.service", units.join("shown.service")).expect("made");
+        symlink("../units/app.service", units.join("alias.service")).expect("made");
         Self { device: Device::new(), folder }
     }
 
@@ -85,12 +95,17 @@ fn units_are_allowed_by_the_name_that_polkit_sees_and_only_if_they_are_there() {
     assert_eq!(polkit.allow(&["sshd", "tty@tty1.service"]).code, 0);
     assert_eq!(polkit.allow(&["--list"]).out, "getty@tty1.service\nssh.service\n");
     assert_eq!(polkit.allow(&["--remove", "sshd", "tty@tty1"]).code, 0);
+    // By links that lead out of systemd's folders, and a name beside them.
+    let told = polkit.allow(&["alias", "tool"]);
+    assert_eq!((told.code, polkit.allow(&["--list"]).out.as_str()), (0, "app.service\ntool.service\n"), "{}", told.err);
+    assert_eq!(polkit.allow(&["--remove", "app", "tool"]).code, 0);
     for (unit, words) in [
         ("nowhere.service", "there is no unit nowhere.service\nhint: "),
         ("gone.service", "there is no unit gone.service\nhint: "),
         ("loop.service", "there is no unit loop.service\nhint: "),
         ("other@1.service", "there is no unit other@1.service\nhint: "),
         ("off.service", "off.service is masked"),
+        ("shown.service", "there is no unit hidden.service, of which shown.service is another name\nhint: "),
         ("helper.service", "twinagent-reboot.service belongs to the agent"),
     ] {
         let told = polkit.allow(&[unit]);

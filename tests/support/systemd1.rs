@@ -25,11 +25,13 @@ pub(crate) struct Says {
     pub(crate) collect: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) remains: bool,
+    /// In microseconds.
+    pub(crate) stops_within: u64,
     pub(crate) result: &'static str,
     /// `si_code` and status.
     pub(crate) exit: (i32, i32),
     pub(crate) said: String,
-    /// What its next calls are answered with: an error, by its name.
+    /// What its next calls are answered with: an error, by its name. `lost`: by the bus, as if no answer had come.
     pub(crate) refusal: Option<&'static str>,
     pub(crate) starts: u8,
     /// Nothing has changed for days.
@@ -48,6 +50,7 @@ pub(crate) fn job() -> Says {
         collect: "inactive",
         kind: "oneshot",
         remains: true,
+        stops_within: 90_000_000,
         result: "success",
         exit: (0, 0),
         said: String::new(),
@@ -171,6 +174,7 @@ impl Manager {
         match refusal {
             Some("refused") => Err(fdo::Error::InteractiveAuthorizationRequired("not you".to_owned())),
             Some("denied") => Err(fdo::Error::AccessDenied("not you".to_owned())),
+            Some("lost") => Err(fdo::Error::NoReply("it took too long".to_owned())),
             Some(_) => Err(fdo::Error::Failed("it is broken".to_owned())),
             None => Ok(OwnedObjectPath::try_from("/org/freedesktop/systemd1/job/1").expect("a path")),
         }
@@ -321,6 +325,11 @@ impl Service {
     #[zbus(property)]
     fn remain_after_exit(&self) -> bool {
         self.units.borrow()[&self.name].remains
+    }
+
+    #[zbus(property, name = "TimeoutStopUSec")]
+    fn timeout_stop(&self) -> u64 {
+        self.units.borrow()[&self.name].stops_within
     }
 
     #[zbus(property)]

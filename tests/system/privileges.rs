@@ -192,21 +192,40 @@ fn the_user_of_the_agent_starts_its_jobs_and_what_was_allowed_and_nothing_else()
         refused(&never);
         refused(&[("restart", "ssh.service")]);
         // A unit that the call itself describes, which would run as root: by names that may be started, too.
-        let describes_one = |unit: &str| {
+        let describes_one = |unit: &str, user: &str| {
             let manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"];
             let call = ["StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", "1", "ExecStart", "a(sasb)", "1"];
             let runs = ["/usr/bin/touch", "2", "touch", "/root/hole", "true", "0"];
             let words = ["busctl", "call"].iter().chain(&manager).chain(&call).chain(&runs).copied();
             let words: Vec<&str> = words.collect();
-            machine.order(words).by("twinagent").run().code == 0
+            machine.order(words).by(user).run()
         };
-        for unit in ["twinagent-job-none@1.service", "twinagent-job-story@1.service", "other.service", "gone.service"] {
-            assert!(!describes_one(unit), "{unit}");
+        let is_not_described = |unit: &str| {
+            let told = describes_one(unit, "twinagent");
+            let is_refused =
+                ["Access denied", "Interactive authentication required", "interactive authentication required"]
+                    .iter()
+                    .any(|words| told.err.contains(words));
+            assert!(told.code != 0 && is_refused, "{unit}: {told:?}");
+        };
+        // Of root the same call does what it says, so it is the right that the user lacks.
+        describes_one("free.service", "root").good("root may");
+        eventually("a unit of root's has run", || machine.path("/root/hole").exists().then_some(()));
+        machine.sh("rm /root/hole");
+        for unit in [
+            "free.service",
+            "twinagent-job-none@1.service",
+            "twinagent-job-story@1.service",
+            "other.service",
+            "gone.service",
+        ] {
+            is_not_described(unit);
         }
         machine.write("/etc/systemd/system/gone.service", FOREIGN);
         machine.sh("systemctl daemon-reload; twinagent allow-units gone.service; rm /etc/systemd/system/gone.service
              systemctl daemon-reload");
-        assert!(!describes_one("gone.service"), "of a unit that was allowed and is gone");
+        // One that was allowed and is gone.
+        is_not_described("gone.service");
         refused(&[("start", "gone.service")]);
         machine.sh("! twinagent allow-units nowhere.service; twinagent allow-units --remove gone.service");
         machine.sh("! test -e /root/hole");

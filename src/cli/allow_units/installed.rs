@@ -2,6 +2,9 @@
 //!
 //! systemd asks polkit by a unit's first name, and lets whoever may start a unit that is not installed say what it is: so a rule
 //! for an alias would never hold, and one for a unit that is not there would be a right to everything.
+//!
+//! An alias is a link to a name in one of systemd's folders. A link that leads out of them is a file like any other, by its own
+//! name (`systemctl link`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,16 +17,23 @@ use crate::model::unit_name::UnitName;
 /// Links from one name to the next.
 const MOST_LINKS: usize = 8;
 
-/// The name of the file of this unit, or of its template with the instance, that all links of other names lead to.
+/// The name of the file of this unit, or of its template with the instance, that all its aliases lead to.
 pub(super) fn first_name(folders: &[PathBuf], unit: &UnitName) -> Result<UnitName, Failure> {
     let mut name = unit.clone();
     for _ in 0..MOST_LINKS {
         let Some(file) = file(folders, &name) else {
-            let why = anyhow!("there is no unit {name}");
+            let why = if name == *unit {
+                anyhow!("there is no unit {name}")
+            } else {
+                anyhow!("there is no unit {name}, of which {unit} is another name")
+            };
             let hint = "install it first; `systemctl list-unit-files` shows what there is";
             return Err(Failure::new(Exit::Failed, why).hint(hint));
         };
-        let next = fs::read_link(&file).ok().and_then(|target| named_by(&target, &name));
+        let next = fs::read_link(&file).ok().and_then(|target| {
+            let target = file.parent()?.join(target);
+            is_in(folders, &target).then(|| named_by(&target, &name)).flatten()
+        });
         match next {
             Some(next) if next != name => name = next,
             _ if fs::canonicalize(&file).is_ok_and(|file| file == Path::new("/dev/null")) => {
@@ -44,6 +54,15 @@ fn file(folders: &[PathBuf], name: &UnitName) -> Option<PathBuf> {
     let names = [Some(name.as_str().to_owned()), template];
     let files = names.iter().flatten().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     files.into_iter().find(|file| file.exists())
+}
+
+/// Whether it lies in one of the folders, however its path is spelled. What it leads to itself does not matter.
+fn is_in(folders: &[PathBuf], file: &Path) -> bool {
+    let folder = file.parent().and_then(|folder| fs::canonicalize(folder).ok());
+    // Those that are not there hold nothing.
+    folder.is_some_and(|folder| {
+        folders.iter().filter_map(|known| fs::canonicalize(known).ok()).any(|known| folder.starts_with(known))
+    })
 }
 
 /// The unit that a link of this name leads to: an alias of a template has the same instance.

@@ -53,6 +53,7 @@ async fn what_cannot_be_restarted_is_told_with_what_to_do() {
     for (payload, says, expected, words) in [
         (named(), Says { refusal: Some("refused"), ..service() }, 500, "hint: `sudo twinagent allow-units x.service`"),
         (named(), Says { refusal: Some("denied"), ..service() }, 500, "hint: `sudo twinagent allow-units x.service`"),
+        (named(), Says { refusal: Some("lost"), ..service() }, 500, "whether it has started is not known"),
         (named(), Says { load: "not-found", ..job() }, 500, "there is no unit x.service"),
         (named(), Says { load: "masked", ..job() }, 500, "it is masked"),
         (json!({ "unit": "x*.service" }), service(), 422, "`unit` is not the name of a unit"),

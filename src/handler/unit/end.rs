@@ -21,6 +21,8 @@ pub(super) enum End {
     Gone,
     /// Nothing goes on any more. `job`: how systemd's last job for it ended. `is_known`: it was seen before its end.
     Settled { state: Box<State>, job: Option<String>, is_known: bool },
+    /// It was to stop, has had all the time that systemd gives it, and is still there or not heard of.
+    Overdue { invocation: String },
 }
 
 /// The end of the log, or why it is not there.
@@ -123,6 +125,14 @@ pub(super) fn outcome(state: &State, job: Option<&str>, stopped: Option<Outcome>
         Err(why) => payload["logMissing"] = why.into(),
     }
     Outcome::new(status, payload)
+}
+
+/// The outcome of a job that was told to stop and whose end did not come. `stopped`: what its end would have been.
+pub(super) fn overdue(stopped: &Outcome, name: &UnitName) -> Outcome {
+    let why = stopped.payload["error"].as_str().unwrap_or_default();
+    let why =
+        format!("{why}, but {name} has not ended in the time that it has for that; hint: `systemctl status {name}`");
+    Outcome::failed(stopped.status, why)
 }
 
 fn failure(result: &str, exit: Option<Exit>) -> String {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use super::Unit;
 use super::end::End;
+use super::stopping::Stopping;
+use crate::host::clock;
 use crate::host::services::{CallError, Changes, Loaded, Services};
 use crate::model::unit_name::UnitName;
 
@@ -18,7 +21,9 @@ pub(super) struct Followed {
     said: String,
     /// It was started, or seen not to be at its end, in this life of the agent.
     is_known: bool,
-    stop: Order,
+    /// The last start of it that was seen.
+    invocation: String,
+    stopping: Stopping,
 }
 
 struct Link {
@@ -29,13 +34,6 @@ struct Link {
     is_stale: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
-    None,
-    Wanted,
-    Given,
-}
-
 pub(super) enum News {
     /// What it says of itself, new.
     Said(String),
@@ -43,48 +41,72 @@ pub(super) enum News {
 }
 
 impl Followed {
-    pub(super) fn started(bus: String, services: Services, unit: Loaded, changes: Changes) -> Self {
+    pub(super) fn started(of: &Unit, services: Services, unit: Loaded, changes: Changes) -> Self {
         let name = unit.name().clone();
         let link = Some(Link { services, unit, changes, is_stale: true });
-        Self { link, is_known: true, ..Self::lost(bus, name) }
+        Self { link, is_known: true, ..Self::lost(of, name) }
     }
 
     /// One that has to be found first.
-    pub(super) fn lost(bus: String, name: UnitName) -> Self {
-        let (said, stop) = (String::new(), Order::None);
-        Self { bus, name, link: None, wait: FIRST_WAIT, said, is_known: false, stop }
+    pub(super) fn lost(of: &Unit, name: UnitName) -> Self {
+        Self {
+            bus: of.bus.clone(),
+            name,
+            link: None,
+            wait: FIRST_WAIT,
+            said: String::new(),
+            is_known: false,
+            invocation: String::new(),
+            stopping: Stopping::not_yet(of.slack),
+        }
     }
 
-    /// It is to be stopped; its end is news as any other.
+    /// It is to be stopped. Its end is news as any other, and so is that systemd cannot bring it about.
     pub(super) fn stop(&mut self) {
-        if self.stop == Order::None {
-            self.stop = Order::Wanted;
-            if let Some(link) = &mut self.link {
-                link.is_stale = true;
-            }
+        self.stopping.want(clock::awake());
+        if let Some(link) = &mut self.link {
+            link.is_stale = true;
         }
     }
 
     /// Waits for news. May be dropped without loss.
     pub(super) async fn next(&mut self) -> News {
         loop {
-            match self.step().await {
-                Ok(Some(news)) => return news,
-                Ok(None) => {}
-                Err(CallError::Lost(why)) => {
-                    tracing::warn!(unit = %self.name, "the job is not heard of, and looked for again: {why}");
-                    self.link = None;
-                    tokio::time::sleep(self.wait).await;
-                    self.wait = (self.wait * 2).min(LONGEST_WAIT);
-                }
-                Err(error) => {
-                    // Nothing that waiting would mend, but nothing is known of the job either.
-                    tracing::warn!(unit = %self.name, "the job cannot be looked at: {error}");
-                    tokio::time::sleep(LONGEST_WAIT).await;
-                    self.link = None;
-                }
+            // Each turn may set it anew.
+            let until = self.stopping.until();
+            tokio::select! {
+                biased;
+                news = self.turn() => if let Some(news) = news {
+                    return news;
+                },
+                () = passed(until) => return News::Ended(End::Overdue { invocation: self.invocation.clone() }),
             }
         }
+    }
+
+    /// Waits until nothing goes on any more, however long that takes.
+    pub(super) async fn end(mut self) {
+        while !matches!(self.turn().await, Some(News::Ended(_))) {}
+    }
+
+    /// A step, and a wait where that fails.
+    async fn turn(&mut self) -> Option<News> {
+        match self.step().await {
+            Ok(news) => return news,
+            Err(CallError::Lost(why)) => {
+                tracing::warn!(unit = %self.name, "the job is not heard of, and looked for again: {why}");
+                self.link = None;
+                tokio::time::sleep(self.wait).await;
+                self.wait = (self.wait * 2).min(LONGEST_WAIT);
+            }
+            Err(error) => {
+                // Nothing that waiting would mend, but nothing is known of the job either.
+                tracing::warn!(unit = %self.name, "the job cannot be looked at: {error}");
+                tokio::time::sleep(LONGEST_WAIT).await;
+                self.link = None;
+            }
+        }
+        None
     }
 
     /// Gets one step further: finds it, looks at it, stops it, or waits for a change.
@@ -105,14 +127,16 @@ impl Followed {
             return Ok(Some(News::Ended(end)));
         }
         self.is_known = true;
+        self.invocation.clone_from(&state.invocation);
+        self.stopping.seen(&state, clock::awake());
         // Looked at before, so that what has ended by itself is told so.
-        if self.stop == Order::Wanted {
+        if self.stopping.is_wanted() {
             match link.services.stop(&link.unit).await {
                 Err(error @ CallError::Lost(_)) => return Err(error),
                 Err(error) => tracing::warn!(unit = %self.name, "the job cannot be stopped: {error}"),
                 Ok(()) => {}
             }
-            self.stop = Order::Given;
+            self.stopping.given(clock::awake());
         }
         link.is_stale = false;
         if state.said.is_empty() || state.said == self.said {
@@ -120,6 +144,13 @@ impl Followed {
         }
         self.said.clone_from(&state.said);
         Ok(Some(News::Said(state.said)))
+    }
+}
+
+async fn passed(until: Option<Duration>) {
+    match until {
+        Some(until) => tokio::time::sleep(until.saturating_sub(clock::awake())).await,
+        None => std::future::pending().await,
     }
 }
 

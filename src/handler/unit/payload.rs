@@ -50,10 +50,14 @@ impl Payloads {
         });
         let written = written.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         written.map_err(|error| {
+            let folder = self.folder.display();
+            if error.kind() == ErrorKind::StorageFull {
+                let why = format!("{folder} is full of payloads: there is room again when other jobs have ended");
+                return Outcome::failed(Status::CANNOT_NOW, why);
+            }
             let why = format!(
-                "the payload cannot be written to {}: {error}; hint: `systemctl status {MOUNT}`, and then \
+                "the payload cannot be written to {folder}: {error}; hint: `systemctl status {MOUNT}`, and then \
                  `sudo systemctl restart twinagent`",
-                self.folder.display()
             );
             Outcome::failed(Status::FAILED, why)
         })

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command as Program;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -44,6 +45,7 @@ impl Machine {
             payloads: Payloads::new(folder.path().join("jobs")),
             logs: Logs::beside(folder.path()),
             linger: Duration::from_millis(50),
+            slack: Duration::from_millis(100),
         };
         Self { folder, bus: Some(bus), unit }
     }
@@ -185,6 +187,46 @@ async fn without_a_bus_or_a_folder_nothing_begins() {
     assert_eq!(machine.run().outcome().await.0, 503);
 }
 
+/// A small file system over a folder.
+struct Full(PathBuf);
+
+impl Full {
+    fn over(folder: PathBuf) -> Self {
+        let mounted = Program::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16k", "twinagent-test"])
+            .arg(&folder)
+            .output()
+            .expect("mount runs");
+        assert!(mounted.status.success(), "no tmpfs can be mounted; hint: this test needs root: {mounted:?}");
+        let full = fs::write(folder.join("other"), vec![0; 64 * 1_024]).expect_err("it is small");
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        Self(folder)
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        // Lazily, whoever may look at it. What is left if this fails is small.
+        let _ = Program::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn while_the_folder_is_full_a_job_cannot_begin_and_afterwards_it_can() {
+    let machine = Machine::new();
+    let full = Full::over(machine.folder.path().join("jobs"));
+    let mut systemd = machine.systemd(job()).await;
+    let (status, payload) = machine.run().outcome().await;
+    let why = payload["error"].as_str().expect("words");
+    assert!(status == 503 && why.contains("is full") && !why.contains("mount"), "{status} {why}");
+    assert!(systemd.now(JOB).starts == 0 && !machine.payload().exists());
+    fs::remove_file(full.0.join("other")).expect("it was there");
+    let run = machine.run();
+    called(&mut systemd, "start").await;
+    systemd.ends(JOB, "done", |says| *says = succeeded()).await;
+    assert_eq!(run.outcome().await.0, 200);
+}
+
 #[tokio::test]
 async fn an_earlier_job_of_the_same_name_is_cleared_or_in_the_way() {
     let machine = Machine::new();
@@ -229,6 +271,24 @@ async fn a_job_that_is_told_to_stop_is_stopped_and_waited_for() {
     systemd.ends(JOB, "done", |says| *says = succeeded()).await;
     run.stop.send_replace(Some(Stop::Cancelled));
     assert_eq!(run.outcome().await.0, 200);
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_stop_is_given_up_after_its_own_time_and_let_go_when_it_ends_after_all() {
+    let machine = Machine::new();
+    assert_eq!(machine.unit.grace(), Duration::MAX, "nobody drops it before");
+    let mut systemd = machine.systemd(Says { stops_within: 200_000, ..job() }).await;
+    let run = machine.run();
+    called(&mut systemd, "start").await;
+    run.stop.send_replace(Some(Stop::Cancelled));
+    let (status, payload) = run.outcome().await;
+    let why = payload["error"].as_str().expect("words");
+    assert!(status == 499 && why.starts_with("stopped, but ") && why.contains(JOB), "{status} {why}");
+    called(&mut systemd, "stop").await;
+    assert!(!machine.payload().exists());
+    systemd.ends(JOB, "done", |says| *says = failed("timeout", (2, 9))).await;
+    called(&mut systemd, "reset-failed").await;
+    assert!(!systemd.now(JOB).is_loaded);
 }
 
 #[tokio::test]

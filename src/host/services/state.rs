@@ -34,6 +34,8 @@ pub struct State {
     /// `oneshot`, `simple` …; empty where it is no service. So are all that follow.
     pub kind: String,
     pub remains: bool,
+    /// How long it may take to stop (`TimeoutStopSec=`); nothing where that has no end.
+    pub stops_within: Option<Duration>,
     /// `success`, `exit-code`, `signal`, `timeout`, `oom-kill` …
     pub result: String,
     /// How its main process ended, if it has.
@@ -87,6 +89,9 @@ impl State {
             invocation: unit.bytes("InvocationID"),
             kind: service.text("Type"),
             remains: matches!(service.get("RemainAfterExit"), Some(Value::Bool(true))),
+            stops_within: Some(service.number("TimeoutStopUSec"))
+                .filter(|time| ![0, u64::MAX].contains(time))
+                .map(Duration::from_micros),
             result: service.text("Result"),
             exit: service.exit(),
             said: service.text("StatusText"),

@@ -13,7 +13,8 @@ const PAYLOAD: &[u8] = br#"{"reason":"bench"}"#;
 
 fn run(program: &Path) {
     let mut command = Command::new(program);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // As clean as a handler's: cargo's own LD_LIBRARY_PATH makes the loader of each program look into more folders.
+    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
     // It need not read what it is given.
     let _ = child.stdin.take().expect("piped").write_all(PAYLOAD);

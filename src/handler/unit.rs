@@ -7,8 +7,8 @@
 //!
 //! The payload lies in a file that only the agent and root can read (`payload.rs`); how the job ended, systemd says, and
 //! the end of its log comes with that (`end.rs`). One that is to stop is waited for as long as systemd lets it take
-//! (`stopping.rs`): what goes on holds its place, and keeps a reboot waiting. The unit is let go a moment after its outcome was given (`tidy.rs`):
-//! until that is recorded, a later life would have to find it.
+//! (`stopping.rs`): what goes on holds its place, and keeps a reboot waiting. The unit is let go a moment after its outcome
+//! was given (`tidy.rs`): until that is recorded, a later life would have to find it.
 
 mod end;
 mod followed;

@@ -15,7 +15,7 @@ use crate::host::{clock, systemd};
 pub(super) const LOOKING: Duration = Duration::from_secs(1);
 /// How long what programs have left behind may be there after the last of them: killed ones are gone at once.
 const HAUNTED: Duration = Duration::from_secs(10);
-/// How long nobody may be let in.
+/// How long nobody may be let in while nothing runs.
 const CLOSED: Duration = Duration::from_secs(10);
 
 /// A program can change all of them in a process of its user (prlimit(2)), and programs inherit them.

@@ -49,6 +49,7 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
+        // Lazily: when a test fails, something may still be open there. What is left if this fails is small.
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }

@@ -61,6 +61,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        // What is left if this fails goes with the mount namespace.
         let _ = Command::new("umount").arg("--lazy").arg(self.mounted()).stderr(Stdio::null()).status();
     }
 }

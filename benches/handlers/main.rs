@@ -3,7 +3,8 @@
 //!
 //! Commands go from a broker in this process to the agent, from there to the handlers' service, and all the way back. Beside
 //! it, in alternating blocks (A B, B A), this process starts the same program with the same payload and waits for it, as
-//! the standard library does that. Both with the least program there is and with a small shell script.
+//! the standard library does that. Both with the least program there is and with a small shell script; one at a time, which
+//! shows what a command waits for, and several at a time, which shows what all of them take.
 //!
 //! `cargo bench --features bridge --bench handlers`, as root, since handlers belong to root; `$TWINAGENT_BENCH_COMMANDS`
 //! says how many commands of each kind there are in place of 10 000.
@@ -98,25 +99,30 @@ fn main() {
     for (name, program) in &programs {
         for kind in ["Harmless", "Recorded"] {
             let method = format!("{name}{kind}");
-            let mut rates = [Vec::new(), Vec::new()];
-            let mut ratios = Vec::new();
+            let mut rates = [const { Vec::new() }; 3];
+            let mut ratios = [const { Vec::new() }; 3];
             for block in 0..blocks {
-                let mut pair = [0.0; 2];
-                for which in order(block) {
-                    let took = match which {
+                let mut took = [Duration::ZERO; 3];
+                for which in order(block).into_iter().chain([LOOP]) {
+                    took[which] = match which {
                         AGENT => several(agent.line(), &method, BLOCK, SEVERAL),
-                        _ => bare::several(program, SEVERAL, BLOCK),
+                        BARE => bare::several(program, SEVERAL, BLOCK),
+                        _ => bare::several(program, 1, BLOCK),
                     };
-                    pair[which] = rate(BLOCK, took);
-                    rates[which].push(pair[which]);
+                    rates[which].push(rate(BLOCK, took[which]));
                 }
                 // Times, as above: below one is better than the bare loop.
-                ratios.push(pair[BARE] / pair[AGENT]);
+                for which in [BARE, LOOP] {
+                    ratios[which].push(took[AGENT].as_secs_f64() / took[which].as_secs_f64());
+                }
             }
-            for (what, rates) in [method.as_str(), "spawn and wait"].iter().zip(&mut rates) {
+            let names = [method.clone(), format!("{SEVERAL} bare loops"), "one bare loop".to_owned()];
+            for (what, rates) in names.iter().zip(&mut rates) {
                 println!("{what:>28} {:>12.0}", median(rates));
             }
-            figures::print_ratios(&format!("{method} : spawn and wait, time of a run"), ratios);
+            let [_, several, one] = ratios;
+            figures::print_ratios(&format!("{method} : {SEVERAL} bare loops, time of a run"), several);
+            figures::print_ratios(&format!("{method} : one bare loop, time of a run"), one);
         }
     }
 
@@ -134,6 +140,8 @@ fn main() {
 
 const AGENT: usize = 0;
 const BARE: usize = 1;
+/// One bare loop, beside several commands at a time.
+const LOOP: usize = 2;
 
 fn order(block: usize) -> [usize; 2] {
     if block.is_multiple_of(2) { [AGENT, BARE] } else { [BARE, AGENT] }

@@ -2,16 +2,15 @@
 //! socket as stdin.
 
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::{Exit, Failure};
 use crate::config::account;
-use crate::config::manifest::Manifest;
+use crate::config::manifest::Finder;
 use crate::config::{Fault, Folders};
-use crate::launcher::{Launcher, listener};
+use crate::launcher::{Find, Launcher, listener};
 
 /// After so long without a command the service ends, and its memory is free. The next command starts it again.
 const IDLE: Duration = Duration::from_secs(60);
@@ -23,19 +22,19 @@ pub(super) fn run(folders: &Folders) -> Result<(), Failure> {
     })?;
     // A second agent, or a test, has programs and an agent of whoever runs it.
     let own = (!folders.is_standard()).then(|| rustix::process::geteuid().as_raw());
-    let manifests = folders.clone();
+    let mut manifests = Finder::new(folders.clone());
     let launcher = Launcher {
         callers: std::iter::once(0).chain(account::service_user()).chain(own).collect(),
         owners: std::iter::once(0).chain(own).collect(),
         // What this service's own unit names.
         folder: folders.runtime.clone(),
         idle: IDLE,
-        find: Arc::new(move |name| Manifest::find(&manifests, name).map_err(|faults| told(name, &faults))),
     };
+    let find: Find = Box::new(move |name| manifests.find(name).map_err(|faults| told(name, &faults)));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot start")?;
     // As a task: what `block_on` itself runs is woken by way of the reactor, one epoll_wait(2) for each hop.
-    let ended = runtime.block_on(async { tokio::spawn(launcher.serve(listener)).await });
+    let ended = runtime.block_on(async { tokio::spawn(launcher.serve(listener, find)).await });
     Ok(ended.map_err(anyhow::Error::new)??)
 }
 

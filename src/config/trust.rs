@@ -81,24 +81,38 @@ impl Owners {
     ///
     /// The first of them, from the root, that is in the wrong hands; or that one cannot be examined.
     pub fn judge_way(&self, path: &Path) -> Result<(), Distrust> {
-        let unseen = |at: &Path, error: std::io::Error| Distrust {
-            path: at.to_owned(),
-            why: format!("cannot be examined: {error}"),
-            mend: format!("see with `namei -l {}` who may go there", quoted(at)),
-        };
         let parent = path.parent().unwrap_or(Path::new("/"));
-        let folder = fs::canonicalize(parent).map_err(|error| unseen(parent, error))?;
+        // Mostly there is no link on the way, and nothing to resolve.
+        if parent.is_absolute() && self.judge_folders(parent)? {
+            return Ok(());
+        }
+        let folder = fs::canonicalize(parent).map_err(|error| unseen(parent, &error))?;
+        if self.judge_folders(&folder)? {
+            return Ok(());
+        }
+        Err(unseen(&folder, &std::io::Error::other("it changes meanwhile")))
+    }
+
+    /// Judges a folder and all above it, from the root on. False: up to a link, of which nothing is known.
+    fn judge_folders(&self, folder: &Path) -> Result<bool, Distrust> {
         let mut way: Vec<&Path> = folder.ancestors().collect();
         way.reverse();
         for at in way {
-            let facts = fs::metadata(at).map_err(|error| unseen(at, error))?;
+            // Where a link leads somewhere else, so does `..` behind it.
+            if at.ends_with("..") {
+                return Ok(false);
+            }
+            let facts = fs::symlink_metadata(at).map_err(|error| unseen(at, &error))?;
+            if facts.is_symlink() {
+                return Ok(false);
+            }
             self.judge_owner(at, &facts)?;
             let is_sticky = facts.mode() & 0o1000 != 0;
             if facts.mode() & 0o022 != 0 && !is_sticky {
                 return Err(writable(at, &facts));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn judge_owner(&self, path: &Path, facts: &Metadata) -> Result<(), Distrust> {
@@ -107,6 +121,14 @@ impl Owners {
         }
         let why = format!("belongs to user {}, and only root's is trusted", facts.uid());
         Err(Distrust::new(path, why, "chown root:root"))
+    }
+}
+
+fn unseen(at: &Path, error: &std::io::Error) -> Distrust {
+    Distrust {
+        path: at.to_owned(),
+        why: format!("cannot be examined: {error}"),
+        mend: format!("see with `namei -l {}` who may go there", quoted(at)),
     }
 }
 
@@ -169,6 +191,8 @@ mod tests {
         assert_eq!(judged(), Ok(()));
         set_mode(&outer, 0o777);
         assert_eq!(judged(), Err(fs::canonicalize(&outer).expect("the folder")));
+        let above = ours().judge_way(&link.join("../file")).map_err(|distrust| distrust.path);
+        assert_eq!(above, judged(), "`..` is that of the folder behind the link");
         set_mode(&outer, 0o1777);
         assert_eq!(judged(), Ok(()), "sticky");
         fs::remove_dir(&inner).expect("the folder");

@@ -4,13 +4,17 @@
 //! run is to end. Whatever becomes of the connection, a program that may have begun is not asked for again.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, recv, shutdown, socket_with,
+};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 
 use super::{Context, Handler, Running, Stop};
@@ -104,16 +108,15 @@ impl Handler for Program {
 }
 
 async fn served(socket: &Path, frame: &[u8], mut context: Context) -> Result<Outcome, Lost> {
-    let stream = UnixStream::connect(socket).await.map_err(Lost::Unreachable)?;
-    let (mut from, mut to) = stream.into_split();
+    let stream = connect(socket).map_err(Lost::Unreachable)?;
     // A service that turns us away says why before it hangs up, so an error of writing is none yet. While nobody has read the
     // whole call, nothing has begun.
-    let written = tokio::select! {
-        written = to.write_all(frame) => written,
+    let (stream, written) = tokio::select! {
+        called = call(stream, frame) => called.map_err(Lost::Unreachable)?,
         stop = context.stopped() => return Err(Lost::Stopped(stop)),
     };
-    // Dropping this half closes it, which tells the service to end the run.
-    let mut to = Some(to);
+    // It tells the service to end the run.
+    let mut is_closed = false;
     let mut frames = Frames::default();
     let mut some = vec![0; 4096];
     let mut stopped = None;
@@ -127,31 +130,77 @@ async fn served(socket: &Path, frame: &[u8], mut context: Context) -> Result<Out
                 Reply::Ended(outcome) => return Ok(told(outcome, stopped, has_begun)),
             }
         }
-        let read = tokio::select! {
-            read = from.read(&mut some) => read,
+        let ends = tokio::select! {
+            read = read(&stream, &mut some) => {
+                let lost = match read {
+                    Ok(0) => written.as_ref().err().map_or(io::ErrorKind::UnexpectedEof, io::Error::kind).into(),
+                    Ok(length) => {
+                        frames.push(&some[..length]);
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                return Err(if has_begun { Lost::Midway } else { Lost::Unheard(lost) });
+            }
             stop = context.stopped(), if stopped.is_none() => {
                 stopped = Some(stop);
-                match stop {
-                    Stop::Cancelled => to = None,
-                    Stop::TimedOut => behind.set(sleep(BEHIND)),
-                }
-                continue;
+                behind.set(sleep(BEHIND));
+                stop == Stop::Cancelled
             }
-            () = &mut behind, if to.is_some() && stopped.is_some() => {
-                to = None;
-                continue;
-            }
+            () = &mut behind, if stopped.is_some() && !is_closed => true,
         };
-        let lost = match read {
-            Ok(0) => written.as_ref().err().map_or(io::ErrorKind::UnexpectedEof, io::Error::kind).into(),
-            Ok(length) => {
-                frames.push(&some[..length]);
-                continue;
-            }
-            Err(error) => error,
-        };
-        return Err(if has_begun { Lost::Midway } else { Lost::Unheard(lost) });
+        if ends {
+            is_closed = true;
+            // Fails if the service has hung up, which is noticed at the next reading.
+            let _ = shutdown(&stream, Shutdown::Write);
+        }
     }
+}
+
+/// A Unix socket is connected at once or not at all (connect(2)), so that there is nothing to wait for.
+fn connect(socket: &Path) -> io::Result<AsyncFd<OwnedFd>> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&stream, &SocketAddrUnix::new(socket)?)?;
+    registered(stream, Interest::READABLE)
+}
+
+fn registered(stream: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    #[expect(deprecated, reason = "what replaces it is unsafe; an OwnedFd keeps the promise that is asked for there")]
+    AsyncFd::with_interest(stream, interest)
+}
+
+/// Sends the call; beside the stream, whether that went well. Nearly each call finds room at once. Room is waited for only
+/// where it is short, since who waits for it is woken whenever the service reads.
+///
+/// # Errors
+///
+/// If room cannot be waited for.
+async fn call(stream: AsyncFd<OwnedFd>, frame: &[u8]) -> io::Result<(AsyncFd<OwnedFd>, io::Result<()>)> {
+    let mut left = match send(stream.get_ref(), frame) {
+        Ok(sent) if sent == frame.len() => return Ok((stream, Ok(()))),
+        Ok(sent) => &frame[sent..],
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => frame,
+        Err(error) => return Ok((stream, Err(error))),
+    };
+    let stream = registered(stream.into_inner(), Interest::READABLE | Interest::WRITABLE)?;
+    while !left.is_empty() {
+        match stream.async_io(Interest::WRITABLE, |stream| send(stream, left)).await {
+            Ok(sent) => left = &left[sent..],
+            Err(error) => return Ok((stream, Err(error))),
+        }
+    }
+    Ok((stream, Ok(())))
+}
+
+/// So many of the bytes; with `EAGAIN` if there is room for none.
+fn send(stream: &OwnedFd, some: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(stream, some, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+}
+
+/// What the service says next; nothing if it has hung up. May be dropped without loss.
+async fn read(stream: &AsyncFd<OwnedFd>, some: &mut [u8]) -> io::Result<usize> {
+    stream.async_io(Interest::READABLE, |stream| Ok(recv(stream, &mut *some, RecvFlags::DONTWAIT)?.0)).await
 }
 
 /// The service knows a time limit of its own only; told to stop, it takes that for the wish of somebody.

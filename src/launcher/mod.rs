@@ -27,7 +27,6 @@ mod room;
 mod run;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -68,9 +67,10 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 const ORPHANS: Duration = Duration::from_millis(5);
 
 /// Finds the manifest in the file of this name, or says why there is none that can be used.
-pub type Find = Arc<dyn Fn(&str) -> Result<Manifest, String> + Send + Sync>;
+pub type Find = Box<dyn FnMut(&str) -> Result<Manifest, String> + Send>;
 
 /// What the service is made of.
+#[derive(Debug)]
 pub struct Launcher {
     /// Users that may ask for runs.
     pub callers: BTreeSet<u32>,
@@ -80,12 +80,13 @@ pub struct Launcher {
     pub folder: PathBuf,
     /// After so long without a connection the service ends. Whoever holds the socket starts it again.
     pub idle: Duration,
-    pub find: Find,
 }
 
-/// What a connection wants of the processes.
+/// What a connection wants of the loop.
 #[derive(Debug)]
 enum Order {
+    /// The manifest in the file of this name.
+    Find(String, oneshot::Sender<Result<Manifest, String>>),
     Start(Box<Start>, oneshot::Sender<io::Result<Started>>),
     /// For a program and its group.
     Signal(Pid, Signal),
@@ -99,15 +100,6 @@ struct Ends {
     pause: Duration,
     /// There may be more of them, without a further signal.
     are_left: bool,
-}
-
-impl fmt::Debug for Launcher {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Launcher")
-            .field("callers", &self.callers)
-            .field("folder", &self.folder)
-            .finish_non_exhaustive()
-    }
 }
 
 /// The listening socket that a descriptor is, as `StandardInput=socket` passes it (systemd.exec(5)).
@@ -144,7 +136,7 @@ impl Launcher {
     /// # Errors
     ///
     /// If this process cannot be what the service needs, or a program has spoiled it.
-    pub async fn serve(self, listener: UnixListener) -> anyhow::Result<()> {
+    pub async fn serve(self, listener: UnixListener, mut find: Find) -> anyhow::Result<()> {
         // Programs run as the same user, and must not read here what others are sent (ptrace(2)).
         set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .context("the memory of this process stays open to others")?;
@@ -181,7 +173,7 @@ impl Launcher {
                 // What has ended is noted before anything new begins, but nothing here comes so often that the rest starves.
                 biased;
                 () = ends.come() => ends.note(&mut children),
-                Some(order) = wanted.recv() => obey(&mut children, order),
+                Some(order) = wanted.recv() => obey(order, &mut children, &mut find),
                 Some(ended) = connections.join_next() => {
                     note(ended);
                     idle.set(sleep(patience));
@@ -264,7 +256,7 @@ async fn end_all(
                 () = ends.come() => ends.note(children),
                 Some(order) = wanted.recv() => match order {
                     // Its run says that nothing has begun.
-                    Order::Start(..) => {}
+                    Order::Find(..) | Order::Start(..) => {}
                     Order::Signal(pid, signal) => children.signal(pid, signal),
                 },
                 Some(ended) = connections.join_next() => note(ended),
@@ -287,8 +279,13 @@ async fn end_all(
     let _ = timeout(KILLED, gone).await;
 }
 
-fn obey(children: &mut Children, order: Order) {
+fn obey(order: Order, children: &mut Children, find: &mut Find) {
     match order {
+        Order::Find(name, reply) => {
+            // A few small files of the disk that programs come from, too: a thread for that would cost more than it saves.
+            // Fails if nobody waits any more.
+            let _ = reply.send(find(&name));
+        }
         Order::Start(start, reply) => {
             if let Err(Ok(started)) = reply.send(children.start(*start)) {
                 // Nobody would end it.

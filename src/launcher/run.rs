@@ -71,7 +71,7 @@ struct Over {
 
 /// Serves one run, to the last word. The agent is told first; the rest can wait.
 pub(super) async fn serve(run: Run, mut caller: Caller, shared: &Shared) {
-    let manifest = match judged(&run, shared) {
+    let manifest = match judged(&run, shared).await {
         Ok(manifest) => manifest,
         Err(refused) => {
             let file = run.manifest.escape_debug().to_string();
@@ -111,10 +111,13 @@ pub(super) async fn serve(run: Run, mut caller: Caller, shared: &Shared) {
 
 /// The manifest, if it is what the agent speaks of, and takes the payload. An agent of ours has judged the payload already; one
 /// that was taken over must not get around it.
-fn judged(run: &Run, shared: &Shared) -> Result<Manifest, Outcome> {
+async fn judged(run: &Run, shared: &Shared) -> Result<Manifest, Outcome> {
     let failed = |why: String| Outcome::failed(Status::FAILED, why);
-    // A few small files of the disk that programs come from, too: a thread for that would cost more than it saves.
-    let manifest = (shared.launcher.find)(&run.manifest).map_err(failed)?;
+    let (reply, found) = oneshot::channel();
+    // Fails if the loop is gone, and with it the answer.
+    let _ = shared.orders.send(Order::Find(run.manifest.clone(), reply)).await;
+    let Ok(found) = found.await else { return Err(service_ends()) };
+    let manifest = found.map_err(failed)?;
     if manifest.digest != run.digest {
         let path = manifest.path.display();
         return Err(failed(format!("{path} has changed since the agent has read it; send the command again")));
@@ -148,7 +151,7 @@ async fn admitted<'a>(
         biased;
         stay = shared.room.enter(&manifest.spec, number) => Ok(stay),
         () = caller.stops() => Err(Outcome::failed(Status::CANCELLED, "stopped before the program began")),
-        () = ends(&mut ending) => Err(Outcome::failed(Status::CANNOT_NOW, "the handlers' service ends")),
+        () = ends(&mut ending) => Err(service_ends()),
         () = sleep(WAITING) => {
             let why = "an earlier run is not over that this one may not be beside; try again later";
             Err(Outcome::failed(Status::CANNOT_NOW, why))
@@ -194,8 +197,12 @@ async fn begin(start: Start, shared: &Shared) -> Result<Started, Outcome> {
             let unfit = refused.because(&error);
             Err(Outcome::failed(unfit.status(), unfit.to_string()))
         }
-        _ => Err(Outcome::failed(Status::CANNOT_NOW, "the handlers' service ends")),
+        _ => Err(service_ends()),
     }
+}
+
+fn service_ends() -> Outcome {
+    Outcome::failed(Status::CANNOT_NOW, "the handlers' service ends")
 }
 
 /// What an outcome says in words.

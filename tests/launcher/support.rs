@@ -7,7 +7,6 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -17,7 +16,7 @@ use twinagent::config::Folders;
 use twinagent::config::manifest::{Action, Manifest};
 use twinagent::handler::program::Program;
 use twinagent::handler::{Context, Handler as _, NEWS, Stop};
-use twinagent::launcher::{Launcher, listener};
+use twinagent::launcher::{Find, Launcher, listener};
 use twinagent::model::command::{Class, Command, CommandId, DeviceId, Key, Method, MethodSpec, Outcome};
 use twinagent::model::digest::Digest;
 use twinagent::model::payload::{Member, PayloadRules, Shape};
@@ -350,10 +349,10 @@ fn the_service() {
         owners: users("owners"),
         folder: notify,
         idle: Duration::from_millis(settings["idle"].as_u64().expect("a time")),
-        find: Arc::new(move |name| find(&folder, name)),
     };
+    let find: Find = Box::new(move |name| find(&folder, name));
     let listener = listener(std::os::fd::AsFd::as_fd(&std::io::stdin())).expect("a listening socket");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let ended = runtime.block_on(async { tokio::spawn(launcher.serve(listener)).await });
+    let ended = runtime.block_on(async { tokio::spawn(launcher.serve(listener, find)).await });
     ended.expect("it does not panic").expect("it serves");
 }

@@ -16,7 +16,7 @@ use crate::config::trust::{Distrust, Owners};
 use crate::config::{Folders, file};
 
 /// More methods than these nobody can oversee, and each is part of the reported document.
-const MOST: usize = 256;
+pub(super) const MOST: usize = 256;
 /// The most entries of a folder that are looked at.
 const MOST_ENTRIES: usize = 4096;
 /// The largest manifest, in bytes. One that uses every key has a hundredth of it.

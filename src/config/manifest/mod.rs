@@ -7,6 +7,7 @@ mod fields;
 mod folder;
 mod text;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,6 +40,14 @@ pub enum Action {
     Program { program: PathBuf, arguments: Vec<String> },
     /// Starts `twinagent-job-NAME@ID.service`: this is NAME.
     Unit { job: String },
+}
+
+/// Reads manifests one by one, for who needs the same ones again and again: the same text in the same place says the same, and
+/// is parsed once. Whether the file is to be trusted is judged each time.
+#[derive(Debug)]
+pub struct Finder {
+    folders: Folders,
+    known: BTreeMap<PathBuf, Manifest>,
 }
 
 /// All manifests that hold, in the order of their files' names, and what is wrong with others.
@@ -148,23 +157,6 @@ impl Manifests {
 }
 
 impl Manifest {
-    /// The manifest in the file of this name that holds. The name comes from the agent and may be anything.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it, or that there is none.
-    pub fn find(folders: &Folders, name: &str) -> Result<Self, Vec<Fault>> {
-        let nothing = |why: &str| vec![folder::fault(&folders.handlers().join(name), why)];
-        if !folder::is_name(name) {
-            return Err(vec![folder::fault(&folders.handlers(), "no file of such a name is looked for")]);
-        }
-        let path = folder::find(folders, name).ok_or_else(|| nothing("there is no such file"))?;
-        if folder::is_off(&path) {
-            return Err(nothing("is switched off by a link to /dev/null"));
-        }
-        read(name, &path, &Owners::of(folders))?.ok_or_else(|| nothing("there is no such file"))
-    }
-
     /// The manifest in this file, wherever it lies: as it would be read in `handlers.d`. Who owns it is not judged.
     ///
     /// # Errors
@@ -188,6 +180,48 @@ impl Manifest {
     /// The name of the file, by which the handlers' service finds it.
     pub fn file_name(&self) -> &str {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+impl Finder {
+    pub fn new(folders: Folders) -> Self {
+        Self { folders, known: BTreeMap::new() }
+    }
+
+    /// The manifest in the file of this name that holds. The name comes from the agent and may be anything.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, or that there is none.
+    pub fn find(&mut self, name: &str) -> Result<Manifest, Vec<Fault>> {
+        let nothing = |why: &str| vec![folder::fault(&self.folders.handlers().join(name), why)];
+        if !folder::is_name(name) {
+            return Err(vec![folder::fault(&self.folders.handlers(), "no file of such a name is looked for")]);
+        }
+        let path = folder::find(&self.folders, name).ok_or_else(|| nothing("there is no such file"))?;
+        if folder::is_off(&path) {
+            return Err(nothing("is switched off by a link to /dev/null"));
+        }
+        match folder::read(&path, &Owners::of(&self.folders)) {
+            Ok(Some(text)) => self.parsed(path, &text),
+            Ok(None) => Err(nothing("there is no such file")),
+            Err(fault) => Err(vec![fault]),
+        }
+    }
+
+    fn parsed(&mut self, path: PathBuf, text: &str) -> Result<Manifest, Vec<Fault>> {
+        if let Some(manifest) = self.known.get(&path)
+            && manifest.digest == Digest::of(text.as_bytes())
+        {
+            return Ok(manifest.clone());
+        }
+        let manifest = parse(&path, text)?;
+        // Files that are gone are forgotten with the rest.
+        if self.known.len() >= folder::MOST {
+            self.known.clear();
+        }
+        self.known.insert(path, manifest.clone());
+        Ok(manifest)
     }
 }
 

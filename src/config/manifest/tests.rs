@@ -276,14 +276,19 @@ fn of_two_files_with_one_name_the_configured_one_holds_and_a_link_to_null_is_non
     symlink("/dev/null", machine.etc("b.toml")).expect("a link");
     let loaded = machine.load();
     assert_eq!((methods(&loaded), loaded.faults.len()), (vec!["ours", "more"], 0), "{:?}", loaded.faults);
-    let find = |name: &str| Manifest::find(&machine.folders, name);
+    let mut finder = Finder::new(machine.folders.clone());
+    let mut find = |name: &str| finder.find(name);
     assert_eq!(find("a.toml").as_ref(), Ok(&loaded.list[0]));
     assert_eq!(loaded.list[0].file_name(), "a.toml");
     for (name, why) in [("b.toml", "switched off"), ("d.toml", "no such file")] {
         let told = find(name).expect_err(name);
         assert!(told.len() == 1 && told[0].text.contains(why), "{told:?}");
     }
+    write(&machine.etc("a.toml"), &small("changed"));
+    assert_eq!(find("a.toml").expect("it holds").spec.name.as_str(), "changed");
+    assert_eq!(find("a.toml"), find("a.toml"));
     fs::remove_file(machine.etc("a.toml")).expect("the file");
+    assert_eq!(find("a.toml").expect("the vendor's").spec.name.as_str(), "ofVendor");
     fs::remove_file(machine.etc("b.toml")).expect("the link");
     assert_eq!(methods(&machine.load()), ["ofVendor", "off", "more"]);
 }
@@ -294,8 +299,9 @@ fn a_name_from_elsewhere_leads_nowhere_else() {
     write(&machine.root.path().join("etc/out.toml"), &small("out"));
     write(&machine.etc("with space.toml"), &small("space"));
     let long = format!("{}.toml", "x".repeat(251));
+    let mut finder = Finder::new(machine.folders.clone());
     for name in ["../out.toml", "/etc/passwd", "", ".toml", "..toml", ".x.toml", "a\0.toml", "with space.toml", &long] {
-        let told = Manifest::find(&machine.folders, name).expect_err(name);
+        let told = finder.find(name).expect_err(name);
         assert!(told[0].text.contains("no file of such a name"), "{name:?}: {told:?}");
     }
     assert_eq!(machine.told().len(), 1, "a file whose name the service would not take is told of");
@@ -305,6 +311,8 @@ fn a_name_from_elsewhere_leads_nowhere_else() {
 fn what_others_can_write_and_what_is_no_file_is_refused() {
     let machine = Machine::new();
     write(&machine.etc("a.toml"), &small("a"));
+    let mut finder = Finder::new(machine.folders.clone());
+    assert!(finder.find("a.toml").is_ok());
     write(&machine.etc("b.toml"), &small("b"));
     fs::set_permissions(machine.etc("b.toml"), Permissions::from_mode(0o664)).expect("a mode");
     symlink(machine.etc("a.toml"), machine.etc("c.toml")).expect("a link");
@@ -343,7 +351,7 @@ fn what_others_can_write_and_what_is_no_file_is_refused() {
     fs::set_permissions(machine.root.path().join("usr"), Permissions::from_mode(0o775)).expect("a mode");
     assert_eq!(machine.told().len(), 2, "two folders, two faults: {:#?}", machine.told());
     assert!(told[0].starts_with("/etc/handlers.d: may be written by everybody"), "{told:?}");
-    assert!(Manifest::find(&machine.folders, "a.toml").is_err());
+    assert!(finder.find("a.toml").is_err(), "known, and in the wrong hands now");
 }
 
 #[test]

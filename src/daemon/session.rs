@@ -380,9 +380,14 @@ impl Session {
         }
     }
 
-    pub(super) fn try_next(&mut self) -> Option<Input> {
+    /// What has come already, and the length of its payload in bytes.
+    pub(super) fn try_next(&mut self) -> Option<(Input, usize)> {
         let event = self.live.as_mut()?.try_event()?;
-        Some(self.read(event))
+        let length = match &event {
+            Event::Received(_, packet) => packet.payload.len(),
+            Event::Online { .. } | Event::Settled(_) | Event::Ended(_) => 0,
+        };
+        Some((self.read(event), length))
     }
 
     fn read(&mut self, event: Event) -> Input {

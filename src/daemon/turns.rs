@@ -17,6 +17,10 @@ use crate::model::problems::Code;
 /// Inputs of one turn. More would only delay the answers to the first of them.
 const BATCH: usize = 256;
 
+/// Payloads of one turn, in bytes: with so many of them gathered, the rest waits for the next one. Large ones take their time,
+/// and whoever asks on this machine waits for the end of the turn.
+const BYTES: usize = 256 * 1024;
+
 /// A key that is missing is looked for so often, beside the watching of its folder.
 const KEY_EVERY: Duration = Duration::from_secs(60);
 
@@ -159,7 +163,7 @@ impl Daemon {
         })
     }
 
-    /// Waits for something to happen, then takes all that is ready, up to [`BATCH`].
+    /// Waits for something to happen, then takes all that is ready, up to [`BATCH`] and [`BYTES`].
     async fn wait(
         &mut self,
         inputs: &mut Vec<Input>,
@@ -214,10 +218,20 @@ impl Daemon {
             inputs.extend(self.watchdog.pet_while(self.session.look(&present)).await?);
             self.looked = now;
         }
-        while inputs.len() < BATCH
-            && let Some(input) = self.workers.try_next().or_else(|| self.session.try_next())
-        {
-            inputs.push(input);
+        let mut bytes = 0;
+        while inputs.len() < BATCH && bytes < BYTES {
+            if let Some(input) = self.workers.try_next() {
+                inputs.push(input);
+            } else if let Some((input, length)) = self.session.try_next() {
+                inputs.push(input);
+                bytes += length;
+            } else {
+                break;
+            }
+        }
+        if inputs.len() >= BATCH || bytes >= BYTES {
+            // With this much to do there is more to come, and this task would not pause by itself for a hundred turns.
+            tokio::task::yield_now().await;
         }
         inputs.extend(self.session.go_home(&self.clock.now()));
         if self.session.take_moved() {

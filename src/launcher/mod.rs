@@ -5,8 +5,8 @@
 //! agent that was taken over can run what the administrator installed, and nothing else. A service that was taken over has
 //! no key and can ask the agent for nothing.
 //!
-//! One loop, here, owns all processes; one task for each connection serves its run. All of it is one thread: what a script's
-//! interpreter inherits would else reach a program that another thread starts at the same time.
+//! One loop, here, owns all processes and reads the manifests; one task for each connection serves its run. All of it is one
+//! thread: what a script's interpreter inherits would else reach a program that another thread starts at the same time.
 //!
 //! The end of a run is the end of its process, not of its output: SIGTERM to the group, the grace, SIGKILL; then whatever
 //! is left is killed (`children.rs`). A program that was told to stop has 408 or 499 whatever its exit code: nobody knows

@@ -1,6 +1,7 @@
 //! Programs that attack the service itself, which runs as the same user, and an agent that keeps to nothing. What a manager
 //! of services does is done by the test: it ends what is silent, and starts what has ended.
 
+use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
@@ -107,7 +108,7 @@ async fn a_service_whose_limits_were_changed_ends_what_runs_in_good_order() {
 async fn a_chain_of_processes_starves_nobody() {
     let mut service = Service::start();
     let gate = service.path().join("notify/gate");
-    std::fs::write(&gate, "").expect("a gate");
+    fs::write(&gate, "").expect("a gate");
     let chain = format!(
         "#!/usr/bin/perl\nuse POSIX;\nfor (1..4) {{ next if fork; setsid; $0 = 'chain'; my $end = time + 40;\n\
          while (-e '{}' && time < $end) {{ my $pid = fork; exit if $pid || !defined $pid; }} exit; }}\nprint 'done';\n",
@@ -120,17 +121,17 @@ async fn a_chain_of_processes_starves_nobody() {
         expect_next(&service).await;
     }
     let pid = service.pid();
-    let has_given_up = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+    let has_given_up = || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
     until("the chain or the service has ended", || has_given_up() || service.children().is_empty()).await;
     if has_given_up() {
         println!("the service has given up");
         service.ended().expect_err("for its manager to see");
         assert!(service.told().contains("left behind do not end"), "{}", service.told());
-        std::fs::remove_file(&gate).expect("the gate");
+        fs::remove_file(&gate).expect("the gate");
         service.start_again();
     } else {
         println!("the chain was hit");
-        std::fs::remove_file(&gate).expect("the gate");
+        fs::remove_file(&gate).expect("the gate");
     }
     expect_next(&service).await;
 }
@@ -144,7 +145,7 @@ async fn a_folder_for_news_that_is_spoiled_stops_no_program() {
     expect_next(&service).await;
     let other = service.script("echo ${NOTIFY_SOCKET##*/}", json!(null)).await;
     assert!(name.len() > 30 && other.payload.as_str().is_some_and(|other| other.len() > 30 && other != name), "{name}");
-    std::fs::remove_dir_all(service.path().join("notify")).expect("the folder");
+    fs::remove_dir_all(service.path().join("notify")).expect("the folder");
     for _ in 0..3 {
         let without = service.script("echo \"${NOTIFY_SOCKET:-none}\"", json!(null)).await;
         assert_eq!(without.payload, json!("none"), "{}", service.told());
@@ -167,9 +168,10 @@ async fn a_payload_that_breaks_the_rules_runs_nothing_whoever_asks() {
 #[tokio::test]
 async fn a_serial_run_waits_for_one_that_still_ends() {
     let service = Service::start();
-    let (up, over) = (service.path().join("notify/up"), service.path().join("notify/over"));
+    let [up, go, over] = ["up", "go", "over"].map(|name| service.path().join("notify").join(name));
     let slow = format!(
-        "#!/bin/sh\ntrap 'sleep 4; touch {}; exit 0' TERM\ntouch {}\nsleep 1000 & wait\n",
+        "#!/bin/sh\ntrap 'until [ -e {} ]; do sleep 0.1; done; touch {}; exit 0' TERM\ntouch {}\nsleep 1000 & wait\n",
+        go.display(),
         over.display(),
         up.display()
     );
@@ -184,10 +186,11 @@ async fn a_serial_run_waits_for_one_that_still_ends() {
     let descriptors = service.descriptors();
     let next = begin(&service.handler("next.toml", &Given { is_serial: true, ..Given::new(&look) }), json!(null));
     let late = begin(&service.handler("late.toml", &Given { is_serial: true, ..Given::new(&look) }), json!(null));
-    until("both are let in", || over.exists() || service.descriptors() >= descriptors + 2).await;
+    until("both are let in", || service.descriptors() >= descriptors + 2).await;
     late.stop.send(Some(Stop::TimedOut)).expect("it listens");
     let control = begin(&service.handler("beside.toml", &beside), json!(null)).task.await.expect("an end");
     assert_eq!(control.payload, json!("beside"), "of a class that is parallel");
+    fs::write(&go, "").expect("a file");
     assert_eq!(next.task.await.expect("an end").payload, json!("after"), "{}", service.told());
     let late = late.task.await.expect("an end");
     assert!(late.status == Status::CANNOT_NOW || late.payload == json!("after"), "{} {}", late.status, late.payload);

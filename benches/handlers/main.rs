@@ -43,9 +43,6 @@ const COMMANDS: usize = 10_000;
 /// Commands of one block: what else the machine does in that moment falls on both of a pair alike.
 const BLOCK: usize = 250;
 
-/// Harmless ones that run one after the other.
-const SERIAL: &str = "Serial";
-
 /// Runs at a time, where there is more than one.
 const SEVERAL: usize = 4;
 
@@ -58,14 +55,10 @@ fn main() {
     let manifests = folder.path().join("etc/handlers.d");
     fs::create_dir(&manifests).expect("a folder");
     for (name, program) in &programs {
-        let parallel = format!("class = \"parallel\"\nparallel = {SEVERAL}");
-        for (kind, harmless, class) in [
-            ("Harmless", true, parallel.as_str()),
-            ("Recorded", false, &parallel),
-            (SERIAL, true, "class = \"serial\""),
-        ] {
+        for (kind, harmless) in [("Harmless", true), ("Recorded", false)] {
             let text = format!(
-                "method = \"{name}{kind}\"\nkind = \"program\"\nprogram = \"{}\"\nharmless = {harmless}\n{class}\n",
+                "method = \"{name}{kind}\"\nkind = \"program\"\nprogram = \"{}\"\nharmless = {harmless}\n\
+                 class = \"parallel\"\nparallel = {SEVERAL}\n",
                 program.display()
             );
             fs::write(manifests.join(format!("{name}{kind}.toml")), text).expect("a manifest");
@@ -101,10 +94,10 @@ fn main() {
         }
     }
 
-    println!("\n{SEVERAL} at a time; {SERIAL}: {SEVERAL} under way, of which one runs");
+    println!("\n{SEVERAL} at a time");
     println!("{:>28} {:>12}", "", "runs/s");
     for (name, program) in &programs {
-        for kind in ["Harmless", "Recorded", SERIAL] {
+        for kind in ["Harmless", "Recorded"] {
             let method = format!("{name}{kind}");
             let mut rates = [const { Vec::new() }; 3];
             let mut ratios = [const { Vec::new() }; 3];

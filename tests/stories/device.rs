@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -393,6 +393,16 @@ impl Device {
     /// Forgets all commands that were answered so far, but not what was other telemetry.
     pub(crate) fn forget_answers(&mut self) {
         self.forgotten.extend(self.heard.drain().map(|(id, _)| id));
+    }
+
+    /// The payload of a `count` that runs until [`Self::let_go`].
+    pub(crate) fn held(&self) -> Value {
+        json!({ "until": self.path("go") })
+    }
+
+    /// Runs that are held end, and those to come are not held.
+    pub(crate) fn let_go(&self) {
+        std::fs::write(self.path("go"), "").expect("a file");
     }
 
     /// How often each command ran.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::both::on_both_clouds;
 use crate::cloud::Kind;
-use crate::device::{Device, Setup};
+use crate::device::{Device, PATIENCE, Setup};
 use crate::process::{Process, log, logged};
 use crate::strace::Strace;
 
@@ -21,20 +21,15 @@ on_both_clouds! {
     a_failing_sync_refuses_what_needs_it_and_heals_when_it_works_again,
 }
 
-/// Longer than it takes to break the disk behind the back of a run.
-const RUN: Duration = Duration::from_secs(4);
-
-/// The payload of a command that runs so long.
-fn slow() -> String {
-    format!(r#"{{"sleepMillis":{}}}"#, RUN.as_millis())
-}
+/// Long enough for the outcome of a run to be told, were it told while the disk is broken.
+const TOLD: Duration = Duration::from_secs(4);
 
 /// A payload longer than any room that may be left at the end of a page.
 fn large() -> String {
     format!("\"{}\"", "x".repeat(6_000))
 }
 
-/// What a story does with a disk that is broken while `slow` runs, and after it was mended.
+/// What a story does with a disk that is broken before `slow` ends, and after it was mended.
 struct Outage {
     device: Device,
     process: Process,
@@ -48,7 +43,7 @@ impl Outage {
         device.send("count/before", "").await;
         device.answer("before", 200).await;
         let logins = device.logins().await;
-        device.send("count/slow", &slow()).await;
+        device.send("count/slow", &device.held().to_string()).await;
         Self { device, process, logins }
     }
 
@@ -65,7 +60,8 @@ impl Outage {
         device.send("count/refused-too", "").await;
         device.answer("refused-too", 503).await;
 
-        tokio::time::sleep(RUN).await;
+        device.let_go();
+        tokio::time::sleep(TOLD).await;
         device.send("echo/e-2", "").await;
         device.answer("e-2", 200).await;
         let told = device.answers_to("slow");
@@ -87,7 +83,7 @@ impl Outage {
         // What was told is what is on disk.
         self.process.kill().await;
         let process = Process::online(device).await;
-        device.send("count/slow", &slow()).await;
+        device.send("count/slow", &device.held().to_string()).await;
         device.send("count/before", "").await;
         device.send("count/after", "").await;
         device.answer("after", 200).await;
@@ -158,10 +154,23 @@ async fn a_failing_sync_refuses_what_needs_it_and_heals_when_it_works_again(kind
     let mut outage = Outage::coming(device).await;
     let fault = Strace::fail(&outage.device, &outage.process, "fsync,fdatasync", "EIO").await;
     outage.while_on("Input/output error").await;
+    new_file_is_tried(&outage.device).await;
     let calls = fault.end().await;
     assert!(calls.iter().any(|call| call.is_injected && call.name == "fdatasync"), "{calls:#?}");
     assert!(calls.iter().any(|call| call.is_injected && call.name == "fsync"), "a new file was tried: {calls:#?}");
     outage.afterwards().await;
+}
+
+/// Waits until strace has made the sync of a new file fail: the daemon tries one when a pause after the first fault is over.
+async fn new_file_is_tried(device: &Device) {
+    let is_fsync = |line: &str| line.contains(" fsync") && line.ends_with("(INJECTED)");
+    let tried = async {
+        while !std::fs::read_to_string(device.path("strace")).expect("text").lines().any(is_fsync) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Where it is not tried, the calls are shown by who ends strace.
+    let _ = tokio::time::timeout(PATIENCE, tried).await;
 }
 
 /// A tmpfs of a few pages over the state folder.

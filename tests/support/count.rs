@@ -1,6 +1,6 @@
 //! `count`: a recorded method for tests. Each run appends the id of its command to a file, in one write, so that a
 //! test can see what ran how often, whatever was killed when. A payload `{"sleepMillis": n}` makes the run last that
-//! long after the line was written.
+//! long after the line was written, and `{"until": "PATH"}` until there is such a file.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -42,9 +42,13 @@ impl Handler for Count {
             Err(error) => Outcome::failed(Status::FAILED, error.to_string()),
         };
         let sleep = command.payload["sleepMillis"].as_u64().map(Duration::from_millis);
+        let until = command.payload["until"].as_str().map(PathBuf::from);
         Box::pin(async move {
             if let Some(sleep) = sleep {
                 tokio::time::sleep(sleep).await;
+            }
+            while until.as_ref().is_some_and(|file| !file.exists()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
             outcome
         })

@@ -19,6 +19,10 @@ const NOT_ONLINE: u32 = 404_103;
 /// It gave no answer in time.
 const NO_ANSWER: u32 = 504_101;
 
+/// An outcome that is not there within three seconds is reported later, and its caller told 202. A machine may stand still
+/// for so long, but not each time.
+const TRIES: usize = 3;
+
 fn setup() -> Setup {
     Setup::on(Kind::IotHub)
 }
@@ -47,6 +51,26 @@ async fn running(device: &Device, count: usize) {
     tokio::time::timeout(PATIENCE, wait).await.expect("it runs");
 }
 
+/// Calls `count`, and again if it is told 202 since the machine stood still. The outcome, and how many calls that took.
+async fn in_time(device: &Device, payload: Value) -> (Value, usize) {
+    for calls in 1..=TRIES {
+        let (status, payload) = hub(device).invoke("count", payload.clone()).await.expect("an answer");
+        match status {
+            200 => return (payload, calls),
+            status => assert_eq!(status, 202, "{payload}"),
+        }
+    }
+    panic!("the outcome is never there in time");
+}
+
+/// The caller is not told how its command ended: the connection was lost, perhaps after it was told 202.
+async fn without_outcome(call: JoinHandle<Result<(i64, Value), HubError>>) {
+    match call.await.expect("no panic") {
+        Ok((status, payload)) => assert_eq!(status, 202, "{payload}"),
+        Err(lost) => assert!([NOT_ONLINE, NO_ANSWER].contains(&lost.code), "{lost:?}"),
+    }
+}
+
 /// The ids of all commands that ran, each of them once.
 fn ran(device: &Device) -> Vec<String> {
     let counted = device.counted();
@@ -73,12 +97,13 @@ async fn a_caller_gets_the_outcome_itself_and_no_other_answer_is_reported() {
     let text = json!(r#"{"method_number":"42"}"#);
     assert_eq!(hub(&device).invoke("echo", text).await, Ok((200, json!({ "method_number": "42" }))));
     // A recorded one that takes a moment, and the same again: who calls twice wants it twice.
+    let mut called = 0;
     for _ in 0..2 {
-        let (status, payload) = hub(&device).invoke("count", json!({ "sleepMillis": 500 })).await.expect("an answer");
-        assert_eq!(status, 200);
+        let (payload, calls) = in_time(&device, json!({ "sleepMillis": 500 })).await;
+        called += calls;
         assert!(ran(&device).iter().any(|id| payload["counted"] == *id), "{payload}");
     }
-    assert_eq!(ran(&device).len(), 2);
+    assert_eq!(ran(&device).len(), called);
     device.send("echo/later", "").await;
     device.answer("later", 200).await;
     let twin = device.twin(|twin| twin["commands"]["later"].is_object()).await;
@@ -95,13 +120,22 @@ async fn a_long_method_is_answered_before_the_caller_gives_up_and_its_outcome_is
     let mut device = Device::online(setup()).await;
     let (name, service) = (hub(&device).name.clone(), hub(&device).service.clone());
     // The shortest time that the service gives a device.
-    let payload = Some(json!({ "sleepMillis": 6_000 }));
-    let answer = service.invoke(&name, "count", payload, Duration::ZERO, Duration::from_secs(5)).await;
-    let (status, payload) = answer.expect("an answer");
+    let shortest = Duration::from_secs(5);
+    let mut calls = 0;
+    let (status, payload) = loop {
+        let answer = service.invoke(&name, "count", Some(device.held()), Duration::ZERO, shortest).await;
+        calls += 1;
+        match answer {
+            Err(late) if late.code == NO_ANSWER && calls < TRIES => {}
+            answer => break answer.expect("an answer"),
+        }
+    };
     assert_eq!(status, 202, "{payload}");
+    device.let_go();
     let id = payload["commandId"].as_str().expect("an id").to_owned();
     assert_eq!(device.answer(&id, 200).await["payload"], json!({ "counted": id }));
-    assert_eq!(ran(&device), [id]);
+    let ran = ran(&device);
+    assert!(ran.contains(&id) && ran.len() == calls, "{ran:?}");
     device.stop().await;
 }
 
@@ -124,12 +158,12 @@ async fn a_reboot_is_accepted_at_once_and_its_time_is_reported() {
 #[tokio::test]
 async fn a_method_whose_connection_is_lost_runs_once_and_is_answered_in_the_twin() {
     let mut device = Device::online(setup()).await;
-    let waiting = call(&device, "count", json!({ "sleepMillis": 1_500 }));
+    let waiting = call(&device, "count", device.held());
     running(&device, 1).await;
     assert!(device.cloud.disconnect().await, "there was a connection");
-    let lost = waiting.await.expect("no panic").expect_err("the caller has no answer");
-    assert!([NOT_ONLINE, NO_ANSWER].contains(&lost.code), "{lost:?}");
+    without_outcome(waiting).await;
     device.wait_until_ready().await;
+    device.let_go();
     let id = ran(&device).remove(0);
     assert_eq!(device.answer(&id, 200).await["payload"], json!({ "counted": id }));
     assert_eq!(hub(&device).invoke("echo", json!(1)).await, Ok((200, json!(1))));
@@ -143,7 +177,7 @@ async fn a_method_that_the_daemon_does_not_live_to_answer_is_told_as_interrupted
     let waiting = call(&device, "count", json!({ "sleepMillis": 600_000 }));
     running(&device, 1).await;
     device.crash().await;
-    waiting.await.expect("no panic").expect_err("the caller has no answer");
+    without_outcome(waiting).await;
     device.start();
     device.wait_until_ready().await;
     let id = ran(&device).remove(0);
@@ -156,16 +190,14 @@ async fn a_method_that_the_daemon_does_not_live_to_answer_is_told_as_interrupted
 #[tokio::test]
 async fn a_method_over_a_planned_reconnect_runs_once_and_is_answered_once() {
     let mut device = Device::online(setup()).await;
-    let waiting = call(&device, "count", json!({ "sleepMillis": 9_000 }));
+    let waiting = call(&device, "count", device.held());
     running(&device, 1).await;
     write(&device, DROP_IN, "session.keep_alive = \"70s\"\n");
     device.wait_until_ready().await;
     let id = ran(&device).remove(0);
     // The new configuration is acted on within five seconds, so the caller may have been told 202 by then.
-    match waiting.await.expect("no panic") {
-        Ok((status, _)) => assert_eq!(status, 202),
-        Err(lost) => assert!([NOT_ONLINE, NO_ANSWER].contains(&lost.code), "{lost:?}"),
-    }
+    without_outcome(waiting).await;
+    device.let_go();
     device.answer(&id, 200).await;
     assert_eq!(ran(&device), [id]);
     assert_eq!(device.logins().await, 2);
@@ -212,25 +244,34 @@ async fn what_is_no_method_is_refused_to_its_caller_and_the_next_one_works() {
     let messages =
         [("a", "{"), ("b", "\"\\ud800\""), ("c", &deep), ("d", r#"{"a":1,"a":2}"#), (&endless, "{}"), ("", "{}")];
     device.cloud.publish(&messages.map(|(rid, body)| request(rid, body))).await;
-    let (status, _) = hub(&device).invoke("count", json!({})).await.expect("an answer");
-    assert_eq!((status, ran(&device).len(), device.logins().await), (200, 1, 1), "{}", log.text());
+    let (_, calls) = in_time(&device, json!({})).await;
+    assert_eq!((ran(&device).len(), device.logins().await), (calls, 1), "{}", log.text());
     device.stop().await;
 }
 
 #[tokio::test]
 async fn ten_callers_at_once_each_get_their_own_answer() {
     let mut device = Device::online(setup()).await;
-    let calls: Vec<_> = (0..10).map(|n| call(&device, "count", json!({ "sleepMillis": 1_000, "n": n }))).collect();
-    let echo: Vec<_> = (0..10).map(|n| call(&device, "echo", json!({ "n": n }))).collect();
     let mut counted = Vec::new();
-    for call in calls {
-        let (status, payload) = answered(call).await;
-        assert_eq!(status, 200);
-        counted.push(payload["counted"].as_str().expect("an id").to_owned());
+    let mut all_in_time = false;
+    for _ in 0..TRIES {
+        let calls: Vec<_> = (0..10).map(|n| call(&device, "count", json!({ "sleepMillis": 1_000, "n": n }))).collect();
+        let echo: Vec<_> = (0..10).map(|n| call(&device, "echo", json!({ "n": n }))).collect();
+        all_in_time = true;
+        for call in calls {
+            let (status, payload) = answered(call).await;
+            let id = if status == 200 { &payload["counted"] } else { &payload["commandId"] };
+            counted.push(id.as_str().expect("an id").to_owned());
+            all_in_time &= status == 200;
+        }
+        for (n, call) in echo.into_iter().enumerate() {
+            assert_eq!(answered(call).await, (200, json!({ "n": n })));
+        }
+        if all_in_time {
+            break;
+        }
     }
-    for (n, call) in echo.into_iter().enumerate() {
-        assert_eq!(answered(call).await, (200, json!({ "n": n })));
-    }
+    assert!(all_in_time, "the outcomes are never there in time");
     let mut ran = ran(&device);
     counted.sort();
     ran.sort();
@@ -240,20 +281,28 @@ async fn ten_callers_at_once_each_get_their_own_answer() {
 
 #[tokio::test]
 async fn a_daemon_that_stops_answers_the_callers_it_has_and_refuses_others() {
+    let log = Log::listen();
     let mut device = Device::online(setup()).await;
-    let waiting = call(&device, "count", json!({ "sleepMillis": 2_000 }));
+    let waiting = call(&device, "count", device.held());
     running(&device, 1).await;
-    let late = {
-        let cloud = hub(&device).clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            cloud.invoke("count", json!({})).await
-        })
+    let (cloud, go) = (hub(&device).clone(), device.path("go"));
+    let late = async {
+        log.wait_for("stopping").await;
+        let late = cloud.invoke("count", json!({})).await;
+        std::fs::write(go, "").expect("a file");
+        late
     };
-    device.stop().await;
-    let (status, payload) = answered(late).await;
+    let (late, ()) = tokio::join!(late, device.stop());
+    let (status, payload) = late.expect("an answer");
     assert_eq!((status, &payload["error"]), (503, &json!("the agent is stopping")));
-    assert_eq!(answered(waiting).await.0, 200);
+    let (status, payload) = answered(waiting).await;
+    let id = ran(&device).remove(0);
+    if status == 202 {
+        // The machine stood still for some seconds, so that the outcome was reported instead.
+        device.answer(&id, 200).await;
+    } else {
+        assert_eq!((status, payload), (200, json!({ "counted": id })));
+    }
     assert_eq!(ran(&device).len(), 1);
 }
 
@@ -267,7 +316,10 @@ async fn a_device_that_is_away_is_waited_for_as_long_as_the_caller_wants() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     device.start();
     device.wait_until_ready().await;
-    assert_eq!(answered(waiting).await.0, 200);
+    let status = answered(waiting).await.0;
+    // Its outcome is reported if the disk stands still for seconds.
+    assert!([200, 202].contains(&status), "{status}");
+    running(&device, 1).await;
     assert_eq!(ran(&device).len(), 1);
     device.stop().await;
 }

@@ -58,6 +58,7 @@ async fn works(device: &mut Device, id: &str) {
 async fn messages_wait_for_a_device_that_is_away_and_each_is_run_once() {
     let mut device = Device::online(setup()).await;
     device.stop().await;
+    device.cloud.wait_until_away().await;
     for n in 0..50 {
         device.send(&format!("count/away-{n}"), "").await;
     }
@@ -98,7 +99,10 @@ async fn a_module_leaves_the_device_to_another_client() {
 
     for (name, method, known) in [(&module, "count", 200), (&name, "count", 404), (&name, "echo", 200)] {
         let answer = service.invoke(name, method, Some(json!({})), Duration::ZERO, PATIENCE).await;
-        assert_eq!(answer.expect("an answer").0, known, "{method} of {name}");
+        // Its caller is told 202 if the disk stands still for seconds.
+        let late = (known, method) == (200, "count");
+        let status = answer.expect("an answer").0;
+        assert!(status == known || late && status == 202, "{method} of {name}: {status}");
     }
     assert_eq!(device.counted().len(), 1);
     let reported = async {

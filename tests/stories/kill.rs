@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::both::on_both_clouds;
@@ -31,6 +33,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// The longest pause of a caller, in microseconds: a ledger with thousands of commands would only be slow to read.
 const PAUSE: u64 = 20_000;
+
+/// So many commands must have been acknowledged at least, or the kills strike nothing and prove nothing.
+const ENOUGH: usize = 100;
 
 /// A device that is killed all the time must not take its broker for a lost one.
 const CONFIG: &str = "[session]\nbackoff_max = \"1s\"\n";
@@ -103,8 +108,7 @@ impl Verdict {
             && not_done.is_empty()
             && complaints.is_empty();
         assert!(good, "{self:#?}");
-        // Else the kills struck nothing and prove nothing.
-        assert!(*commands > 100 && *interrupted > 0, "{self:#?}");
+        assert!(*commands > ENOUGH && *interrupted > 0, "{self:#?}");
     }
 }
 
@@ -142,6 +146,7 @@ async fn story(Story { kind, sessions, loses_its_journal }: Story) -> Verdict {
     });
     let mut process = Process::start(&device);
     let (stop, stopped) = watch::channel(false);
+    let done = Arc::new(AtomicUsize::new(0));
     let mut callers = JoinSet::new();
     for number in 0..life.callers {
         let caller = Caller {
@@ -151,10 +156,13 @@ async fn story(Story { kind, sessions, loses_its_journal }: Story) -> Verdict {
             dice: Dice(dice.throw()),
             run: life.run,
             patience,
+            done: done.clone(),
         };
         callers.spawn(caller.call(stopped.clone()));
     }
-    for _ in 0..kills {
+    // A slow machine gets less done in each life, and needs more of them.
+    let has_enough = || loses_its_journal || done.load(Ordering::Relaxed) > ENOUGH;
+    for _ in (0..kills * 4).take_while(|life| *life < kills || !has_enough()) {
         // One in four somewhere in its start, the others while commands flow.
         let up_to = if dice.one_in(4) {
             life.start
@@ -197,6 +205,8 @@ struct Caller {
     run: u64,
     /// How long it waits for the answer to what was acknowledged.
     patience: Duration,
+    /// Commands that all callers are done with.
+    done: Arc<AtomicUsize>,
 }
 
 impl Caller {
@@ -214,6 +224,7 @@ impl Caller {
             let is_stubborn = self.dice.one_in(2);
             self.until_answered(&id, &payload, is_stubborn).await;
             acknowledged.push(id);
+            self.done.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_micros(self.dice.below(PAUSE))).await;
         }
         acknowledged

@@ -93,8 +93,12 @@ async fn a_service_whose_limits_were_changed_ends_what_runs_in_good_order() {
     let mut service = Service::start();
     let up = service.path().join("notify/up");
     let beside = format!("#!/bin/sh\ntrap 'echo asked; exit 3' TERM\ntouch {}\nsleep 1000 & wait\n", up.display());
-    let day =
-        Given { time_limit: Duration::from_secs(24 * 60 * 60), ..Given::new(&service.program("beside", &beside)) };
+    let day = Given {
+        time_limit: Duration::from_secs(24 * 60 * 60),
+        // A service that ends cuts it to its own, within which a program comes to its end that stood still for a while.
+        grace: Duration::from_secs(60),
+        ..Given::new(&service.program("beside", &beside))
+    };
     let beside = begin(&service.handler("beside.toml", &day), json!(null));
     until("it runs", || up.exists()).await;
     let attacker = service.program("stays", "#!/bin/sh\nprlimit --pid $PPID --nofile=3:3 || exit 1\nexec sleep 1000\n");

@@ -168,7 +168,7 @@ async fn a_service_that_is_not_root_runs_scripts_and_binaries_and_kills_what_the
     assert_eq!(service.children().len(), 0, "{}", service.told());
     // What has become another user is out of reach; nobody waits for it.
     let become_root = service.path().join("bin/setpriv");
-    std::fs::copy("/usr/bin/setpriv", &become_root).expect("a copy");
+    Service::copy("/usr/bin/setpriv".as_ref(), &become_root);
     std::fs::set_permissions(&become_root, std::fs::Permissions::from_mode(0o4755)).expect("a mode");
     let number = service.path().join("notify/number");
     let script = format!(
@@ -186,7 +186,7 @@ async fn a_service_that_is_not_root_runs_scripts_and_binaries_and_kills_what_the
     rustix::process::kill_process(foreign, Signal::KILL).expect("this test is root");
     until("it is taken note of", || service.children().is_empty()).await;
     let unreadable = service.path().join("bin/id");
-    std::fs::copy("/usr/bin/id", &unreadable).expect("a copy");
+    Service::copy("/usr/bin/id".as_ref(), &unreadable);
     std::fs::set_permissions(&unreadable, std::fs::Permissions::from_mode(0o711)).expect("a mode");
     let outcome =
         service.run(&Given { arguments: vec!["-u".to_owned()], ..Given::new(&unreadable) }, json!(null)).await;

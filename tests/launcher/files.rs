@@ -67,7 +67,7 @@ async fn what_is_no_program_or_could_be_changed_is_refused() {
 
     let inner = bin.join("inner");
     fs::create_dir(&inner).expect("a folder");
-    fs::copy(&good, inner.join("good")).expect("a copy");
+    Service::copy(&good, &inner.join("good"));
     for (mode, words) in [
         (0o775, "bin/inner can be written by its group"),
         (0o1777, "bin/inner can be written by everybody (mode 1777)"),
@@ -78,7 +78,7 @@ async fn what_is_no_program_or_could_be_changed_is_refused() {
     set_mode(&inner, 0o755);
     assert_eq!(service.run(&Given::new(&inner.join("good")), json!(null)).await.payload, json!("good"), "the control");
     let elsewhere = tempfile::TempDir::new_in("/tmp").expect("a folder");
-    fs::copy(&good, elsewhere.path().join("good")).expect("a copy");
+    Service::copy(&good, &elsewhere.path().join("good"));
     refused(&elsewhere.path().join("good"), "/tmp can be written by everybody (mode 1777); put the program into").await;
     refused(
         &service.program("dos", "#!/bin/sh\r\necho dos\r\n"),

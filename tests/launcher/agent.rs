@@ -1,14 +1,14 @@
 //! The agent's handler: what it makes of a service that is there, that is not, and that goes away.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 use twinagent::handler::{Handler as _, Stop};
 use twinagent::model::command::Status;
 
-use crate::support::{Given, LIMIT, Service, Settings, begin, own_user, until};
+use crate::support::{Given, LIMIT, Service, Settings, begin, gone, own_user, until};
 
 #[tokio::test]
 async fn a_run_that_is_stopped_is_asked_to_end_and_then_made_to() {
@@ -35,10 +35,11 @@ async fn a_run_that_is_stopped_is_asked_to_end_and_then_made_to() {
         assert!(handler.grace() > given.grace);
         let run = begin(&handler, json!(null));
         until("the program runs", is_up).await;
+        let stopped = Instant::now();
         run.stop.send(Some(stop)).expect("it listens");
         let outcome = run.task.await.expect("an end");
         assert_eq!((outcome.status, &outcome.payload[member]), (status, &json!(value)), "{}", outcome.payload);
-        assert_eq!(service.children().len(), 0);
+        gone(stopped.elapsed(), "what it has started", || service.children().is_empty()).await;
     }
 }
 
@@ -163,9 +164,10 @@ async fn a_service_that_is_not_root_runs_scripts_and_binaries_and_kills_what_the
         return;
     }
     let service = Service::with(Settings { user: Some(65_534), ..Settings::default() });
+    let begun = Instant::now();
     let told = service.script("id -u; (setsid sleep 1000 &); echo x", json!(null)).await;
     assert_eq!(told.payload, json!("65534\nx"), "{}", service.told());
-    assert_eq!(service.children().len(), 0, "{}", service.told());
+    gone(begun.elapsed(), "what a script has started", || service.children().is_empty()).await;
     // What has become another user is out of reach; nobody waits for it.
     let become_root = service.path().join("bin/setpriv");
     Service::copy("/usr/bin/setpriv".as_ref(), &become_root);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use twinagent::model::command::Outcome;
 
-use crate::support::{Given, Service, begin, until};
+use crate::support::{Given, Service, begin, gone, until};
 
 /// So much may the memory of the service grow over all of them, in KiB. What it must not do is grow with what they write.
 const GROWTH: u64 = 24 * 1024;
@@ -127,10 +127,6 @@ impl Beast {
     }
 }
 
-fn sleepers(service: &Service) -> usize {
-    service.children().len()
-}
-
 #[tokio::test]
 async fn each_beast_has_its_status_and_nothing_of_it_is_left() {
     let service = Service::start();
@@ -140,7 +136,8 @@ async fn each_beast_has_its_status_and_nothing_of_it_is_left() {
         let begun = Instant::now();
         let outcome = beast.run(&service).await;
         let took = begun.elapsed();
-        let left = sleepers(&service);
+        let left = service.children().len();
+        gone(took, beast.name, || service.children().is_empty()).await;
         let next = Instant::now();
         let after = service.script("echo next", json!(null)).await;
         println!(
@@ -154,7 +151,6 @@ async fn each_beast_has_its_status_and_nothing_of_it_is_left() {
         let shown: String = outcome.payload.to_string().chars().take(300).collect();
         assert_eq!((outcome.status.0, outcome.not_run), (beast.status, false), "{}: {shown}", beast.name);
         assert!((beast.is_right)(&outcome.payload), "{}: {shown}", beast.name);
-        assert_eq!(left, 0, "{} has left something", beast.name);
         assert_eq!((after.status.0, after.payload), (200, json!("next")), "after {}", beast.name);
     }
     until("descriptors are given back", || service.descriptors() <= descriptors).await;
@@ -238,14 +234,18 @@ async fn each_run_takes_its_own_leftovers_with_it() {
         wait("marked"),
         wait("wiped")
     );
+    let begun = Instant::now();
     assert_eq!(service.script(&script, json!(null)).await.status.0, 200, "{}", service.told());
+    let took = begun.elapsed();
     let is_there = |name: &str| {
         let pid = std::fs::read_to_string(mark(name)).expect("its number");
         Path::new("/proc").join(pid.trim()).exists()
     };
+    gone(took, "what it has marked", || !is_there("marked")).await;
     assert_eq!(["of-long", "marked", "wiped"].map(is_there), [true, false, true]);
+    let begun = Instant::now();
     std::fs::write(&gate, "").expect("the gate opens");
     assert_eq!(long.task.await.expect("an end").status.0, 200);
-    assert_eq!(["of-long", "marked", "wiped"].map(is_there), [false, false, false]);
-    assert_eq!(service.children().len(), 0);
+    let is_over = || !["of-long", "wiped"].iter().any(|name| is_there(name)) && service.children().is_empty();
+    gone(begun.elapsed(), "what both have started", is_over).await;
 }

@@ -67,6 +67,14 @@ impl Device {
     }
 }
 
+/// Puts a program there, by a process of its own: what a child of another test may still hold open for writing cannot be
+/// executed (`ETXTBSY`).
+fn write_program(path: &Path, text: &str) {
+    let script = "printf '%s' \"$2\" > \"$1\" && chmod 755 \"$1\"";
+    let status = Command::new("sh").args(["-c", script, "sh"]).arg(path).arg(text).status().expect("a shell");
+    assert!(status.success(), "{status}");
+}
+
 /// How it ended and what it said, without the path of the test's folder.
 #[derive(Debug, PartialEq)]
 struct Told {

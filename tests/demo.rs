@@ -33,13 +33,19 @@ fn is_empty(folder: &TempDir) -> bool {
 
 /// Runs the demo to its end: its steps in this order, and the document that it shows, which must be a good one.
 fn told_with_steps(arguments: &[&str], steps: &[&str]) -> Value {
-    let folder = TempDir::new().expect("a folder");
-    let output = demo(arguments, &folder).output().expect("the program runs");
-    let told = String::from_utf8(output.stdout).expect("UTF-8");
-    let complaints = String::from_utf8(output.stderr).expect("UTF-8");
-    assert!(output.status.success(), "{told}\n{complaints}");
-    assert_eq!(complaints, "", "{told}");
-    assert!(is_empty(&folder), "{told}");
+    let run = || {
+        let folder = TempDir::new().expect("a folder");
+        let output = demo(arguments, &folder).output().expect("the program runs");
+        let told = String::from_utf8(output.stdout).expect("UTF-8");
+        let complaints = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(output.status.success(), "{told}\n{complaints}");
+        assert_eq!(complaints, "", "{told}");
+        assert!(is_empty(&folder), "{told}");
+        told
+    };
+    // A machine that stalls may miss the moment that the device is away; the demo says so.
+    let is_whole = |told: &String| !told.contains("too late, the device is back already");
+    let told = std::iter::repeat_with(run).take(5).find(is_whole).expect("the device is seen to be away once");
 
     let mut rest = told.as_str();
     for step in steps {

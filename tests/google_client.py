@@ -138,6 +138,18 @@ class Operator:
 
         wait("the device takes commands", try_it)
 
+    def refuses_commands(self):
+        """Sends `echo` until the cloud has seen that the device is gone."""
+
+        def try_it():
+            try:
+                self.command("echo").execute()
+            except HttpError as error:
+                return error
+            return None
+
+        wait("the device is known to be gone", try_it)
+
 
 def configured(operator, data):
     """The device has acknowledged the configuration, and says which one it has."""
@@ -197,6 +209,7 @@ def story(operator, agent):
             "the answer 404", lambda document: document["commands"].get("id-3", {}).get("status") == 404
         )
     assert "lastErrorStatus" not in operator.device(), operator.device()
+    operator.refuses_commands()
     refused(operator.command("rebootDevice/late"), 400, "FAILED_PRECONDITION")
 
     for name in ["gw-1", "sensor-1", "sensor-2"]:

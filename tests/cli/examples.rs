@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::Device;
+use super::{Device, write_program};
 
 const EXAMPLE: &str = include_str!("../../packaging/examples/iothub.toml");
 /// Base64 of anything.
@@ -95,8 +95,7 @@ fn run(name: &str, arguments: &[&Path], variables: &[(&str, &Path)], stdin: &str
 fn stand_in(folder: &Path, name: &str) {
     let path = folder.join(name);
     let script = format!("#!/bin/sh\nprintf '%s\\n' {name} \"$@\" >>{}/told\n", folder.display());
-    fs::write(&path, script).expect("a file");
-    fs::set_permissions(path, Permissions::from_mode(0o755)).expect("its mode");
+    write_program(&path, &script);
 }
 
 fn told(folder: &Path) -> String {
@@ -189,9 +188,7 @@ fn the_bundle_is_bounded_and_goes_on_where_a_part_fails() {
     for (name, script) in
         [("head", "/usr/bin/head \"$@\""), ("timeout", "/usr/bin/timeout \"$@\""), ("df", "/usr/bin/yes")]
     {
-        let path = folder.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\nexec {script}\n")).expect("a file");
-        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("its mode");
+        write_program(&folder.path().join(name), &format!("#!/bin/sh\nexec {script}\n"));
     }
     let (code, text) = run("diagnostics", &[], &[("PATH", folder.path())], "");
     assert_eq!(code, 0);
@@ -264,8 +261,7 @@ fn an_upgrade_that_is_stopped_brings_to_its_end_what_has_begun_and_begins_nothin
     let script = format!(
         "#!/bin/sh\ntouch {here}/begun\nwhile [ ! -e {here}/go ]; do sleep 0.05; done\necho \"$*\" >>{here}/done\n"
     );
-    fs::write(at("apt-get"), script).expect("a file");
-    fs::set_permissions(at("apt-get"), Permissions::from_mode(0o755)).expect("its mode");
+    write_program(&at("apt-get"), &script);
     fs::write(at("payload"), "null").expect("a file");
     let mut job = Command::new(of_handler("apt-upgrade", "apt-upgrade"))
         .env_clear()

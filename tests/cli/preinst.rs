@@ -1,12 +1,13 @@
 //! Which accounts the package takes over, at an installation and at an upgrade. The rest of what it refuses is tried in real
 //! Debians.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
+
+use super::write_program;
 
 /// A machine on which this name is that of somebody who logs in.
 fn machine(account: &str) -> TempDir {
@@ -15,9 +16,7 @@ fn machine(account: &str) -> TempDir {
         "#!/bin/sh\ncase $1:$2 in\npasswd:{account}) echo {account}:x:903:903::/:/bin/sh ;;\n\
          group:{account}) echo {account}:x:903: ;;\n?*:?*) exit 2 ;;\nesac\n"
     );
-    let path = folder.path().join("getent");
-    fs::write(&path, script).expect("a file");
-    fs::set_permissions(path, Permissions::from_mode(0o755)).expect("its mode");
+    write_program(&folder.path().join("getent"), &script);
     folder
 }
 

@@ -1,14 +1,14 @@
 //! The agent's handler: what it makes of a service that is there, that is not, and that goes away.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 use twinagent::handler::{Handler as _, Stop};
 use twinagent::model::command::Status;
 
-use crate::support::{Given, LIMIT, Service, Settings, begin, own_user, until};
+use crate::support::{Given, LIMIT, Service, Settings, begin, gone, own_user, until};
 
 #[tokio::test]
 async fn a_run_that_is_stopped_is_asked_to_end_and_then_made_to() {
@@ -35,34 +35,44 @@ async fn a_run_that_is_stopped_is_asked_to_end_and_then_made_to() {
         assert!(handler.grace() > given.grace);
         let run = begin(&handler, json!(null));
         until("the program runs", is_up).await;
+        let stopped = Instant::now();
         run.stop.send(Some(stop)).expect("it listens");
         let outcome = run.task.await.expect("an end");
         assert_eq!((outcome.status, &outcome.payload[member]), (status, &json!(value)), "{}", outcome.payload);
-        assert_eq!(service.children().len(), 0);
+        gone(stopped.elapsed(), "what it has started", || service.children().is_empty()).await;
     }
 }
 
 #[tokio::test]
 async fn news_of_a_program_are_passed_on_and_not_each_of_a_thousand() {
     let service = Service::start();
-    let script = "#!/usr/bin/perl\n\
+    // What a program says last is passed on while it runs, so it runs until that was heard.
+    let gate = service.path().join("notify/gate");
+    let script = format!(
+        "#!/usr/bin/perl\n\
         use Socket; socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die $!;\n\
-        my $to = sockaddr_un($ENV{NOTIFY_SOCKET});\n\
+        my $to = sockaddr_un($ENV{{NOTIFY_SOCKET}});\n\
         send($s, \"READY=1\\nSTATUS=begun\", 0, $to) or die $!;\n\
         select(undef, undef, undef, 0.1);\n\
-        for my $i (1..1000) { send($s, \"STATUS=$i\\nMAINPID=1\", 0, $to) or die $!; }\n\
-        sleep 1; print 'done';\n";
-    let handler = service.handler("one.toml", &Given::new(&service.program("news", script)));
+        for my $i (1..1000) {{ send($s, \"STATUS=$i\\nMAINPID=1\", 0, $to) or die $!; }}\n\
+        select(undef, undef, undef, 0.05) until -e '{}'; print 'done';\n",
+        gate.display()
+    );
+    let handler = service.handler("one.toml", &Given::new(&service.program("news", &script)));
     let mut run = begin(&handler, json!(null));
-    let outcome = tokio::time::timeout(LIMIT, &mut run.task).await.expect("in time").expect("an end");
-    assert_eq!((outcome.status.0, outcome.payload), (200, json!("done")));
-    let mut told = Vec::new();
-    while let Ok((_, text)) = run.news.try_recv() {
+    let mut told: Vec<String> = Vec::new();
+    while told.last().is_none_or(|newest| newest != "1000") {
+        let (_, text) = tokio::time::timeout(LIMIT, run.news.recv())
+            .await
+            .unwrap_or_else(|_| panic!("the newest is lost: {told:?}"))
+            .unwrap_or_else(|| panic!("it has ended: {told:?}"));
         told.push(text);
     }
+    std::fs::write(&gate, "").expect("the gate opens");
+    let outcome = tokio::time::timeout(LIMIT, &mut run.task).await.expect("in time").expect("an end");
+    assert_eq!((outcome.status.0, outcome.payload), (200, json!("done")));
     println!("told: {told:?}");
     assert_eq!(told.first().map(String::as_str), Some("begun"));
-    assert_eq!(told.last().map(String::as_str), Some("1000"), "the newest is not lost");
     assert!(told.len() < 100, "{} of 1 001", told.len());
 }
 
@@ -154,12 +164,13 @@ async fn a_service_that_is_not_root_runs_scripts_and_binaries_and_kills_what_the
         return;
     }
     let service = Service::with(Settings { user: Some(65_534), ..Settings::default() });
+    let begun = Instant::now();
     let told = service.script("id -u; (setsid sleep 1000 &); echo x", json!(null)).await;
     assert_eq!(told.payload, json!("65534\nx"), "{}", service.told());
-    assert_eq!(service.children().len(), 0, "{}", service.told());
+    gone(begun.elapsed(), "what a script has started", || service.children().is_empty()).await;
     // What has become another user is out of reach; nobody waits for it.
     let become_root = service.path().join("bin/setpriv");
-    std::fs::copy("/usr/bin/setpriv", &become_root).expect("a copy");
+    Service::copy("/usr/bin/setpriv".as_ref(), &become_root);
     std::fs::set_permissions(&become_root, std::fs::Permissions::from_mode(0o4755)).expect("a mode");
     let number = service.path().join("notify/number");
     let script = format!(
@@ -177,7 +188,7 @@ async fn a_service_that_is_not_root_runs_scripts_and_binaries_and_kills_what_the
     rustix::process::kill_process(foreign, Signal::KILL).expect("this test is root");
     until("it is taken note of", || service.children().is_empty()).await;
     let unreadable = service.path().join("bin/id");
-    std::fs::copy("/usr/bin/id", &unreadable).expect("a copy");
+    Service::copy("/usr/bin/id".as_ref(), &unreadable);
     std::fs::set_permissions(&unreadable, std::fs::Permissions::from_mode(0o711)).expect("a mode");
     let outcome =
         service.run(&Given { arguments: vec!["-u".to_owned()], ..Given::new(&unreadable) }, json!(null)).await;

@@ -26,6 +26,9 @@ use twinagent::varlink::handlers::SOCKET;
 /// Far beyond what anything here takes; a wait that reaches it has failed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
+/// So long the service waits for what it has killed to be gone, before it tells the outcome of the run.
+const CLEARED: Duration = Duration::from_secs(2);
+
 const SERVICE: &str = "support::the_service";
 const SETTINGS: &str = "LAUNCHER_SETTINGS";
 
@@ -210,6 +213,12 @@ impl Service {
         path
     }
 
+    /// Copies a program, by a process of its own as in [`Self::program`].
+    pub(crate) fn copy(from: &Path, to: &Path) {
+        let status = Process::new("cp").arg(from).arg(to).status().expect("cp");
+        assert!(status.success());
+    }
+
     /// Installs a manifest, and gives the agent's handler for it.
     pub(crate) fn handler(&self, name: &str, given: &Given) -> Program {
         let text = json!({
@@ -295,6 +304,13 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(begun.elapsed() < LIMIT, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// What a run may have left behind is gone. A run that had its outcome sooner than the service gives anything up has left
+/// nothing; after that, on a machine that stalls, something may still be ending.
+pub(crate) async fn gone(took: Duration, what: &str, mut is_gone: impl FnMut() -> bool) {
+    assert!(took >= CLEARED || is_gone(), "left behind: {what}");
+    until(what, is_gone).await;
 }
 
 pub(crate) fn command(payload: Value) -> Command {

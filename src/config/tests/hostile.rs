@@ -26,7 +26,7 @@ fn hostile_files_are_refused_soon_and_with_a_line() {
         let shown = String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned();
         assert!(faults.first().is_some_and(|fault| fault.starts_with(expected)), "{shown:?}: {faults:?}");
         assert!(faults.len() <= 5 && faults.iter().all(|fault| fault.len() < 400 && !fault.contains('\x07')));
-        assert!(start.elapsed() < Duration::from_secs(5), "{shown:?} took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(20), "{shown:?} took {:?}", start.elapsed());
     }
     let numbered = |before: &str, after: &str| -> String {
         (0..90_000).flat_map(|number| [before.to_owned(), number.to_string(), after.to_owned()]).collect()

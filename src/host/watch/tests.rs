@@ -196,7 +196,7 @@ async fn a_burst_is_told_once_and_without_end_it_is_told_soon() {
         timeout(SOON, watched.watcher.changed()).await.expect("told, though it never settles");
     }
     let passed = clock::boot().since(start);
-    assert!(passed < 4 * LONGEST, "{passed:?}");
+    assert!(passed < SOON, "{passed:?}");
     writer.abort();
 }
 
@@ -319,11 +319,13 @@ async fn nothing_is_missed_while_somebody_meddles_with_the_ways() {
                 std::thread::sleep(pause);
             }
         });
+        let begun = clock::boot();
         loop {
             let was_finished = meddler.is_finished();
             if timeout(2 * SETTLE, watched.watcher.changed()).await.is_ok() {
                 read = seen(watched.root.path());
-            } else if was_finished {
+            } else if was_finished && (read == seen(watched.root.path()) || clock::boot().since(begun) > SOON) {
+                // What is still to be told may take longer on a machine that stalls.
                 break;
             }
         }

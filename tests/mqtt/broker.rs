@@ -11,7 +11,7 @@ use twinagent::model::wire::{Delivery, Login, MessageId, Packet, Qos, Secret, Su
 use twinagent::mqtt::{Endpoint, Event, Limits, Link, Order, Resolver, connect};
 
 /// Longer than anything here takes; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const CONNECT: u8 = 0x10;
 pub(crate) const PUBACK: u8 = 0x40;

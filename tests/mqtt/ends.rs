@@ -8,8 +8,8 @@ use twinagent::model::wire::{Packet, Qos, Reason, Secret, Subscription};
 use twinagent::mqtt::{Ask, Event, Link, Order, Refused, connect};
 
 use crate::broker::{
-    Broker, CONNECT, DISCONNECT, GRANTED, SUBSCRIBE, WELCOME, acknowledge, id, length, listen, message, next, online,
-    order, packet, publish, received,
+    Broker, CONNECT, DISCONNECT, GRANTED, SUBSCRIBE, WELCOME, acknowledge, id, length, listen, message, next, nobody,
+    online, order, packet, publish, received,
 };
 
 /// The reason, once everything that came before it is read.
@@ -40,9 +40,8 @@ async fn a_name_that_cannot_be_resolved() {
 
 #[tokio::test]
 async fn a_port_where_nobody_listens() {
-    let (listener, order) = listen().await;
-    drop(listener);
-    let reason = end(&mut connect(order)).await;
+    let (_nobody, port) = nobody();
+    let reason = end(&mut connect(order("127.0.0.1", port))).await;
     assert!(matches!(&reason, Reason::Tcp(words) if words.contains("127.0.0.1:")), "{reason}");
 }
 

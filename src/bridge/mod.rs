@@ -144,7 +144,7 @@ pub struct Bridge {
     listeners: JoinSet<()>,
     keepers: JoinSet<()>,
     /// Held until all files are written.
-    _lock: std::fs::File,
+    _lock: persist::Lock,
 }
 
 impl Bridge {

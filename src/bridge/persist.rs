@@ -20,13 +20,24 @@ const MAX_FILE: u64 = 8 * 1024 * 1024;
 /// One batch is written while the next is collected.
 const BATCHES: usize = 1;
 
-/// Claims the folder for this bridge, as long as the file is open.
-pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
+/// The claim of a bridge to its folder.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+/// Closing alone would not do: a child of this process has a copy of the descriptor until its exec closes it.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
+    }
+}
+
+/// Claims the folder for this bridge, as long as the value lives.
+pub(crate) fn lock(data: &Path) -> anyhow::Result<Lock> {
     let path = data.join("bridge.lock");
     let open = File::options().create(true).truncate(false).write(true).open(&path);
     let file = open.with_context(|| format!("cannot open {}", path.display()))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => bail!("another bridge uses the folder {}", data.display()),
         Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }

@@ -214,12 +214,19 @@ fn in_turns(found: Vec<IpAddr>) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
 
     const SOON: Duration = Duration::from_millis(50);
     const LATE: Duration = Duration::from_secs(30);
+
+    /// Holds a look-up, which blocks its thread, until the test says so.
+    fn wait_for(word: &AtomicBool) {
+        while !word.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 
     fn v4(n: u8) -> IpAddr {
         Ipv4Addr::new(192, 0, 2, n).into()
@@ -247,16 +254,22 @@ mod tests {
     #[tokio::test]
     async fn one_look_up_runs_at_a_time_and_later_askers_join_it() {
         static BEGUN: AtomicUsize = AtomicUsize::new(0);
+        static GO: AtomicBool = AtomicBool::new(false);
         let resolver = Resolver::with(|_| {
             BEGUN.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(500));
+            wait_for(&GO);
             Ok(vec![v4(1)])
         });
         for _ in 0..3 {
             let failure = resolver.resolve("broker", SOON).await.expect_err("too late for this limit");
             assert_eq!(failure, "broker: no answer from the resolver within 1 s");
         }
-        let (broker, other) = tokio::join!(resolver.resolve("broker", LATE), resolver.resolve("other", LATE));
+        let go = async {
+            // Both have asked by then, since all of this runs in one thread.
+            tokio::time::sleep(SOON).await;
+            GO.store(true, Ordering::Relaxed);
+        };
+        let (broker, other, ()) = tokio::join!(resolver.resolve("broker", LATE), resolver.resolve("other", LATE), go);
         assert_eq!((broker, other), (Ok(vec![v4(1)]), Ok(vec![v4(1)])));
         assert_eq!(BEGUN.load(Ordering::Relaxed), 2, "one for each name");
     }
@@ -264,11 +277,12 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_was_resolved_before_is_still_reached_when_it_is_not_any_more() {
         static ASKED: AtomicUsize = AtomicUsize::new(0);
+        static GO: AtomicBool = AtomicBool::new(false);
         let resolver = Resolver::with(|_| match ASKED.fetch_add(1, Ordering::Relaxed) {
             0 => Ok((1..=20).map(v4).collect()),
             2 => Ok(Vec::new()),
             3 => {
-                std::thread::sleep(Duration::from_millis(300));
+                wait_for(&GO);
                 Ok(vec![v4(9)])
             }
             // The second, and the last.
@@ -278,6 +292,7 @@ mod tests {
         for limit in [LATE, LATE, LATE, SOON] {
             assert_eq!(resolver.resolve("broker", limit).await, Ok(first.clone()));
         }
+        GO.store(true, Ordering::Relaxed);
         assert_eq!(resolver.resolve("broker", LATE).await, Ok(vec![v4(9)]), "the fourth, late but still good");
         assert_eq!(resolver.resolve("broker", LATE).await, Ok(vec![v4(9)]), "and kept in the place of the old ones");
         // The control: a name that was never resolved has nothing to fall back on.

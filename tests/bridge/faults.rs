@@ -25,8 +25,8 @@ async fn acknowledgements_are_withheld_and_released() {
     ask(&world, Fault::WithholdPubacks, Times::Next(1)).await;
     raw.send(publish("/devices/gw-1/state", "taken")).await;
     assert!(timeout(WHILE, raw.next()).await.is_err(), "nothing is answered");
-    assert_eq!(world.cloud.states(&world.device).await.expect("the device is there").len(), 1);
     raw.publish_acknowledged("/devices/gw-1/state", "the next is answered").await;
+    assert_eq!(world.cloud.states(&world.device).await.expect("the device is there").len(), 2, "both are taken");
     assert_eq!(world.faults.clear(&world.device).await.expect("the device is there"), 1);
     assert_eq!(raw.next().await, Seen::Packet(Packet::PubAck(PubAck::new(1))));
 
@@ -183,9 +183,10 @@ async fn answers_are_replaced_cut_followed_and_dripped() {
     raw.ping().await;
 
     ask(&world, Fault::Kick(WHILE), Times::Next(1)).await;
+    let began = Instant::now();
     let mut raw = Raw::login(&world).await;
-    raw.ping().await;
     assert_eq!(raw.next().await, Seen::Closed);
+    assert!(began.elapsed() >= WHILE);
     Raw::ready(&world).await.ping().await;
 }
 

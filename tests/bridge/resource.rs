@@ -90,6 +90,9 @@ async fn the_log_level_of_the_device_or_else_of_its_registry_says_what_is_logged
     let path = folder.path().join("log");
     let file = Arc::new(File::create(&path).expect("a file"));
     let subscriber = tracing_subscriber::fmt().with_writer(file).with_ansi(false).finish();
+    // Beside another one: the only one would be asked what it wants to hear in the thread that comes to a line first. If that is
+    // another test's, nobody is there, and the line is left out for all.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     // The bridge runs in this test's thread, so this is its log and nobody else's.
     let _guard = tracing::subscriber::set_default(subscriber);
     let world = World::new().await;

@@ -82,20 +82,19 @@ async fn a_packet_beyond_all_limits_or_with_a_topic_that_is_no_text_ends_the_con
 
 #[tokio::test]
 async fn state_comes_at_most_once_in_an_interval_from_its_acknowledgement() {
-    let interval = Duration::from_millis(400);
+    // So long that a busy machine too breaks it when it means to.
+    let interval = Duration::from_secs(5);
     let world = World::with(|options| options.state_interval = interval).await;
     let mut raw = Raw::login(&world).await;
-    for number in 0..3 {
-        raw.publish_acknowledged("/devices/gw-1/state", number.to_string()).await;
-        tokio::time::sleep(interval).await;
-    }
-    raw.publish_acknowledged("/devices/gw-1/state", "3").await;
-    raw.send(publish("/devices/gw-1/state", "4")).await;
+    raw.publish_acknowledged("/devices/gw-1/state", "0").await;
+    tokio::time::sleep(interval).await;
+    raw.publish_acknowledged("/devices/gw-1/state", "1").await;
+    raw.send(publish("/devices/gw-1/state", "2")).await;
     assert_eq!(raw.next().await, Seen::Closed);
     world.last_error("publishing state too quickly").await;
     let states = world.cloud.states(&world.device).await.expect("the device is there");
     let texts: Vec<_> = states.iter().map(|(_, payload)| &payload[..]).collect();
-    assert_eq!(texts, [b"3", b"2", b"1", b"0"]);
+    assert_eq!(texts, [b"1", b"0"]);
 }
 
 #[tokio::test]

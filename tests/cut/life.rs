@@ -268,7 +268,9 @@ impl Story {
             if self.witness.says("completed") && self.witness.has_outcome() {
                 return End::Told;
             }
-            awaits = awaits.or_else(|| Some(Instant::now())).filter(|_| self.witness.says("rebooting"));
+            // Where none was asked for yet, a request may be as late as the machine is slow.
+            let may_be_asked = self.was_started || !self.asked.is_empty();
+            awaits = awaits.or_else(|| Some(Instant::now())).filter(|_| may_be_asked && self.witness.says("rebooting"));
             if awaits.is_some_and(|since| since.elapsed() > STILL) {
                 return End::Awaits;
             }

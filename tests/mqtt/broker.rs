@@ -5,13 +5,13 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 use twinagent::model::wire::{Delivery, Login, MessageId, Packet, Qos, Secret, Subscription};
 use twinagent::mqtt::{Endpoint, Event, Limits, Link, Order, Resolver, connect};
 
 /// Longer than anything here takes; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const CONNECT: u8 = 0x10;
 pub(crate) const PUBACK: u8 = 0x40;
@@ -33,6 +33,14 @@ pub(crate) async fn listen() -> (TcpListener, Order) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let port = listener.local_addr().expect("its address").port();
     (listener, order("127.0.0.1", port))
+}
+
+/// A port where nobody listens, nor will as long as the socket lives: one that was given back is soon another test's.
+pub(crate) fn nobody() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    let port = socket.local_addr().expect("its address").port();
+    (socket, port)
 }
 
 pub(crate) fn order(host: &str, port: u16) -> Order {

@@ -8,8 +8,8 @@ use twinagent::model::wire::{Packet, Qos, Reason, Secret, Subscription};
 use twinagent::mqtt::{Ask, Event, Link, Order, Refused, connect};
 
 use crate::broker::{
-    Broker, CONNECT, DISCONNECT, GRANTED, SUBSCRIBE, WELCOME, acknowledge, id, length, listen, message, next, online,
-    order, packet, publish, received,
+    Broker, CONNECT, DISCONNECT, GRANTED, SUBSCRIBE, WELCOME, acknowledge, id, length, listen, message, next, nobody,
+    online, order, packet, publish, received,
 };
 
 /// The reason, once everything that came before it is read.
@@ -40,9 +40,8 @@ async fn a_name_that_cannot_be_resolved() {
 
 #[tokio::test]
 async fn a_port_where_nobody_listens() {
-    let (listener, order) = listen().await;
-    drop(listener);
-    let reason = end(&mut connect(order)).await;
+    let (_nobody, port) = nobody();
+    let reason = end(&mut connect(order("127.0.0.1", port))).await;
     assert!(matches!(&reason, Reason::Tcp(words) if words.contains("127.0.0.1:")), "{reason}");
 }
 
@@ -50,32 +49,34 @@ async fn a_port_where_nobody_listens() {
 async fn a_silent_broker_is_left_after_the_one_time_limit_and_the_stage_is_named() {
     for (said, expected) in [(None, "CONNACK"), (Some(WELCOME), "SUBACK")] {
         let (listener, mut order) = listen().await;
-        order.connect_timeout = Duration::from_millis(300);
+        // Long enough for a busy machine to come as far as to the stage.
+        order.connect_timeout = Duration::from_millis(4_500);
         let begun = Instant::now();
         let mut link = connect(order);
         let mut broker = Broker::accept(&listener).await;
         broker.expect(CONNECT).await;
         broker.send(said.unwrap_or_default()).await;
         let reason = end(&mut link).await;
-        assert!(matches!(&reason, Reason::TimedOut { stage, seconds: 1 } if stage.contains(expected)), "{reason}");
-        assert!((300..900).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+        assert!(matches!(&reason, Reason::TimedOut { stage, seconds: 5 } if stage.contains(expected)), "{reason}");
+        assert!((4_500..9_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     }
 }
 
 #[tokio::test]
 async fn dripping_an_answer_does_not_extend_the_time_limit() {
     let (listener, mut order) = listen().await;
-    order.connect_timeout = Duration::from_millis(500);
+    order.connect_timeout = Duration::from_secs(10);
     let begun = Instant::now();
     let mut link = connect(order);
     let mut broker = Broker::accept(&listener).await;
     broker.expect(CONNECT).await;
     for byte in &WELCOME[..3] {
         broker.send(&[*byte]).await;
-        sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_secs(3)).await;
     }
     assert!(matches!(end(&mut link).await, Reason::TimedOut { .. }));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    // From the last byte on it would be 16 s.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -265,7 +266,7 @@ async fn leaving_does_not_wait_for_a_broker_that_never_hangs_up() {
     link.ask(Ask::Disconnect).expect("taken");
     let begun = Instant::now();
     assert_eq!(next(&mut link).await, Event::Ended(Reason::Planned));
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use twinagent::model::wire::Reason;
 use twinagent::mqtt::{Approach, Event, Order, Preparation, connect_over, prepare};
 
-use crate::broker::{Broker, CONNECT, GRANTED, SUBSCRIBE, WELCOME, listen, next};
+use crate::broker::{Broker, CONNECT, GRANTED, SUBSCRIBE, WELCOME, listen, next, nobody, order};
 
 /// The stream that this order will want.
 fn ahead(order: &Order) -> Preparation {
@@ -119,8 +119,7 @@ async fn a_broker_that_speaks_first_is_none() {
 
 #[tokio::test]
 async fn what_cannot_be_opened_says_why() {
-    let (listener, order) = listen().await;
-    drop(listener);
-    let reason = ahead(&order).opened().await.expect_err("nobody listens");
+    let (_nobody, port) = nobody();
+    let reason = ahead(&order("127.0.0.1", port)).opened().await.expect_err("nobody listens");
     assert!(matches!(&reason, Reason::Tcp(words) if words.contains("127.0.0.1:")), "{reason}");
 }

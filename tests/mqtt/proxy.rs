@@ -7,18 +7,23 @@ use tokio::net::{TcpListener, TcpStream};
 use twinagent::model::wire::{Reason, Secret};
 use twinagent::mqtt::{Event, Order, Proxy, ProxyLogin, connect};
 
-use crate::broker::{Broker, listen, next, order};
+use crate::broker::{Broker, listen, next, nobody, order};
 
 /// A proxy where nobody has been yet, and an order for a broker behind it whose name nobody here resolves.
 async fn proxied() -> (TcpListener, Order) {
     let (listener, _) = listen().await;
+    let port = listener.local_addr().expect("its address").port();
+    (listener, through(port))
+}
+
+fn through(port: u16) -> Order {
     let mut order = order("broker.invalid", 8883);
     order.endpoint.proxy = Some(Proxy {
         host: "127.0.0.1".to_owned(),
-        port: listener.local_addr().expect("its address").port(),
+        port,
         login: Some(ProxyLogin { user: "gw-1".to_owned(), password: Secret::new("s3cret".to_owned()) }),
     });
-    (listener, order)
+    order
 }
 
 /// Takes a connection and the request on it.
@@ -118,7 +123,7 @@ async fn a_proxy_that_does_not_open_says_why_and_gets_nothing_more() {
 async fn a_proxy_that_says_nothing_or_drips_is_left_after_the_one_time_limit() {
     for drips in [false, true] {
         let (listener, mut order) = proxied().await;
-        order.connect_timeout = Duration::from_millis(400);
+        order.connect_timeout = Duration::from_secs(5);
         let mut link = connect(order);
         let (mut stream, _) = request(&listener).await;
         let drip = async {
@@ -137,9 +142,8 @@ async fn a_proxy_that_says_nothing_or_drips_is_left_after_the_one_time_limit() {
 
 #[tokio::test]
 async fn a_proxy_that_is_not_there_is_not_taken_for_the_broker() {
-    let (listener, order) = proxied().await;
-    drop(listener);
-    let end = next(&mut connect(order)).await;
+    let (_nobody, port) = nobody();
+    let end = next(&mut connect(through(port))).await;
     assert!(matches!(&end, Event::Ended(Reason::Proxy(words)) if words.contains("not reached: no TCP")), "{end:?}");
     let (_listener, mut order) = proxied().await;
     if let Some(proxy) = &mut order.endpoint.proxy {

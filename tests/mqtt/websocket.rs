@@ -303,7 +303,7 @@ async fn an_answer_without_end_is_cut_and_one_that_never_comes_is_waited_for_no_
     assert!(matches!(&end, Event::Ended(Reason::CaptivePortal(words)) if words.contains("101")), "{end:?}");
 
     let (_listener, mut order) = place().await;
-    order.connect_timeout = Duration::from_millis(300);
+    order.connect_timeout = Duration::from_secs(5);
     let end = next(&mut connect(order)).await;
     assert!(matches!(&end, Event::Ended(Reason::TimedOut { stage, .. }) if stage.contains("WebSocket")), "{end:?}");
 }

@@ -12,17 +12,16 @@ use crate::far::carry;
 use crate::say;
 use crate::site::{CLOUD, DEAD, KEEP_ALIVE, Known, MARGIN, Site, setup, story};
 
-/// A dead link is noticed within one and a half keep-alives.
-const PROMISED: Duration = Duration::from_secs(6);
-
 const DOWN: &str = "not connected: ";
 
 /// Waits for the end of the connection; how long that took since the beginning of the trouble.
-async fn noticed(site: &Site, what: &str, since: Instant) {
-    site.tells(DOWN, 1, PROMISED + MARGIN).await;
+async fn noticed(site: &Site, what: &str, since: Instant, keep_alive: Duration) {
+    // A dead link is noticed within one and a half keep-alives.
+    let promised = keep_alive * 3 / 2;
+    site.tells(DOWN, 1, promised + MARGIN).await;
     let after = since.elapsed();
-    say(&format!("{what}: noticed after {after:.1?} (keep-alive {KEEP_ALIVE:?}): {}", site.last_end()));
-    assert!(after < PROMISED + MARGIN, "{after:?}");
+    say(&format!("{what}: noticed after {after:.1?} (keep-alive {keep_alive:?}): {}", site.last_end()));
+    assert!(after < promised + MARGIN, "{after:?}");
 }
 
 on_both_clouds! {
@@ -35,14 +34,17 @@ on_both_clouds! {
 }
 
 fn a_link_that_dies_in_silence_is_noticed_within_one_and_a_half_keep_alives(cloud: Kind) {
-    story(Known::ByFile, setup(cloud), async |mut site| {
+    // An answer to a ping has half of it: more time than a busy machine keeps the cloud waiting.
+    let keep_alive = Duration::from_secs(10);
+    let config = "[session]\nkeep_alive = \"10s\"\nconnect_timeout = \"5s\"\nbackoff_max = \"1s\"\n";
+    story(Known::ByFile, Setup { config, ..setup(cloud) }, async |mut site| {
         let process = site.online().await;
         site.counts("before").await;
         // The control: as long as the link is there, silence is none.
-        sleep(PROMISED + KEEP_ALIVE).await;
+        sleep(keep_alive * 2).await;
         assert_eq!(site.logged(DOWN), 0, "{}", site.log());
         site.break_wire(DEAD);
-        noticed(&site, "half-open link", Instant::now()).await;
+        noticed(&site, "half-open link", Instant::now(), keep_alive).await;
         site.mend_wire();
         let mended = Instant::now();
         site.counts("after").await;
@@ -67,7 +69,13 @@ fn and_so_with_all_that_can_be_written_waiting_to_be_sent(cloud: Kind) {
         let sockets = site.near.sh(&format!("ss --no-header --tcp --numeric dst {CLOUD}"));
         let waiting = sockets.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).max();
         assert!(waiting.is_some_and(|bytes| bytes > 16_384), "the kernel has taken all it takes:\n{sockets}");
-        noticed(&site, &format!("half-open link, {} KB in the kernel", waiting.unwrap_or(0) / 1_000), broken).await;
+        noticed(
+            &site,
+            &format!("half-open link, {} KB in the kernel", waiting.unwrap_or(0) / 1_000),
+            broken,
+            KEEP_ALIVE,
+        )
+        .await;
         site.mend_wire();
         site.counts("after").await;
         let mut count = MESSAGES;
@@ -93,7 +101,7 @@ fn a_link_that_swallows_large_packets_is_noticed_like_a_dead_one_and_cured_with_
         // Pings would pass, were they not behind it.
         let swallowed = Instant::now();
         assert_eq!(site.ask(&["telemetry", "large"], &vec![b'x'; 20_000]).await.code, 0);
-        noticed(&site, "PMTU black hole", swallowed).await;
+        noticed(&site, "PMTU black hole", swallowed, KEEP_ALIVE).await;
         // The next connection gets no further.
         site.tells(DOWN, 2, PATIENCE).await;
         say(&format!("PMTU black hole: then {}", site.last_end()));

@@ -26,7 +26,7 @@ on_both_clouds! {
 
 fn a_name_server_that_is_silent_holds_up_nothing_but_the_connection(cloud: Kind) {
     story(Known::ByDns, setup(cloud), async |mut site| {
-        let names = tokio::spawn(async { serve(&[address(CLOUD)]).await });
+        let names = serve(&[address(CLOUD)]).await;
         site.break_wire(UNANSWERED);
         let begun = Instant::now();
         let process = site.start();
@@ -64,7 +64,7 @@ fn a_name_server_that_is_silent_holds_up_nothing_but_the_connection(cloud: Kind)
 
 fn a_session_that_ends_while_no_name_is_answered_is_followed_by_one_at_the_last_good_address(cloud: Kind) {
     story(Known::ByDns, setup(cloud), async |mut site| {
-        let names = tokio::spawn(async { serve(&[address(CLOUD)]).await });
+        let names = serve(&[address(CLOUD)]).await;
         let process = site.online().await;
         site.counts("before").await;
         site.break_wire(UNANSWERED);
@@ -92,8 +92,7 @@ fn an_address_that_leads_nowhere_hides_none(cloud: Kind) {
             for (end, last) in [(&site.near, 2), (&site.far, 1)] {
                 end.sh(&format!("ip addr add 2001:db8:77::{last}/64 dev wire nodad"));
             }
-            let found = [address(first), address(CLOUD)];
-            let names = tokio::spawn(async move { serve(&found).await });
+            let names = serve(&[address(first), address(CLOUD)]).await;
             let asked = finish(site.near.command(&["getent", "ahosts", NAME]), b"").await.out;
             assert!(asked.starts_with(&format!("{first} ")), "the resolver prefers {first}: {asked}");
             site.break_wire(&rule);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
 
 use crate::site::CLOUD;
 
@@ -13,17 +14,21 @@ const AAAA: u8 = 28;
 /// Bytes before the questions.
 const HEADER: usize = 12;
 
-/// Answers every question with these addresses of its family, in their order.
-pub(crate) async fn serve(addresses: &[IpAddr]) {
+/// Answers every question from now on with these addresses of its family, in their order.
+pub(crate) async fn serve(addresses: &[IpAddr]) -> JoinHandle<()> {
+    // Here, so that nobody can ask before there is somebody to be asked.
     let socket = UdpSocket::bind((CLOUD, 53)).await.expect("port 53 of a namespace of its own");
-    let mut question = [0; 512];
-    loop {
-        let (length, from) = socket.recv_from(&mut question).await.expect("a question");
-        if let Some(answer) = answer(&question[..length], addresses) {
-            // On a broken wire nobody hears it.
-            let _ = socket.send_to(&answer, from).await;
+    let addresses = addresses.to_vec();
+    tokio::spawn(async move {
+        let mut question = [0; 512];
+        loop {
+            let (length, from) = socket.recv_from(&mut question).await.expect("a question");
+            if let Some(answer) = answer(&question[..length], &addresses) {
+                // On a broken wire nobody hears it.
+                let _ = socket.send_to(&answer, from).await;
+            }
         }
-    }
+    })
 }
 
 fn answer(question: &[u8], addresses: &[IpAddr]) -> Option<Vec<u8>> {

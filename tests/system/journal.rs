@@ -30,7 +30,10 @@ fn is_found(suite: Suite) {
 
     // The last line of a process is read when the process is gone, and still known for ours.
     machine.sh("sleep 2; systemctl stop twinagent");
-    let last = found("--unit=twinagent _COMM=twinagent --lines=2");
+    let last = eventually("its last line is in the journal", || {
+        let last = found("--unit=twinagent _COMM=twinagent --lines=2");
+        last.ends_with("stopped").then_some(last)
+    });
     assert_eq!(last.lines().collect::<Vec<_>>(), ["disconnected as planned", "stopped"]);
 
     // Without the journal's socket nothing is lost: the stream that systemd gave us takes it.

@@ -10,7 +10,7 @@ const AUTO: &str = "[reboot]\nmin_uptime = \"0s\"\nmin_interval = \"0s\"\ngrace 
 const LOGIND: &str = "[reboot]\nmode = \"logind\"\nmin_uptime = \"0s\"\nmin_interval = \"0s\"\ngrace = \"1s\"\n";
 /// One that gives up soon what somebody holds back.
 const IMPATIENT: &str =
-    "[reboot]\nmin_uptime = \"0s\"\nmin_interval = \"0s\"\ngrace = \"0s\"\ninhibitor_wait = \"8s\"\n";
+    "[reboot]\nmin_uptime = \"0s\"\nmin_interval = \"0s\"\ngrace = \"0s\"\ninhibitor_wait = \"20s\"\n";
 
 const BOTH: [Suite; 2] = [Suite::Bookworm, Suite::Trixie];
 

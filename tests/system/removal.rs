@@ -1,6 +1,6 @@
 //! Taking the package away: what stops, what stays, what is gone, and that it can come back.
 
-use crate::harness::{Device, Machine, Package, Suite};
+use crate::harness::{Device, Machine, Package, Suite, eventually};
 
 /// Prints the processes of the agent and of its programs.
 const PROCESSES: &str = "find /proc -maxdepth 1 '(' -user twinagent -o -user twinagent-handlers ')'";
@@ -21,7 +21,7 @@ fn what_is_removed_stops_and_comes_back_as_the_same_device_and_what_is_purged_is
 
         assert_ne!(machine.sh(PROCESSES), "");
         machine.order(["apt-get", "remove", "--yes", "twinagent"]).done();
-        assert!(!cloud.is_connected());
+        eventually("the cloud sees it go", || (!cloud.is_connected()).then_some(()));
         let told = machine.order(["systemctl", "is-active"].into_iter().chain(UNITS)).run();
         assert_eq!(told.out, "inactive\n".repeat(UNITS.len()), "{told:?}");
         assert_eq!(machine.sh(PROCESSES), "");

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
-use crate::harness::{Cloud, Machine, Suite};
+use crate::harness::{Cloud, Machine, Suite, eventually};
 
 /// What must be refused.
 const REFUSED: &[&str] = &[
@@ -239,7 +239,10 @@ fn holds(debian: Suite) {
     let caller = site.machine.sh("id -u games");
     assert_eq!(inside["peer"]["detail"], format!("uid {caller}"), "callers are who they are");
     // Not by its unit: the process of that attempt has ended before journald looks whose it is.
-    let kept = site.machine.sh("journalctl SYSLOG_IDENTIFIER=twinagent-probe TWINAGENT_PROBE=1 --output=cat");
+    let kept = eventually("its entry is in the journal", || {
+        let kept = site.machine.sh("journalctl SYSLOG_IDENTIFIER=twinagent-probe TWINAGENT_PROBE=1 --output=cat");
+        (!kept.is_empty()).then_some(kept)
+    });
     assert_eq!(kept, "the probe was here");
 
     let outside = site.outside();

@@ -13,7 +13,7 @@ const FILE: &str = "/etc/twinagent/twinagent.toml";
 fn an_upgrade_during_a_reboot_keeps_edits_and_the_command_is_answered_once() {
     for suite in Suite::ALL {
         let config = "cloud.iotcore.answers = \"events\"\n\
-                      [reboot]\nmode = \"simulate\"\nsimulate_for = \"20s\"\ngrace = \"0s\"\n";
+                      [reboot]\nmode = \"simulate\"\nsimulate_for = \"40s\"\ngrace = \"0s\"\n";
         let mut device = Device::online(suite, config);
         let (old, new) = versions(&device.machine);
         let edited = edit(&device.machine);

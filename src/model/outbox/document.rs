@@ -194,28 +194,24 @@ impl Reported {
         }
         self.refused = None;
         let is_due_again = self.heartbeat_due().is_some_and(|due| now >= due);
-        match (self.limits.reporting, &self.base, &document) {
-            (Reporting::Patches, Some(base), Value::Object(members)) => {
-                let part = next_part(base, members, self.limits.document.bytes);
-                let Some(part) = part.or_else(|| is_due_again.then(|| beat(base, members))) else {
-                    return Made::Known;
-                };
-                self.sent = Some(essence(&document));
-                self.asks(now);
-                let Part { patch, after, is_last } = part;
-                let message = Outbound::ReportedPatch(Value::Object(patch));
-                Made::Message { message, content: Content::Patched(after), is_last }
+        let (Reporting::Patches, Some(base), Value::Object(members)) = (self.limits.reporting, &self.base, &document)
+        else {
+            let digest = Digest::of(document.to_string().as_bytes());
+            if self.settled == Some(digest) && !is_due_again {
+                return Made::Known;
             }
-            _ => {
-                let digest = Digest::of(document.to_string().as_bytes());
-                if self.settled == Some(digest) && !is_due_again {
-                    return Made::Known;
-                }
-                self.sent = Some(essence(&document));
-                let message = Outbound::Reported(document);
-                Made::Message { message, content: Content::Whole(digest), is_last: true }
-            }
-        }
+            self.sent = Some(essence(&document));
+            let message = Outbound::Reported(document);
+            return Made::Message { message, content: Content::Whole(digest), is_last: true };
+        };
+        let part = next_part(base, members, self.limits.document.bytes);
+        let Some(Part { patch, after, is_last }) = part.or_else(|| is_due_again.then(|| beat(base, members))) else {
+            return Made::Known;
+        };
+        self.sent = Some(essence(&document));
+        self.asks(now);
+        let message = Outbound::ReportedPatch(Value::Object(patch));
+        Made::Message { message, content: Content::Patched(after), is_last }
     }
 
     /// The cloud has the document that was made; what had no room in it follows at the cloud's rate.

@@ -91,9 +91,6 @@ fn spec(mut method: Map<String, Value>) -> Result<MethodSpec, String> {
     let class = take("class");
     spec.class = match (class.as_ref().map_or(Some("serial"), Value::as_str).ok_or("class")?, queue, parallel) {
         ("exclusive", None, None) => Class::Exclusive,
-        // What is not recorded does not wait.
-        ("serial", Some(_), None) if spec.harmless => return Err("queue".to_owned()),
-        ("serial", None, None) if spec.harmless => Class::Serial(0),
         ("serial", None, None) => spec.class,
         ("serial", Some(waiting), None) => Class::Serial(usize::try_from(waiting).map_err(|_| "queue")?),
         ("parallel", None, most) => Class::Parallel(usize::try_from(most.unwrap_or(1)).map_err(|_| "parallel")?),
@@ -153,7 +150,6 @@ mod tests {
             ("harmless", vec![json!({ "harmless": "yes" })]),
             ("class", vec![json!({ "class": "fast" }), json!({ "class": 1 })]),
             ("queue", vec![json!({ "queue": 65 }), json!({ "queue": -1 }), json!({ "class": "parallel", "queue": 1 })]),
-            ("queue", vec![json!({ "harmless": true, "queue": 1 })]),
             ("parallel", vec![json!({ "class": "parallel", "parallel": 0 }), json!({ "parallel": 2 })]),
             ("timeLimitSeconds", vec![json!({ "timeLimitSeconds": 0 }), json!({ "timeLimitSeconds": 86_401 })]),
             ("outputLimit", vec![json!({ "outputLimit": 262_145 }), json!({ "outputLimit": 1.5 })]),

@@ -47,7 +47,8 @@ impl Agent {
             return Err(outcome);
         }
         if spec.harmless {
-            return if self.runs.has_room_for(spec) { Ok(spec.clone()) } else { Err(too_many("of this method run")) };
+            let is_taken = self.begins_at_once(spec) || self.may_queue(spec);
+            return if is_taken { Ok(spec.clone()) } else { Err(too_many("of this method run or wait")) };
         }
         if self.stopping.is_some() {
             return Err(Outcome::failed(Status::CANNOT_NOW, "the agent is stopping"));

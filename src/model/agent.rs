@@ -23,6 +23,7 @@ use super::outage::Journal;
 use super::outbox::{Outbox, Settled};
 use super::own::own_methods;
 use super::problems::{Code, Problems};
+use super::queue::Queue;
 use super::reboot::hold::Outlook;
 use super::reboot::pending::{Pending, Step as RebootStep, is_done_by_this_boot};
 use super::reboot::probe::Probe;
@@ -79,6 +80,7 @@ pub struct Agent {
     pub(super) left_out: Option<String>,
     pub(super) outbox: Outbox,
     pub(super) runs: Runs,
+    pub(super) queue: Queue,
     pub(super) serving: Serving,
     pub(super) pending: Option<(Number, Pending)>,
     /// Why the machine does not do the reboot that it was asked for, as far as somebody has said so.
@@ -143,6 +145,7 @@ impl Agent {
             left_out: None,
             outbox: Outbox::new(limits, heartbeat, now.boot),
             runs: Runs::numbered_from(seed),
+            queue: Queue::default(),
             serving: Serving::new(now.boot),
             pending: None,
             no_reboot: None,
@@ -191,6 +194,7 @@ impl Agent {
         self.look_around(now, &mut out);
         self.apply_desired(now, &mut out);
         self.start_waiting(now, &mut out);
+        self.advance_queue(now, &mut out);
         self.note_refusal(now);
         // Sent before a planned end begins, which waits for it to be acknowledged.
         self.send_what_is_due(now, &mut out);
@@ -239,6 +243,7 @@ impl Agent {
             self.applying_due(),
             self.clock_due(),
             self.next_expiry(now),
+            self.queue_due(now),
         ]
         .into_iter()
         .flatten()

@@ -16,12 +16,15 @@ const TAKEN_BACK: &str = "cancelled before it started";
 impl Agent {
     /// Stops a command, or takes it back while it waits. Of harmless ones with this id all are stopped.
     pub(super) fn cancel_command(&mut self, key: &Key, now: &Now, out: &mut Vec<Effect>) -> Outcome {
+        let was_queued = self.take_out_of_queue(key, &Outcome::failed(Status::CANCELLED, TAKEN_BACK), now, out);
         let mut runs = self.runs.of_others(key, &self.own_target());
         match self.durable.ledger.find(key) {
             Some((number, _)) if self.pending.is_some_and(|(reboot, _)| reboot == number) => {
                 return self.cancel_reboot(now, out);
             }
-            Some((_, entry)) if runs.is_empty() && (entry.outcome().is_some() || self.journal.keeps_end_of(key)) => {
+            Some((_, entry))
+                if runs.is_empty() && !was_queued && (entry.outcome().is_some() || self.journal.keeps_end_of(key)) =>
+            {
                 return Outcome::failed(Status::CONFLICT, "too late: this command has ended");
             }
             Some((number, entry)) if entry.is_waiting() && !self.journal.keeps_end_of(key) => {
@@ -30,6 +33,9 @@ impl Agent {
             }
             Some((number, _)) => runs.extend(self.runs.of_recorded(number)),
             None => {}
+        }
+        if runs.is_empty() && was_queued {
+            return Outcome::new(Status::DONE, json!({ "cancelled": key.id }));
         }
         if runs.is_empty() {
             return Outcome::failed(Status::CONFLICT, "no command with this id waits or runs");

@@ -188,8 +188,12 @@ impl Agent {
         now: &Now,
         out: &mut Vec<Effect>,
     ) {
-        let Request { method, payload, reply_to, .. } = request;
-        let to = source.to(reply_to);
+        let to = source.to(request.reply_to.clone());
+        if !self.begins_at_once(spec) {
+            self.enqueue(key, request, to, now);
+            return;
+        }
+        let Request { method, payload, .. } = request;
         if let Some(own) = Own::of(&method) {
             let outcome = self.perform_own(own, &key.target, &payload, now, out);
             let outcome =

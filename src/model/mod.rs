@@ -7,7 +7,7 @@
 //!
 //! * A command: `intake` hears it, `admission` says whether it is taken on, `advance` when it may start; `running` and
 //!   `runs` follow its run, `serving` where a local program performs it, `cancel` takes it back. `own` has the model's own
-//!   methods, `payload` the rules for what a method is sent.
+//!   methods, `payload` the rules for what a method is sent. What is harmless waits in `queue`.
 //! * What lasts: `record` is the format on disk, `durable` what its replay gives, `ledger` the commands in it. `outage`:
 //!   while the journal cannot be written. `places` keeps answers that are never recorded.
 //! * To the cloud: `outbox` is all that is sent. `twin` makes the reported document, with `answers`, `status` and
@@ -54,6 +54,7 @@ pub mod patch;
 pub mod payload;
 pub mod places;
 pub mod problems;
+pub mod queue;
 pub mod reboot;
 pub mod record;
 pub mod running;

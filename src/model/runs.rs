@@ -43,6 +43,13 @@ pub enum Run {
     Desired { id: CommandId, method: Method, alone: bool, resumed: bool },
 }
 
+impl To {
+    /// Whether it is somebody who waits on the connection.
+    pub(super) fn is_on_connection(&self) -> bool {
+        matches!(self, Self::Cloud(Some(_)))
+    }
+}
+
 impl Run {
     /// For a command in the ledger. `class`: missing if the method is not to be had any more.
     pub fn recorded(number: Number, method: Method, class: Option<Class>) -> Self {
@@ -183,7 +190,9 @@ impl Runs {
     /// The connection has ended on which somebody waited.
     pub fn forget_senders(&mut self) {
         for active in self.runs.values_mut() {
-            if let Run::Harmless { to: to @ To::Cloud(Some(_)), .. } = &mut active.run {
+            if let Run::Harmless { to, .. } = &mut active.run
+                && to.is_on_connection()
+            {
                 *to = To::Nobody;
             }
         }
@@ -191,7 +200,7 @@ impl Runs {
 
     /// Whether somebody waits on the connection for the answer of what is not recorded.
     pub fn have_senders(&self) -> bool {
-        let waits = |active: &Active| matches!(active.run, Run::Harmless { to: To::Cloud(Some(_)), .. });
+        let waits = |active: &Active| matches!(&active.run, Run::Harmless { to, .. } if to.is_on_connection());
         self.runs.values().any(waits)
     }
 

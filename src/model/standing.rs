@@ -76,6 +76,7 @@ impl Agent {
         self.followed.forget();
         if self.outbox.road() == Road::Direct {
             self.runs.forget_senders();
+            self.queue.forget_senders();
         }
         self.session = None;
         if let Reason::NoLogin(why) = &reason {
@@ -118,7 +119,8 @@ impl Agent {
         let wanted = self.not_configured().is_none() && !is_over;
         // A machine that goes down does not wait for what has not been acknowledged.
         // Who waits for what still runs can be told on no other connection. What is left behind is waited for no more.
-        let is_awaited = self.outbox.road() == Road::Direct && self.runs.have_senders() && !self.leaving;
+        let has_senders = self.runs.have_senders() || self.queue.has_senders();
+        let is_awaited = self.outbox.road() == Road::Direct && has_senders && !self.leaving;
         let is_idle = (self.outbox.may_disconnect() && !is_awaited) || self.has_said_goodbye();
         if self.is_clock_awaited(now) {
             self.connection.put_off(self.clock.wait_ends());

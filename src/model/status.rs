@@ -120,7 +120,7 @@ impl Agent {
         let About { version, started, device, cloud, .. } = &self.about;
         let ledger = &self.durable.ledger;
         let running = self.runs.len();
-        let waiting = ledger.untold().filter(|(_, entry)| entry.is_waiting()).count();
+        let waiting = ledger.untold().filter(|(_, entry)| entry.is_waiting()).count() + self.queue.len();
         let mut status = json!({
             "version": version,
             "startTime": started,

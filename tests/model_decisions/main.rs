@@ -27,6 +27,7 @@ mod own;
 mod policy;
 mod progress;
 mod proof;
+mod queue;
 mod reboot;
 mod reported;
 mod rules;

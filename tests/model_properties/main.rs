@@ -15,8 +15,11 @@ use proptest::prelude::*;
 use twinagent::model::cloud::Road;
 use twinagent::model::reboot::Mode;
 
-pub(crate) const METHODS: [&str; 9] =
-    ["count", "queue", "alone", "echo", "rebootDevice", "cancelReboot", "nope", "lamp", "cancelCommand"];
+pub(crate) const METHODS: [&str; 10] =
+    ["count", "queue", "alone", "echo", "rebootDevice", "cancelReboot", "nope", "lamp", "cancelCommand", "look"];
+
+/// Those that a handler performs and nobody records.
+pub(crate) const HARMLESS: [&str; 2] = ["echo", "look"];
 
 #[derive(Clone, Debug)]
 pub(crate) enum Deed {

@@ -196,7 +196,6 @@ fn values_out_of_their_bounds_are_refused() {
         ("time_limit = \"24h 1ms\"".to_owned(), "out of bounds: 1s to 1d"),
         ("queue = 65".to_owned(), "0 to 64"),
         ("queue = -1".to_owned(), "0 to 64"),
-        ("harmless = true\nqueue = 1".to_owned(), "queue: is for methods that are not harmless"),
         ("class = \"parallel\"\nparallel = 65".to_owned(), "1 to 64"),
         ("output_limit = 262145".to_owned(), "0 to 262144"),
         ("class = \"any\"".to_owned(), "none of \"exclusive\", \"serial\", \"parallel\""),
@@ -225,8 +224,6 @@ fn values_out_of_their_bounds_are_refused() {
     }
     let members: Vec<String> = (0..65).map(|at| format!("[payload.members.n{at}]\ntype = \"any\"\n")).collect();
     assert_eq!(faults_of(&with(&members.concat())).len(), 1, "more than 64 members");
-    let harmless = parse(Path::new("/x.toml"), &with("harmless = true")).expect("a manifest");
-    assert_eq!(harmless.spec.class, Class::Serial(0), "it has no queue");
     let at_the_bounds = [
         "time_limit = \"24h\"\nqueue = 64\noutput_limit = 262144\ngrace = \"60s\"",
         "time_limit = \"1s\"\nqueue = 0\n[payload]",

@@ -90,8 +90,8 @@ fn read(path: &Path, text: &str, from: &mut Fields<'_>) -> Option<Manifest> {
         from.unfit(&["grace"], "is for kind = \"program\" only; a unit has TimeoutStopSec=");
     }
     let time_limit = from.duration("time_limit", &TIME_LIMIT);
+    let class = class(from);
     let harmless = from.flag("harmless");
-    let class = class(from, harmless);
     let output_limit = from.count("output_limit", &OUTPUT_LIMIT);
     let desired = from.parsed("desired", name);
     let payload = from.section("payload").map(payload);
@@ -130,7 +130,7 @@ fn action(from: &mut Fields<'_>, kind: Option<Kind>) -> Option<Action> {
     }
 }
 
-fn class(from: &mut Fields<'_>, harmless: bool) -> Class {
+fn class(from: &mut Fields<'_>) -> Class {
     #[derive(Clone, Copy)]
     enum Name {
         Exclusive,
@@ -146,15 +146,11 @@ fn class(from: &mut Fields<'_>, harmless: bool) -> Class {
     if is_judged && !matches!(name, Name::Serial) {
         from.unfit(&["queue"], "is for class = \"serial\" only");
     }
-    if is_judged && matches!(name, Name::Serial) && harmless {
-        from.unfit(&["queue"], "is for methods that are not harmless; what is not recorded does not wait");
-    }
     if is_judged && !matches!(name, Name::Parallel) {
         from.unfit(&["parallel"], "is for class = \"parallel\" only");
     }
     match name {
         Name::Exclusive => Class::Exclusive,
-        Name::Serial if harmless => Class::Serial(0),
         Name::Serial => queue.map_or(Class::Serial(DEFAULT_QUEUE), Class::Serial),
         Name::Parallel => Class::Parallel(parallel.unwrap_or(DEFAULT_PARALLEL)),
     }

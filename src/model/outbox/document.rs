@@ -36,8 +36,8 @@ pub(super) struct Reported {
     not_before: BootInstant,
     /// The tries to bring it to the cloud.
     tries: Tries,
-    /// The digest of the one that was made last, the agent's problems left aside.
-    made: Option<Digest>,
+    /// The digest of the one that was sent last, the agent's problems left aside.
+    sent: Option<Digest>,
     /// That of the one that the cloud refused for what it is. It is not sent again before its time.
     refused: Option<Digest>,
     /// What local programs report is left out until then, since the cloud refused a document that held it.
@@ -89,7 +89,7 @@ impl Reported {
             settled_at: None,
             not_before: start + limits.reported_interval,
             tries: Tries::default(),
-            made: None,
+            sent: None,
             refused: None,
             bare_until: None,
             base: None,
@@ -185,34 +185,33 @@ impl Reported {
     }
 
     /// What is to be done with this document.
-    pub(super) fn make(&mut self, document: Value, now: BootInstant) -> Made {
-        let made = essence(&document);
-        if self.refused == Some(made) && now < self.tries.retry_at {
+    pub(super) fn make(&mut self, mut document: Value, now: BootInstant) -> Made {
+        if let (Reporting::Patches, Value::Object(members)) = (self.limits.reporting, &mut document) {
+            without_nulls(members);
+        }
+        if self.refused.is_some_and(|refused| now < self.tries.retry_at && refused == essence(&document)) {
             return Made::Held;
         }
-        (self.made, self.refused) = (Some(made), None);
+        self.refused = None;
         let is_due_again = self.heartbeat_due().is_some_and(|due| now >= due);
-        match (self.limits.reporting, &self.base, document) {
-            (Reporting::Patches, Some(base), Value::Object(mut document)) => {
-                without_nulls(&mut document);
-                let part = next_part(base, &document, self.limits.document.bytes);
-                let Some(part) = part.or_else(|| is_due_again.then(|| beat(base, &document))) else {
-                    return Made::Known;
-                };
-                self.asks(now);
-                let Part { patch, after, is_last } = part;
-                let message = Outbound::ReportedPatch(Value::Object(patch));
-                Made::Message { message, content: Content::Patched(after), is_last }
+        let (Reporting::Patches, Some(base), Value::Object(members)) = (self.limits.reporting, &self.base, &document)
+        else {
+            let digest = Digest::of(document.to_string().as_bytes());
+            if self.settled == Some(digest) && !is_due_again {
+                return Made::Known;
             }
-            (_, _, document) => {
-                let digest = Digest::of(document.to_string().as_bytes());
-                if self.settled == Some(digest) && !is_due_again {
-                    return Made::Known;
-                }
-                let message = Outbound::Reported(document);
-                Made::Message { message, content: Content::Whole(digest), is_last: true }
-            }
-        }
+            self.sent = Some(essence(&document));
+            let message = Outbound::Reported(document);
+            return Made::Message { message, content: Content::Whole(digest), is_last: true };
+        };
+        let part = next_part(base, members, self.limits.document.bytes);
+        let Some(Part { patch, after, is_last }) = part.or_else(|| is_due_again.then(|| beat(base, members))) else {
+            return Made::Known;
+        };
+        self.sent = Some(essence(&document));
+        self.asks(now);
+        let message = Outbound::ReportedPatch(Value::Object(patch));
+        Made::Message { message, content: Content::Patched(after), is_last }
     }
 
     /// The cloud has the document that was made; what had no room in it follows at the cloud's rate.
@@ -283,7 +282,7 @@ impl Reported {
         }
         self.tries.failed(request, failure, now, chance);
         if failure.is_refusal() {
-            self.refused = self.made;
+            self.refused = self.sent;
             self.not_before = self.not_before.max(now + FIRST_WAIT);
         }
         if !failure.is_certain() {

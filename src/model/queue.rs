@@ -1,0 +1,154 @@
+//! Harmless commands that wait until their method has room: the queue of a serial method, as far as nothing is recorded.
+//!
+//! It is in memory alone, like all that is harmless: a crash forgets it. What is recorded waits in the ledger.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+use super::agent::{Agent, Effect};
+use super::clock::{Expiry, NOT_SET};
+use super::command::{Class, Command, Key, Method, MethodSpec, Outcome, Request, Status};
+use super::now::{BootInstant, Now, Timestamp};
+use super::runs::{Run, To};
+
+/// So many wait, of all methods together; further ones are refused. Each may have a payload as large as a message.
+const MOST: usize = 64;
+
+/// One that waits.
+#[derive(Clone, Debug)]
+struct Queued {
+    key: Key,
+    method: Method,
+    payload: Value,
+    to: To,
+    received: Timestamp,
+    expires: Option<Timestamp>,
+}
+
+/// All that wait, the oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Queue(VecDeque<Queued>);
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn of_method(&self, method: &Method) -> usize {
+        self.0.iter().filter(|queued| queued.method == *method).count()
+    }
+
+    /// Whether somebody waits on the connection for the answer of one of them.
+    pub(super) fn has_senders(&self) -> bool {
+        self.0.iter().any(|queued| queued.to.is_on_connection())
+    }
+
+    /// The connection has ended on which somebody waited.
+    pub(super) fn forget_senders(&mut self) {
+        self.0.iter_mut().filter(|queued| queued.to.is_on_connection()).for_each(|queued| queued.to = To::Nobody);
+    }
+}
+
+impl Agent {
+    /// Whether a harmless command may begin now: there is room, and none came before it.
+    pub(super) fn begins_at_once(&self, spec: &MethodSpec) -> bool {
+        self.runs.has_room_for(spec) && self.queue.of_method(&spec.name) == 0
+    }
+
+    /// Whether a harmless command that may not begin now may wait.
+    pub(super) fn may_queue(&self, spec: &MethodSpec) -> bool {
+        let most = match spec.class {
+            Class::Serial(most) => most,
+            Class::Exclusive | Class::Parallel(_) => 0,
+        };
+        self.queue.len() < MOST && self.queue.of_method(&spec.name) < most
+    }
+
+    /// Lets a harmless command wait.
+    pub(super) fn enqueue(&mut self, key: Key, request: Request, to: To, now: &Now) {
+        let Request { method, payload, expires, .. } = request;
+        self.queue.0.push_back(Queued { key, method, payload, to, received: now.wall, expires });
+    }
+
+    /// Begins what has room by now, and ends what waits for nothing any more.
+    pub(super) fn advance_queue(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        for queued in std::mem::take(&mut self.queue.0) {
+            if let Some(outcome) = self.end_of(&queued, now) {
+                let (id, method, status) = (queued.key.id.clone(), queued.method.clone(), outcome.status);
+                let why = outcome.payload["error"].as_str().unwrap_or_default().to_owned();
+                out.push(Effect::Refused { id, method, status, why });
+                self.end_queued(queued, outcome, now, out);
+                continue;
+            }
+            match self.methods.get(&queued.method).filter(|spec| self.runs.has_room_for(spec)).cloned() {
+                Some(spec) => {
+                    let Queued { key, method, payload, to, received, .. } = queued;
+                    let run = Run::Harmless { key: key.clone(), method: method.clone(), to, received };
+                    self.begin_run(run, &spec, Command { key, method, payload }, now, out);
+                }
+                // Also while the program that serves it is being restarted.
+                None => self.queue.0.push_back(queued),
+            }
+        }
+    }
+
+    /// Why one need not wait any longer.
+    fn end_of(&self, queued: &Queued, now: &Now) -> Option<Outcome> {
+        if self.is_going_down() {
+            return Some(Outcome::failed(Status::CANNOT_NOW, "the machine is shutting down"));
+        }
+        if self.stopping.is_some() {
+            return Some(Outcome::failed(Status::CANNOT_NOW, "the agent is stopping"));
+        }
+        match Expiry::of(queued.expires, now) {
+            Expiry::InTime => {}
+            Expiry::Over => return Some(Outcome::failed(Status::EXPIRED, "expired while it waited to be run")),
+            Expiry::Unknown => return Some(Outcome::failed(Status::CANNOT_NOW, NOT_SET)),
+        }
+        match self.methods.get(&queued.method) {
+            Some(spec) if spec.harmless => None,
+            Some(_) => {
+                let why =
+                    "this method is not harmless any more, and what waited for it was not recorded; send it again";
+                Some(Outcome::failed(Status::CANNOT_NOW, why))
+            }
+            None if self.program_is_back_within(&queued.method, now).is_some() => None,
+            None => {
+                let why = "this method is not to be had any more; the command did not run";
+                Some(Outcome::failed(Status::UNKNOWN_METHOD, why))
+            }
+        }
+    }
+
+    fn end_queued(&mut self, queued: Queued, outcome: Outcome, now: &Now, out: &mut Vec<Effect>) {
+        let Queued { key, method, to, received, .. } = queued;
+        self.answer_at_best((key.id, Some(method), to), outcome, received, now, out);
+    }
+
+    /// Ends all that wait with this id; whether there was one.
+    pub(super) fn take_out_of_queue(&mut self, key: &Key, outcome: &Outcome, now: &Now, out: &mut Vec<Effect>) -> bool {
+        let before = self.queue.len();
+        for queued in std::mem::take(&mut self.queue.0) {
+            if queued.key == *key {
+                self.end_queued(queued, outcome.clone(), now, out);
+            } else {
+                self.queue.0.push_back(queued);
+            }
+        }
+        self.queue.len() < before
+    }
+
+    /// When one of them ends by itself, if nothing happens before.
+    pub(super) fn queue_due(&self, now: &Now) -> Option<BootInstant> {
+        let due = |queued: &Queued| {
+            // At that very moment it could still start.
+            let expires = queued.expires.map(|expires| expires.saturating_add(std::time::Duration::from_micros(1)));
+            let expiry = expires.map(|over| now.boot + over.since(now.wall));
+            let is_gone = !self.methods.contains_key(&queued.method);
+            let patience = self.program_is_back_within(&queued.method, now).filter(|_| is_gone);
+            expiry.into_iter().chain(patience.map(|wait| now.boot + wait)).min()
+        };
+        self.queue.0.iter().filter_map(due).min()
+    }
+}

@@ -23,6 +23,10 @@ use crate::program::beside;
 /// Holds a program up until [`Workshop::let_go`]; a minute at most, so that nothing is left behind by a story that failed.
 pub(crate) const HELD: &str = "n=0; while [ ! -e \"$notes/go\" ] && [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done\n";
 
+/// Ends a program in good order when it is told to end, and notes that; that it would do so is noted as well, since its run
+/// is noted before that.
+pub(crate) const IN_ORDER: &str = "trap 'echo ended >>\"$notes/order\"; exit 7' TERM\n: >\"$notes/trapped\"\n";
+
 /// A method of kind `program`: its name, more lines of its manifest, and what follows the first lines of its script.
 pub(crate) type Made<'a> = (&'a str, &'a str, &'a str);
 

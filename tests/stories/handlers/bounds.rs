@@ -6,7 +6,7 @@ use super::IMPATIENT;
 use crate::both::on_both_clouds;
 use crate::cloud::Kind;
 use crate::device::{Device, Setup};
-use crate::workshop::{HELD, Workshop};
+use crate::workshop::{HELD, IN_ORDER, Workshop};
 
 on_both_clouds! {
     a_run_beyond_its_time_is_ended_and_the_next_one_works,
@@ -39,12 +39,12 @@ async fn cancel(device: &mut Device, ask: &str, id: &str, status: u16) -> Value 
 }
 
 async fn a_running_command_is_cancelled_in_good_order_and_a_waiting_one_never_runs(kind: Kind) {
-    let script = format!("trap 'echo ended >>\"$notes/order\"; exit 7' TERM\n{HELD}");
+    let script = format!("{IN_ORDER}{HELD}");
     let more = "time_limit = \"1m\"\ngrace = \"20s\"\nqueue = 4\n";
     let (mut device, mut workshop) =
         Workshop::online(Setup { answers: "events", ..Setup::on(kind) }, &[("work", more, &script)]).await;
     device.send("work/w-1", "").await;
-    workshop.wait_for_runs("work", 1).await;
+    workshop.wait_for("trapped").await;
     device.send("work/w-2", "").await;
     device.send("work/w-3", "").await;
     cancel(&mut device, "x-2", "w-2", 200).await;

@@ -149,6 +149,11 @@ impl Workshop {
         fs::write(self.folder.path().join("notes/go"), "").expect("a file");
     }
 
+    /// Those to come are held up again.
+    pub(crate) fn hold(&self) {
+        fs::remove_file(self.folder.path().join("notes/go")).expect("they were let go");
+    }
+
     // === The service
 
     /// Opens the socket and starts the service on it, as systemd does with the first connection.

@@ -69,7 +69,11 @@ async fn a_running_command_is_cancelled_in_good_order_and_a_waiting_one_never_ru
 }
 
 async fn an_exclusive_method_is_alone_but_for_harmless_ones(kind: Kind) {
-    let methods = [("alone", "class = \"exclusive\"\n", HELD), ("look", "harmless = true\n", "printf seen\n")];
+    let methods = [
+        ("alone", "class = \"exclusive\"\n", HELD),
+        ("look", "harmless = true\n", "printf seen\n"),
+        ("work", "", HELD),
+    ];
     let (mut device, mut workshop) = Workshop::online(Setup { answers: "events", ..Setup::on(kind) }, &methods).await;
     device.send("alone/a-1", "").await;
     workshop.wait_for_runs("alone", 1).await;
@@ -83,11 +87,14 @@ async fn an_exclusive_method_is_alone_but_for_harmless_ones(kind: Kind) {
     device.answer("a-1", 200).await;
     device.answer("c-1", 200).await;
     // Nor does it begin beside another one.
-    device.send("count/c-2", r#"{"sleepMillis":1500}"#).await;
+    workshop.hold();
+    device.send("work/w-1", "").await;
+    workshop.wait_for_runs("work", 1).await;
     device.send("alone/a-3", "").await;
     let refused = device.answer("a-3", 429).await;
     assert!(refused["payload"]["retryAfterSeconds"].is_u64(), "{refused}");
-    device.answer("c-2", 200).await;
+    workshop.let_go();
+    device.answer("w-1", 200).await;
     assert_eq!(workshop.runs("alone"), ["a-1"]);
     device.stop().await;
     workshop.stop().await;

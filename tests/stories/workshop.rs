@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use twinagent::varlink::handlers::SOCKET;
 
 use crate::device::{Device, PATIENCE, Setup};
@@ -170,11 +172,23 @@ impl Workshop {
 
     /// Ends the service in good order, and its socket with it.
     pub(crate) async fn stop(&mut self) {
+        self.wait_until_it_listens().await;
         let mut service = self.service.take().expect("the service runs");
         kill_process(pid(&service), Signal::TERM).expect("our child");
         let status = ended(&mut service).await;
         assert!(status.success(), "{status}");
         fs::remove_file(&self.socket).expect("the socket");
+    }
+
+    /// Before that, SIGTERM would be its end and no good order. Whoever comes and wants nothing is let go at once.
+    async fn wait_until_it_listens(&self) {
+        let caller = async {
+            let mut stream = UnixStream::connect(&self.socket).await?;
+            stream.shutdown().await?;
+            stream.read(&mut [0]).await
+        };
+        let let_go = tokio::time::timeout(PATIENCE, caller).await.expect("the service comes");
+        assert_eq!(let_go.expect("its socket"), 0, "nothing is told");
     }
 
     /// SIGKILL. The socket stays, and nobody listens there.

@@ -419,7 +419,10 @@ async fn short_programs_serve_a_method_and_go_on_when_the_daemon_was_away(kind: 
 fn for_everybody(device: &Device) -> PathBuf {
     assert!(rustix::process::geteuid().is_root(), "becoming another user takes root; hint: run the tests as root");
     let program = device.path("twinagent");
-    fs::copy(env!("CARGO_BIN_EXE_twinagent"), &program).expect("a copy");
+    // By another process: a child of another story could inherit a file that is open for writing in this one, and the kernel
+    // runs no program that somebody may write to (`ETXTBSY`).
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_twinagent")).arg(&program).status().expect("cp runs");
+    assert!(copied.success(), "{copied}");
     fs::set_permissions(device.path(""), Permissions::from_mode(0o755)).expect("a mode");
     program
 }

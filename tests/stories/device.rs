@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use twinagent::bridge::{Bridge, Options};
@@ -88,6 +89,8 @@ pub(crate) struct Device {
     pub(crate) cloud: Cloud,
     /// With which the bridge can be started again, at the same address.
     options: Options,
+    /// While the cloud is away, its address is nobody else's: others choose theirs meanwhile.
+    place: Option<TcpSocket>,
     folder: TempDir,
     /// The one that the daemon will find itself on; not known, unless a story says so. A process asks the real one.
     pub(crate) machine: Fingerprint,
@@ -152,6 +155,7 @@ impl Device {
             bridge,
             cloud,
             options,
+            place: None,
             folder,
             machine: Fingerprint::default(),
             clock_wait: setup.clock_wait,
@@ -271,11 +275,18 @@ impl Device {
         // In its place stands one that listens nowhere.
         let nowhere = Bridge::start(Options::new(self.path("nowhere"))).await.expect("a cloud that nobody can reach");
         std::mem::replace(&mut self.bridge, nowhere).stop().await;
+        // Who does not listen does not stand in the way of one who does (`SO_REUSEADDR`, socket(7)).
+        let address = self.options.mqtt.as_ref().or(self.options.mqtts.as_ref()).expect("a listener");
+        let place = TcpSocket::new_v4().expect("a socket");
+        place.set_reuseaddr(true).expect("a socket");
+        place.bind(address.parse().expect("an address")).expect("it was ours a moment ago");
+        self.place = Some(place);
     }
 
     /// Brings the cloud back, at the same address.
     pub(crate) async fn restore_cloud(&mut self) {
         self.bridge = Bridge::start(self.options.clone()).await.expect("the stand-in cloud starts again");
+        self.place = None;
         self.cloud = self.cloud.again(&self.bridge);
         self.listen().await;
         self.logins = 0;

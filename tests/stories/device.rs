@@ -21,7 +21,7 @@ use twinagent::daemon::{self, Parts};
 use twinagent::handler::built_in;
 use twinagent::host::power::Places;
 use twinagent::model::fingerprint::Fingerprint;
-use twinagent::store::StateDir;
+use twinagent::store::{LockError, StateDir};
 
 use crate::cloud::{Cloud, Ear, Heard, Kind, Registered};
 use crate::count::Count;
@@ -232,6 +232,7 @@ impl Device {
         stop.send(()).expect("the daemon waits for it");
         let ended = tokio::time::timeout(PATIENCE, task).await.expect("the daemon stops");
         ended.expect("no panic").expect("no error");
+        self.last_write().await;
     }
 
     /// Ends the daemon as a crash would.
@@ -239,9 +240,13 @@ impl Device {
         let Daemon { task, .. } = self.daemon.take().expect("the daemon runs");
         task.abort();
         assert!(task.await.is_err_and(|error| error.is_cancelled()), "the daemon ran until it was ended");
-        // A write of the journal that was under way is a thread of its own here, and ends by itself.
+        self.last_write().await;
+    }
+
+    /// A write of the state that was under way is a thread of its own here, and ends by itself.
+    async fn last_write(&self) {
         let ended = async {
-            while StateDir::lock(&self.path("state")).is_err() {
+            while matches!(StateDir::lock(&self.path("state")), Err(LockError::Held { .. })) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use twinagent::bridge::{Bridge, Options};
@@ -20,7 +21,7 @@ use twinagent::daemon::{self, Parts};
 use twinagent::handler::built_in;
 use twinagent::host::power::Places;
 use twinagent::model::fingerprint::Fingerprint;
-use twinagent::store::StateDir;
+use twinagent::store::{LockError, StateDir};
 
 use crate::cloud::{Cloud, Ear, Heard, Kind, Registered};
 use crate::count::Count;
@@ -88,6 +89,8 @@ pub(crate) struct Device {
     pub(crate) cloud: Cloud,
     /// With which the bridge can be started again, at the same address.
     options: Options,
+    /// While the cloud is away, its address is nobody else's: others choose theirs meanwhile.
+    place: Option<TcpSocket>,
     folder: TempDir,
     /// The one that the daemon will find itself on; not known, unless a story says so. A process asks the real one.
     pub(crate) machine: Fingerprint,
@@ -152,6 +155,7 @@ impl Device {
             bridge,
             cloud,
             options,
+            place: None,
             folder,
             machine: Fingerprint::default(),
             clock_wait: setup.clock_wait,
@@ -228,6 +232,7 @@ impl Device {
         stop.send(()).expect("the daemon waits for it");
         let ended = tokio::time::timeout(PATIENCE, task).await.expect("the daemon stops");
         ended.expect("no panic").expect("no error");
+        self.last_write().await;
     }
 
     /// Ends the daemon as a crash would.
@@ -235,9 +240,13 @@ impl Device {
         let Daemon { task, .. } = self.daemon.take().expect("the daemon runs");
         task.abort();
         assert!(task.await.is_err_and(|error| error.is_cancelled()), "the daemon ran until it was ended");
-        // A write of the journal that was under way is a thread of its own here, and ends by itself.
+        self.last_write().await;
+    }
+
+    /// A write of the state that was under way is a thread of its own here, and ends by itself.
+    async fn last_write(&self) {
         let ended = async {
-            while StateDir::lock(&self.path("state")).is_err() {
+            while matches!(StateDir::lock(&self.path("state")), Err(LockError::Held { .. })) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -271,11 +280,18 @@ impl Device {
         // In its place stands one that listens nowhere.
         let nowhere = Bridge::start(Options::new(self.path("nowhere"))).await.expect("a cloud that nobody can reach");
         std::mem::replace(&mut self.bridge, nowhere).stop().await;
+        // Who does not listen does not stand in the way of one who does (`SO_REUSEADDR`, socket(7)).
+        let address = self.options.mqtt.as_ref().or(self.options.mqtts.as_ref()).expect("a listener");
+        let place = TcpSocket::new_v4().expect("a socket");
+        place.set_reuseaddr(true).expect("a socket");
+        place.bind(address.parse().expect("an address")).expect("it was ours a moment ago");
+        self.place = Some(place);
     }
 
     /// Brings the cloud back, at the same address.
     pub(crate) async fn restore_cloud(&mut self) {
         self.bridge = Bridge::start(self.options.clone()).await.expect("the stand-in cloud starts again");
+        self.place = None;
         self.cloud = self.cloud.again(&self.bridge);
         self.listen().await;
         self.logins = 0;

@@ -17,6 +17,7 @@ use crate::cloud::Kind;
 use crate::device::{Device, METHODS, PATIENCE, Setup};
 use crate::process::Process;
 use crate::program::{Told, beside, done, finish, json, program, run, status};
+use crate::workshop::{HELD, Workshop};
 
 on_both_clouds! {
     a_person_sees_the_state_of_things_and_the_methods,
@@ -140,8 +141,9 @@ async fn a_local_command_goes_the_same_road_and_its_answer_stays_here(kind: Kind
 }
 
 async fn who_follows_a_command_hears_of_each_stage(kind: Kind) {
-    let mut device = Device::online(Setup { answers: "events", ..Setup::on(kind) }).await;
-    let parameters = json!({ "method": "count", "payload": { "sleepMillis": 1_500 }, "id": "slow" });
+    let (mut device, mut workshop) =
+        Workshop::online(Setup { answers: "events", ..Setup::on(kind) }, &[("work", "", HELD)]).await;
+    let parameters = json!({ "method": "work", "id": "slow" });
     let mut stages = follow(&device, "Invoke", parameters.clone());
     assert_eq!(next(&mut stages, |_| true).await["status"], 202);
     // Another one asks for the same command, and both get its one outcome.
@@ -150,13 +152,15 @@ async fn who_follows_a_command_hears_of_each_stage(kind: Kind) {
     // Meanwhile the cloud is served.
     device.send("echo/meanwhile", "").await;
     device.answer("meanwhile", 200).await;
+    workshop.let_go();
     for replies in [&mut stages, &mut others] {
         let outcome = next(replies, |_| true).await;
         assert_eq!((&outcome["status"], &outcome["final"]), (&json!(200), &json!(true)));
         assert!(replies.recv().await.is_none(), "that was the last");
     }
-    assert_eq!(device.counted(), [("slow".to_owned(), 1)].into());
+    assert_eq!(workshop.runs("work"), ["slow"]);
     device.stop().await;
+    workshop.stop().await;
 }
 
 async fn a_local_reboot_is_reported_as_such_and_its_answer_stays_here(kind: Kind) {
@@ -419,7 +423,10 @@ async fn short_programs_serve_a_method_and_go_on_when_the_daemon_was_away(kind: 
 fn for_everybody(device: &Device) -> PathBuf {
     assert!(rustix::process::geteuid().is_root(), "becoming another user takes root; hint: run the tests as root");
     let program = device.path("twinagent");
-    fs::copy(env!("CARGO_BIN_EXE_twinagent"), &program).expect("a copy");
+    // By another process: a child of another story could inherit a file that is open for writing in this one, and the kernel
+    // runs no program that somebody may write to (`ETXTBSY`).
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_twinagent")).arg(&program).status().expect("cp runs");
+    assert!(copied.success(), "{copied}");
     fs::set_permissions(device.path(""), Permissions::from_mode(0o755)).expect("a mode");
     program
 }

@@ -71,6 +71,17 @@ async fn dropped(mut lock: UnixStream) {
     assert_eq!(end.await.expect("no panic").expect("it is dropped in time"), 0);
 }
 
+/// Waits until the mark of an orderly end is there, or is not. A slow disk makes and takes it beside everything else.
+async fn is_marked(device: &Device, is_there: bool) {
+    let mark = device.path("state/farewell");
+    let wait = async {
+        while mark.exists() != is_there {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("the mark is to be there: {is_there}"));
+}
+
 fn is_held(lock: &mut UnixStream) -> bool {
     lock.set_nonblocking(true).expect("a socket");
     let is_held = lock.read(&mut [0]).is_err();
@@ -93,10 +104,12 @@ async fn logind_is_asked_once_and_the_shutdown_waits_for_the_goodbye(kind: Kind)
     scene.logind.prepare(true).await;
     let begun = clock::boot();
     dropped(lock).await;
-    assert!(clock::boot().since(begun) < Duration::from_secs(4), "{:?}", clock::boot().since(begun));
+    // Four by our own count, and more on a machine that stands still.
+    assert!(clock::boot().since(begun) < Duration::from_secs(10), "{:?}", clock::boot().since(begun));
     let twin = scene.device.twin(|twin| twin["agent"]["shuttingDown"] == true).await;
     assert_eq!(twin["reboot"]["state"], "rebooting");
     assert!(!scene.device.cloud.connected().await);
+    is_marked(&scene.device, true).await;
     let left = fs::read_to_string(scene.device.path("state/farewell")).expect("the mark");
     assert_eq!(left.trim_end(), boot::id().expect("this boot").to_string());
     scene.device.stop().await;
@@ -108,20 +121,21 @@ async fn a_shutdown_that_is_given_up_costs_a_reconnect(kind: Kind) {
     let lock = scene.lock().await;
     scene.logind.prepare(true).await;
     dropped(lock).await;
-    assert!(scene.device.path("state/farewell").exists());
+    is_marked(&scene.device, true).await;
     scene.logind.prepare(false).await;
     scene.device.wait_until_ready().await;
     assert!(is_held(&mut scene.lock().await), "the next one waits as well");
     scene.device.send("count/c-1", "").await;
     scene.device.answer("c-1", 200).await;
-    assert!(!scene.device.path("state/farewell").exists(), "what comes now comes out of the blue");
+    // What comes now comes out of the blue.
+    is_marked(&scene.device, false).await;
 
     // A stop by hand says goodbye too, and the next start takes it back.
     scene.device.stop().await;
-    assert!(scene.device.path("state/farewell").exists());
+    is_marked(&scene.device, true).await;
     scene.device.start();
     scene.device.wait_until_ready().await;
-    assert!(!scene.device.path("state/farewell").exists());
+    is_marked(&scene.device, false).await;
     scene.device.stop().await;
 }
 
@@ -137,7 +151,7 @@ async fn a_shutdown_that_is_given_up_while_the_bus_is_away_is_given_up(kind: Kin
     let mut scene = Scene { device, logind, bus };
     scene.device.wait_until_ready().await;
     assert!(is_held(&mut scene.lock().await));
-    assert!(!scene.device.path("state/farewell").exists());
+    is_marked(&scene.device, false).await;
     scene.device.stop().await;
 }
 
@@ -212,12 +226,12 @@ async fn a_veto_holds_the_reboot_back_and_its_end_is_seen_at_once(kind: Kind) {
     scene.device.send("rebootDevice/r-1", "").await;
     let twin = scene.device.twin(|twin| twin["reboot"]["heldBy"] == json!(["veto"])).await;
     assert_eq!(twin["reboot"]["vetoes"], json!([{ "name": "harvest", "reason": "not before noon" }]));
-    // By now it would be asked again only after several seconds.
+    // By now it would be asked again only after eight seconds.
     tokio::time::sleep(Duration::from_secs(7)).await;
     fs::remove_file(folder.join("harvest.toml")).expect("a veto");
     let removed = clock::boot();
     scene.asked().await;
-    assert!(clock::boot().since(removed) < Duration::from_secs(4), "{:?}", clock::boot().since(removed));
+    assert!(clock::boot().since(removed) < Duration::from_secs(7), "{:?}", clock::boot().since(removed));
     scene.device.stop().await;
 }
 

@@ -68,9 +68,9 @@ async fn a_cloud_that_is_away_costs_neither_memory_nor_disk_and_is_told_everythi
     let config = "[session]\nbackoff_max = \"5s\"\n";
     let mut device = Device::new(Setup { answers: "events", config, ..Setup::on(kind) }).await;
     let process = Process::online(&mut device).await;
-    // These end while the cloud is away.
+    // These end while the cloud is away, however long it takes to send them.
     for n in 0..8 {
-        device.send(&format!("count/owed-{n}"), r#"{"sleepMillis":3000}"#).await;
+        device.send(&format!("count/owed-{n}"), r#"{"sleepMillis":10000}"#).await;
     }
     device.lose_cloud().await;
     let stop = Arc::new(AtomicBool::new(false));

@@ -146,7 +146,8 @@ async fn a_stop_while_a_reboot_is_under_way_is_quick_and_changes_nothing(kind: K
     device.answer("r-1", 202).await;
     fs::remove_file(places(&device).requests.join("request")).expect("taken");
     process.terminate();
-    let status = tokio::time::timeout(Duration::from_secs(2), process.end()).await.expect("it ends at once");
+    // For what runs it would wait ten seconds.
+    let status = tokio::time::timeout(Duration::from_secs(8), process.end()).await.expect("it ends at once");
     assert!(status.success(), "{status}");
     let process = Process::online(&mut device).await;
     let twin = device.twin(|twin| twin["reboot"]["state"] == "rebooting").await;

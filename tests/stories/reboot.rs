@@ -13,7 +13,8 @@ on_both_clouds! {
     a_simulated_reboot_ends_though_the_daemon_ended_in_it,
 }
 
-const SIMULATED: &str = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"2s\"\ngrace = \"1s\"\ndrain = \"2s\"\n\
+/// With a grace in which a document is sent that says so, though there is one a second and the machine may stand still.
+const SIMULATED: &str = "[reboot]\nmode = \"simulate\"\nsimulate_for = \"2s\"\ngrace = \"5s\"\ndrain = \"2s\"\n\
                          min_interval = \"1h\"\ntoo_soon = \"refuse\"\n";
 
 fn time(value: &Value) -> twinagent::model::now::Timestamp {

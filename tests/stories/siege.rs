@@ -15,7 +15,7 @@ use twinagent::local::SOCKET;
 
 use crate::both::on_both_clouds;
 use crate::cloud::Kind;
-use crate::device::{Device, Setup};
+use crate::device::{Device, PATIENCE, Setup};
 use crate::process::Process;
 use crate::program::{done, run};
 
@@ -25,6 +25,9 @@ on_both_clouds! {
 
 /// Commands of each measurement, one at a time.
 const COMMANDS: usize = 200;
+
+/// Besiegers of one kind, at once.
+const MANY: usize = 1_000;
 
 /// Those who besiege the socket, until told to stop.
 struct Siege {
@@ -39,7 +42,7 @@ impl Siege {
         let mut siege = Self { stop: Arc::default(), made: Arc::default(), threads: Vec::new() };
         // A thousand connections at once, which say nothing; and again.
         siege.keep(socket, |socket, made| {
-            let many: Vec<UnixStream> = (0..1_000).filter_map(|_| connect(socket)).collect();
+            let many: Vec<UnixStream> = (0..MANY).filter_map(|_| connect(socket)).collect();
             made.fetch_add(many.len(), Ordering::Relaxed);
         });
         // Half a frame, and then nothing.
@@ -87,6 +90,16 @@ impl Siege {
         }));
     }
 
+    /// Waits until many have come.
+    async fn is_laid(&self) {
+        let wait = async {
+            while self.made.load(Ordering::Relaxed) < MANY {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("they come");
+    }
+
     fn end(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
@@ -123,6 +136,7 @@ async fn commands_from_the_cloud_are_answered_whatever_local_peers_do(kind: Kind
     let process = Process::online(&mut device).await;
     let peace = measure(&mut device, "peace").await;
     let siege = Siege::begin(&device.path("run").join(SOCKET));
+    siege.is_laid().await;
     let war = measure(&mut device, "war").await;
     // Root's own places are taken by the besiegers here, so this one may be turned away, but not left waiting.
     let code = run(&device, &["status"]).await.code;
@@ -134,7 +148,7 @@ async fn commands_from_the_cloud_are_answered_whatever_local_peers_do(kind: Kind
         println!("{name:>12}  p50 {p50:>7.2}  p99 {p99:>7.2}");
     }
     println!("{made} hostile connections");
-    assert!(made >= 1_000, "{made}");
+    assert!(made >= MANY, "{made}");
     assert_eq!(device.logins().await, 1, "the session stayed");
     assert_eq!(device.counted().len(), COMMANDS / 2 * 3, "each ran");
     done(&device, &["status"]).await;

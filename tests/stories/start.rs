@@ -50,6 +50,8 @@ async fn a_variable_that_is_wrong_is_told_by_its_name_and_wins_where_it_is_right
 
 async fn bad_files_at_the_start_cost_nothing_where_a_good_configuration_is_known(kind: Kind) {
     let mut device = Device::online(Setup::on(kind)).await;
+    // A session that the device knows of is what shows that the configuration is good.
+    is_well(&mut device).await;
     device.stop().await;
     let good = read(&device, MAIN);
     let (bad, lines) = appended(&device, MAIN, "[session]\nkeep_alive = true\n");

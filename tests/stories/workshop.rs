@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use twinagent::varlink::handlers::SOCKET;
 
 use crate::device::{Device, PATIENCE, Setup};
@@ -22,6 +24,10 @@ use crate::program::beside;
 
 /// Holds a program up until [`Workshop::let_go`]; a minute at most, so that nothing is left behind by a story that failed.
 pub(crate) const HELD: &str = "n=0; while [ ! -e \"$notes/go\" ] && [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done\n";
+
+/// Ends a program in good order when it is told to end, and notes that; that it would do so is noted as well, since its run
+/// is noted before that.
+pub(crate) const IN_ORDER: &str = "trap 'echo ended >>\"$notes/order\"; exit 7' TERM\n: >\"$notes/trapped\"\n";
 
 /// A method of kind `program`: its name, more lines of its manifest, and what follows the first lines of its script.
 pub(crate) type Made<'a> = (&'a str, &'a str, &'a str);
@@ -79,9 +85,16 @@ impl Workshop {
     }
 
     /// Writes an executable file, in the place of an old one if there is one.
+    ///
+    /// By another process: a child of another story could inherit a file that is open for writing in this one, and the
+    /// kernel runs no program that somebody may write to (`ETXTBSY`).
     pub(crate) fn program(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
-        replace(&path, text, 0o755);
+        let draft = path.with_extension("draft");
+        let write = r#"printf %s "$1" >"$0" && chmod 755 "$0""#;
+        let written = Command::new("/bin/sh").args(["-c", write]).arg(&draft).arg(text).status().expect("a shell");
+        assert!(written.success(), "{written}");
+        fs::rename(&draft, &path).expect("in its place");
         path
     }
 
@@ -94,7 +107,7 @@ impl Workshop {
     }
 
     pub(crate) fn write_manifest(&self, name: &str, text: &str) {
-        replace(&self.manifest_of(name), text, 0o644);
+        replace(&self.manifest_of(name), text);
     }
 
     pub(crate) fn manifest_of(&self, name: &str) -> PathBuf {
@@ -145,6 +158,11 @@ impl Workshop {
         fs::write(self.folder.path().join("notes/go"), "").expect("a file");
     }
 
+    /// Those to come are held up again.
+    pub(crate) fn hold(&self) {
+        fs::remove_file(self.folder.path().join("notes/go")).expect("they were let go");
+    }
+
     // === The service
 
     /// Opens the socket and starts the service on it, as systemd does with the first connection.
@@ -161,11 +179,23 @@ impl Workshop {
 
     /// Ends the service in good order, and its socket with it.
     pub(crate) async fn stop(&mut self) {
+        self.wait_until_it_listens().await;
         let mut service = self.service.take().expect("the service runs");
         kill_process(pid(&service), Signal::TERM).expect("our child");
         let status = ended(&mut service).await;
         assert!(status.success(), "{status}");
         fs::remove_file(&self.socket).expect("the socket");
+    }
+
+    /// Before that, SIGTERM would be its end and no good order. Whoever comes and wants nothing is let go at once.
+    async fn wait_until_it_listens(&self) {
+        let caller = async {
+            let mut stream = UnixStream::connect(&self.socket).await?;
+            stream.shutdown().await?;
+            stream.read(&mut [0]).await
+        };
+        let let_go = tokio::time::timeout(PATIENCE, caller).await.expect("the service comes");
+        assert_eq!(let_go.expect("its socket"), 0, "nothing is told");
     }
 
     /// SIGKILL. The socket stays, and nobody listens there.
@@ -203,9 +233,9 @@ impl Drop for Workshop {
 }
 
 /// Writes a file as an editor does: a new one takes the place of the old one.
-fn replace(path: &Path, text: &str, mode: u32) {
+fn replace(path: &Path, text: &str) {
     let draft = path.with_extension("draft");
     fs::write(&draft, text).expect("a file");
-    fs::set_permissions(&draft, Permissions::from_mode(mode)).expect("a mode");
+    fs::set_permissions(&draft, Permissions::from_mode(0o644)).expect("a mode");
     fs::rename(&draft, path).expect("in its place");
 }

@@ -6,7 +6,7 @@ use super::IMPATIENT;
 use crate::both::on_both_clouds;
 use crate::cloud::Kind;
 use crate::device::{Device, Setup};
-use crate::workshop::{HELD, Workshop};
+use crate::workshop::{HELD, IN_ORDER, Workshop};
 
 on_both_clouds! {
     a_run_beyond_its_time_is_ended_and_the_next_one_works,
@@ -39,12 +39,12 @@ async fn cancel(device: &mut Device, ask: &str, id: &str, status: u16) -> Value 
 }
 
 async fn a_running_command_is_cancelled_in_good_order_and_a_waiting_one_never_runs(kind: Kind) {
-    let script = format!("trap 'echo ended >>\"$notes/order\"; exit 7' TERM\n{HELD}");
+    let script = format!("{IN_ORDER}{HELD}");
     let more = "time_limit = \"1m\"\ngrace = \"20s\"\nqueue = 4\n";
     let (mut device, mut workshop) =
         Workshop::online(Setup { answers: "events", ..Setup::on(kind) }, &[("work", more, &script)]).await;
     device.send("work/w-1", "").await;
-    workshop.wait_for_runs("work", 1).await;
+    workshop.wait_for("trapped").await;
     device.send("work/w-2", "").await;
     device.send("work/w-3", "").await;
     cancel(&mut device, "x-2", "w-2", 200).await;
@@ -69,7 +69,11 @@ async fn a_running_command_is_cancelled_in_good_order_and_a_waiting_one_never_ru
 }
 
 async fn an_exclusive_method_is_alone_but_for_harmless_ones(kind: Kind) {
-    let methods = [("alone", "class = \"exclusive\"\n", HELD), ("look", "harmless = true\n", "printf seen\n")];
+    let methods = [
+        ("alone", "class = \"exclusive\"\n", HELD),
+        ("look", "harmless = true\n", "printf seen\n"),
+        ("work", "", HELD),
+    ];
     let (mut device, mut workshop) = Workshop::online(Setup { answers: "events", ..Setup::on(kind) }, &methods).await;
     device.send("alone/a-1", "").await;
     workshop.wait_for_runs("alone", 1).await;
@@ -83,11 +87,14 @@ async fn an_exclusive_method_is_alone_but_for_harmless_ones(kind: Kind) {
     device.answer("a-1", 200).await;
     device.answer("c-1", 200).await;
     // Nor does it begin beside another one.
-    device.send("count/c-2", r#"{"sleepMillis":1500}"#).await;
+    workshop.hold();
+    device.send("work/w-1", "").await;
+    workshop.wait_for_runs("work", 1).await;
     device.send("alone/a-3", "").await;
     let refused = device.answer("a-3", 429).await;
     assert!(refused["payload"]["retryAfterSeconds"].is_u64(), "{refused}");
-    device.answer("c-2", 200).await;
+    workshop.let_go();
+    device.answer("w-1", 200).await;
     assert_eq!(workshop.runs("alone"), ["a-1"]);
     device.stop().await;
     workshop.stop().await;

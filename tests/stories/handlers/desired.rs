@@ -55,7 +55,7 @@ async fn a_member_that_changes_is_applied_once_and_acknowledged(kind: Kind) {
     assert_eq!(second["status"], 200, "{second}");
     // Removed: its handler is told so.
     device.cloud.set_desired(&json!({ "other": 1 }).to_string()).await;
-    workshop.wait_for_runs("setHostname", 3).await;
+    workshop.wait_for_runs("given", 3).await;
     device.send("echo/after", "").await;
     device.answer("after", 200).await;
     assert_eq!(workshop.notes("given"), "\"gw-a\"\n\"gw-b\"\nnull\n");
@@ -166,7 +166,7 @@ async fn the_newest_value_wins_over_those_that_came_while_another_was_applied(ki
     device.hear_until_quiet(Duration::from_secs(2)).await;
     assert_eq!(workshop.runs("setHostname").len(), 1);
     workshop.let_go();
-    workshop.wait_for_runs("setHostname", 2).await;
+    workshop.wait_for_runs("given", 2).await;
     applied(&mut device, "hostname", 200).await;
     device.hear_until_quiet(Duration::from_secs(2)).await;
     assert_eq!(workshop.notes("given"), "0\n9\n");

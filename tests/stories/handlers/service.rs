@@ -3,7 +3,7 @@
 use crate::both::on_both_clouds;
 use crate::cloud::Kind;
 use crate::device::{Device, Setup};
-use crate::workshop::{HELD, Workshop};
+use crate::workshop::{HELD, IN_ORDER, Workshop};
 
 on_both_clouds! {
     without_the_service_the_answer_is_503_and_with_it_things_work_at_once,
@@ -59,12 +59,12 @@ async fn a_service_that_dies_in_the_middle_is_told_and_nothing_is_run_twice(kind
 }
 
 async fn a_service_that_is_stopped_ends_what_runs_and_the_next_one_works(kind: Kind) {
-    let script = format!("trap 'echo ended >>\"$notes/order\"; exit 7' TERM\n{HELD}");
+    let script = format!("{IN_ORDER}{HELD}");
     let more = "time_limit = \"1m\"\ngrace = \"20s\"\n";
     let (mut device, mut workshop) =
         Workshop::online(Setup { answers: "events", ..Setup::on(kind) }, &[("work", more, &script)]).await;
     device.send("work/w-1", "").await;
-    workshop.wait_for_runs("work", 1).await;
+    workshop.wait_for("trapped").await;
     workshop.stop().await;
     assert_eq!(workshop.notes("order"), "ended\n");
     let wait = async {

@@ -52,7 +52,7 @@ pub(super) struct Clock {
 impl Clock {
     /// `seen`: the last moment that is known to have been. Must be called in a tokio runtime.
     pub(super) fn new(boot_id: BootId, keepers: Keepers, wait: Duration, seen: Option<Timestamp>) -> Self {
-        let (wall, boot) = (clock::wall(), clock::boot());
+        let (wall, boot) = clock::both();
         Self {
             boot_id,
             belief: Belief::new(wait, seen, wall, boot),
@@ -82,13 +82,13 @@ impl Clock {
 
     /// The present moment.
     pub(super) fn now(&self) -> Now {
-        let (wall, boot) = (clock::wall(), clock::boot());
+        let (wall, boot) = clock::both();
         Now { wall, boot, boot_id: self.boot_id, clock: self.belief.judge(wall, boot) }
     }
 
     /// The moment of a turn, and by how many microseconds the clock was set since the last one, if it was.
     pub(super) fn turn(&mut self) -> (Now, Option<i64>) {
-        let (wall, boot) = (clock::wall(), clock::boot());
+        let (wall, boot) = clock::both();
         let was_doubtful = self.doubtful_since.is_some();
         let step = self.belief.passes(wall, boot);
         if let Some(by) = step {

@@ -21,6 +21,11 @@ pub use keepers::{Keepers, Word};
 /// A constant, so that the same source gives the same bytes on whichever day it is built.
 const NO_EARLIER: i64 = 1_767_225_600;
 
+/// Two clocks that are read within this time are read at one moment.
+const TOGETHER: Duration = Duration::from_millis(5);
+/// How often that is tried. A machine that is never so quick has no use for more.
+const TRIES: u8 = 8;
+
 /// The earliest moment that a clock can show which is right; see `NO_EARLIER`.
 pub fn earliest() -> Timestamp {
     Timestamp::from_micros(NO_EARLIER * 1_000_000)
@@ -28,7 +33,8 @@ pub fn earliest() -> Timestamp {
 
 /// The present moment in the boot with this id, for whoever takes the wall clock as it is.
 pub fn now(boot_id: BootId) -> Now {
-    Now { wall: wall(), boot: boot(), boot_id, clock: Clock::Trusted }
+    let (wall, boot) = both();
+    Now { wall, boot, boot_id, clock: Clock::Trusted }
 }
 
 /// The wall clock (`CLOCK_REALTIME`); may jump either way.
@@ -56,6 +62,18 @@ pub fn awake() -> Duration {
 pub fn boot() -> BootInstant {
     let time = clock_gettime(ClockId::Boottime);
     BootInstant(Duration::try_from(time).expect("the boot clock begins at zero"))
+}
+
+/// Wall clock and boot clock at one moment. If this thread stood still between the two, they are asked again: read apart they
+/// would tell of a step that nobody made.
+pub fn both() -> (Timestamp, BootInstant) {
+    for _ in 0..TRIES {
+        let (before, wall, after) = (boot(), wall(), boot());
+        if after.since(before) <= TOGETHER {
+            return (wall, after);
+        }
+    }
+    (wall(), boot())
 }
 
 #[cfg(test)]

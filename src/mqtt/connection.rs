@@ -10,11 +10,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use futures_util::{FutureExt as _, Sink, SinkExt, Stream, StreamExt};
 use rumqttc::mqttbytes::Error;
 use rumqttc::mqttbytes::v4::{self, Codec, Publish};
 use tokio::select;
 use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::codec::Framed;
 
@@ -194,10 +195,8 @@ impl Connection {
             };
             match step {
                 Step::Timer => {
-                    match self.pulse.check(Instant::now()) {
-                        Beat::Quiet => {}
-                        Beat::Ping => self.write(v4::Packet::PingReq)?,
-                        Beat::Dead => return Err(Reason::DeadLink { seconds: whole_seconds(self.pulse.patience()) }),
+                    if self.check()? == Beat::Dead {
+                        self.look_once_more()?;
                     }
                     timer.as_mut().reset(self.pulse.deadline());
                 }
@@ -224,6 +223,31 @@ impl Connection {
                 Step::Io(io) => self.moved(io)?,
             }
         }
+    }
+
+    /// Pings if that is due.
+    fn check(&mut self) -> Result<Beat, Reason> {
+        let beat = self.pulse.check(Instant::now());
+        if beat == Beat::Ping {
+            self.write(v4::Packet::PingReq)?;
+        }
+        Ok(beat)
+    }
+
+    /// The time is over, and where this machine stood still meanwhile the sign of life may lie here: as bytes that nobody has
+    /// read, or as room that nobody has written to.
+    fn look_once_more(&mut self) -> Result<(), Reason> {
+        // What can be written comes before what can be read.
+        for _ in 0..2 {
+            let io = io(&mut self.wire, self.unflushed, self.backlog.is_empty());
+            // Else the runtime could say that there is nothing, for the sake of other tasks.
+            let Some(io) = unconstrained(io).now_or_never() else { break };
+            self.moved(io)?;
+            if self.check()? != Beat::Dead {
+                return Ok(());
+            }
+        }
+        Err(Reason::DeadLink { seconds: whole_seconds(self.pulse.patience()) })
     }
 
     /// Gives the daemon what was read, as long as it has room.

@@ -51,7 +51,7 @@ pub struct Trust {
 struct ToldClock(AtomicI64);
 
 impl ToldClock {
-    fn telling(wall: Timestamp, boot: BootInstant) -> Self {
+    fn telling((wall, boot): (Timestamp, BootInstant)) -> Self {
         let clock = Self(AtomicI64::default());
         clock.tell(wall, boot);
         clock
@@ -89,7 +89,7 @@ impl Trust {
             None => from_system()?,
         };
         let digest = digest(&roots);
-        let clock = Arc::new(ToldClock::telling(clock::wall(), clock::boot()));
+        let clock = Arc::new(ToldClock::telling(clock::both()));
         let config = config(roots, identity, clock.clone())?;
         Ok(Self { config, roots: digest, shown: identity.map(Identity::shown), clock })
     }
@@ -208,7 +208,7 @@ mod tests {
     fn the_time_that_was_told_goes_on_by_the_boot_clock() {
         let (told, passed) = (Timestamp::from_micros(1_800_000_000_000_000), Duration::from_secs(90));
         let boot = BootInstant(Duration::from_secs(1_000));
-        let clock = ToldClock::telling(clock::wall(), clock::boot());
+        let clock = ToldClock::telling(clock::both());
         clock.tell(told, boot);
         assert_eq!((clock.at(boot), clock.at(boot + passed)), (told, told.saturating_add(passed)));
     }
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn other_roots_go_on_with_the_time_that_was_told() {
         let trust = || {
-            let clock = Arc::new(ToldClock::telling(clock::wall(), clock::boot()));
+            let clock = Arc::new(ToldClock::telling(clock::both()));
             let config = config(RootCertStore::empty(), None, clock.clone()).expect("a configuration");
             Trust { config, roots: Digest::of(b""), shown: None, clock }
         };

@@ -100,6 +100,17 @@ async fn a_link_on_which_we_only_send_is_noticed_too() {
 }
 
 #[tokio::test]
+async fn what_came_while_this_machine_stood_still_is_a_sign_of_life() {
+    let (link, mut broker) = online(|order| order.login.keep_alive = LONG).await;
+    broker.expect(PINGREQ).await;
+    broker.send(PINGRESP).await;
+    // The one thread of this test, and with it the link: its patience is over before it has read a byte.
+    std::thread::sleep(LONG * 3 / 4);
+    broker.expect(PINGREQ).await;
+    drop(link);
+}
+
+#[tokio::test]
 async fn a_slow_large_packet_is_a_sign_of_life() {
     let (mut link, mut broker) = online(|order| order.login.keep_alive = LONG).await;
     let large = publish(0, b"commands/a", 0, &[1; 5000]);

@@ -100,24 +100,28 @@ async fn an_exclusive_method_is_alone_but_for_harmless_ones(kind: Kind) {
     workshop.stop().await;
 }
 
+/// Whether or not the ledger has them.
 async fn of_a_serial_method_one_runs_some_wait_and_more_are_refused(kind: Kind) {
-    let (mut device, mut workshop) =
-        Workshop::online(Setup { answers: "events", ..Setup::on(kind) }, &[("line", "queue = 2\n", HELD)]).await;
-    for n in 1..=5 {
-        device.send(&format!("line/l-{n}"), "").await;
+    let methods = [("line", "queue = 2\n", HELD), ("look", "queue = 2\nharmless = true\n", HELD)];
+    let (mut device, mut workshop) = Workshop::online(Setup { answers: "events", ..Setup::on(kind) }, &methods).await;
+    for (method, _, _) in methods {
+        for n in 1..=5 {
+            device.send(&format!("{method}/{method}-{n}"), "").await;
+        }
+        device.answer(&format!("{method}-4"), 429).await;
+        device.answer(&format!("{method}-5"), 429).await;
+        workshop.wait_for_runs(method, 1).await;
+        assert_eq!(workshop.runs(method).len(), 1, "one at a time");
+        workshop.let_go();
+        for n in 1..=3 {
+            device.answer(&format!("{method}-{n}"), 200).await;
+        }
+        assert_eq!(workshop.runs(method), [1, 2, 3].map(|n| format!("{method}-{n}")));
+        // There is room again.
+        device.send(&format!("{method}/{method}-6"), "").await;
+        device.answer(&format!("{method}-6"), 200).await;
+        workshop.hold();
     }
-    device.answer("l-4", 429).await;
-    device.answer("l-5", 429).await;
-    workshop.wait_for_runs("line", 1).await;
-    assert_eq!(workshop.runs("line").len(), 1, "one at a time");
-    workshop.let_go();
-    for n in 1..=3 {
-        device.answer(&format!("l-{n}"), 200).await;
-    }
-    assert_eq!(workshop.runs("line"), ["l-1", "l-2", "l-3"]);
-    // There is room again.
-    device.send("line/l-6", "").await;
-    device.answer("l-6", 200).await;
     device.stop().await;
     workshop.stop().await;
 }

@@ -46,8 +46,9 @@ impl Agent {
         if let Some(outcome) = unfit(spec, &request.payload) {
             return Err(outcome);
         }
+        let is_local = matches!(source, Source::Caller { .. });
         if spec.harmless {
-            let is_taken = self.begins_at_once(spec) || self.may_queue(spec);
+            let is_taken = self.begins_at_once(spec) || self.may_queue(spec, &request.payload, is_local);
             return if is_taken { Ok(spec.clone()) } else { Err(too_many("of this method run or wait")) };
         }
         if self.stopping.is_some() {
@@ -64,7 +65,6 @@ impl Agent {
             return Err(Outcome::new(Status::CONFLICT, payload));
         }
         // Each side has its own room: while the cloud is away people on this machine go on, nor do they keep the cloud out.
-        let is_local = matches!(source, Source::Caller { .. });
         if self.durable.ledger.untold().filter(|(_, entry)| entry.local == is_local).count() >= UNTOLD {
             return Err(too_many("wait to be told"));
         }

@@ -295,6 +295,7 @@ impl Agent {
             Input::Asked(question, caller) => self.asked(question, caller, now, out),
             Input::Gone(caller) => {
                 self.caller_gone(caller);
+                self.queue.forget_caller(caller);
                 self.program_gone(caller, now, out);
             }
             Input::Problem { code, text } => self.note(code, text.as_deref(), now),

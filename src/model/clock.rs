@@ -150,6 +150,7 @@ impl Agent {
         }
         self.problems.shift_times(by);
         self.outbox.shift_times(by);
+        self.queue.shift_times(by);
         self.outbox.changed();
     }
 

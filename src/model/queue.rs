@@ -3,17 +3,26 @@
 //! It is in memory alone, like all that is harmless: a crash forgets it. What is recorded waits in the ledger.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::agent::{Agent, Effect};
+use super::ask::CallerId;
 use super::clock::{Expiry, NOT_SET};
 use super::command::{Class, Command, Key, Method, MethodSpec, Outcome, Request, Status};
 use super::now::{BootInstant, Now, Timestamp};
 use super::runs::{Run, To};
 
-/// So many wait, of all methods together; further ones are refused. Each may have a payload as large as a message.
+/// So many wait, of all methods together, of the cloud and as many of this machine: neither keeps the other out.
 const MOST: usize = 64;
+
+/// And so much memory their payloads take, as far as their text tells, which is some of it.
+const BYTES: usize = 1024 * 1024;
+
+/// Whoever waits on a connection is told within this time, like those whose commands are recorded; a command that has not begun
+/// by then is not run.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One that waits.
 #[derive(Clone, Debug)]
@@ -24,6 +33,15 @@ struct Queued {
     to: To,
     received: Timestamp,
     expires: Option<Timestamp>,
+    since: BootInstant,
+    /// Of its payload, as JSON.
+    bytes: usize,
+}
+
+impl Queued {
+    fn is_local(&self) -> bool {
+        matches!(self.to, To::Caller { .. })
+    }
 }
 
 /// All that wait, the oldest first.
@@ -44,9 +62,19 @@ impl Queue {
         self.0.iter().any(|queued| queued.to.is_on_connection())
     }
 
-    /// The connection has ended on which somebody waited.
+    /// The connection has ended on which somebody waited, and who did was told so.
     pub(super) fn forget_senders(&mut self) {
-        self.0.iter_mut().filter(|queued| queued.to.is_on_connection()).for_each(|queued| queued.to = To::Nobody);
+        self.0.retain(|queued| !queued.to.is_on_connection());
+    }
+
+    /// A local caller does not wait any more.
+    pub(super) fn forget_caller(&mut self, caller: CallerId) {
+        self.0.retain(|queued| !matches!(queued.to, To::Caller { id, .. } if id == caller));
+    }
+
+    /// The wall clock, by which this was noted, was set ahead by so many microseconds.
+    pub(super) fn shift_times(&mut self, by: i64) {
+        self.0.iter_mut().for_each(|queued| queued.received = queued.received.shifted(by));
     }
 }
 
@@ -57,18 +85,21 @@ impl Agent {
     }
 
     /// Whether a harmless command that may not begin now may wait.
-    pub(super) fn may_queue(&self, spec: &MethodSpec) -> bool {
-        let most = match spec.class {
-            Class::Serial(most) => most,
-            Class::Exclusive | Class::Parallel(_) => 0,
-        };
-        self.queue.len() < MOST && self.queue.of_method(&spec.name) < most
+    pub(super) fn may_queue(&self, spec: &MethodSpec, payload: &Value, is_local: bool) -> bool {
+        let Class::Serial(most) = spec.class else { return false };
+        // The first of them begins in this turn if what ran has ended.
+        let most = most + usize::from(self.runs.has_room_for(spec));
+        let beside = || self.queue.0.iter().filter(|queued| queued.is_local() == is_local);
+        let bytes = beside().map(|queued| queued.bytes).sum::<usize>() + payload.to_string().len();
+        beside().count() < MOST && bytes <= BYTES && self.queue.of_method(&spec.name) < most
     }
 
     /// Lets a harmless command wait.
     pub(super) fn enqueue(&mut self, key: Key, request: Request, to: To, now: &Now) {
         let Request { method, payload, expires, .. } = request;
-        self.queue.0.push_back(Queued { key, method, payload, to, received: now.wall, expires });
+        let bytes = payload.to_string().len();
+        let (received, since) = (now.wall, now.boot);
+        self.queue.0.push_back(Queued { key, method, payload, to, received, expires, since, bytes });
     }
 
     /// Begins what has room by now, and ends what waits for nothing any more.
@@ -106,6 +137,11 @@ impl Agent {
             Expiry::Over => return Some(Outcome::failed(Status::EXPIRED, "expired while it waited to be run")),
             Expiry::Unknown => return Some(Outcome::failed(Status::CANNOT_NOW, NOT_SET)),
         }
+        if queued.to.is_on_connection() && now.boot >= queued.since + PATIENCE {
+            let payload =
+                json!({ "error": "others of this method still run; this command did not", "retryAfterSeconds": 1 });
+            return Some(Outcome::new(Status::TOO_MANY, payload));
+        }
         match self.methods.get(&queued.method) {
             Some(spec) if spec.harmless => None,
             Some(_) => {
@@ -123,7 +159,8 @@ impl Agent {
 
     fn end_queued(&mut self, queued: Queued, outcome: Outcome, now: &Now, out: &mut Vec<Effect>) {
         let Queued { key, method, to, received, .. } = queued;
-        self.answer_at_best((key.id, Some(method), to), outcome, received, now, out);
+        // It was taken on, so this is no refusal, of which only a few are kept.
+        self.tell_at_best((key.id, Some(method), to), outcome, false, (received, now.wall), out);
     }
 
     /// Ends all that wait with this id; whether there was one.
@@ -143,11 +180,14 @@ impl Agent {
     pub(super) fn queue_due(&self, now: &Now) -> Option<BootInstant> {
         let due = |queued: &Queued| {
             // At that very moment it could still start.
-            let expires = queued.expires.map(|expires| expires.saturating_add(std::time::Duration::from_micros(1)));
+            let expires = queued.expires.map(|expires| expires.saturating_add(Duration::from_micros(1)));
             let expiry = expires.map(|over| now.boot + over.since(now.wall));
             let is_gone = !self.methods.contains_key(&queued.method);
-            let patience = self.program_is_back_within(&queued.method, now).filter(|_| is_gone);
-            expiry.into_iter().chain(patience.map(|wait| now.boot + wait)).min()
+            // Without a wait it is over.
+            let program =
+                is_gone.then(|| now.boot + self.program_is_back_within(&queued.method, now).unwrap_or_default());
+            let sender = queued.to.is_on_connection().then(|| queued.since + PATIENCE);
+            [expiry, program, sender].into_iter().flatten().min()
         };
         self.queue.0.iter().filter_map(due).min()
     }

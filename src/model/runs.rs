@@ -250,7 +250,7 @@ impl Runs {
     }
 }
 
-/// How many commands of a method may wait while others of it run.
+/// How many commands of a method may wait in the ledger while others of it run.
 pub fn queue_length(class: Class) -> usize {
     match class {
         Class::Exclusive => 0,

@@ -15,7 +15,7 @@ use rumqttc::mqttbytes::Error;
 use rumqttc::mqttbytes::v4::{self, Codec, Publish};
 use tokio::select;
 use tokio::sync::mpsc::{Receiver, Sender};
-use tokio::task::unconstrained;
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::codec::Framed;
 
@@ -196,6 +196,8 @@ impl Connection {
             match step {
                 Step::Timer => {
                     if self.check()? == Beat::Dead {
+                        // The runtime asks the kernel before it comes back to us.
+                        yield_now().await;
                         self.look_once_more()?;
                     }
                     timer.as_mut().reset(self.pulse.deadline());
@@ -237,8 +239,8 @@ impl Connection {
     /// The time is over, and where this machine stood still meanwhile the sign of life may lie here: as bytes that nobody has
     /// read, or as room that nobody has written to.
     fn look_once_more(&mut self) -> Result<(), Reason> {
-        // What can be written comes before what can be read.
-        for _ in 0..2 {
+        // What can be written, all or a part, comes before what can be read.
+        for _ in 0..3 {
             let io = io(&mut self.wire, self.unflushed, self.backlog.is_empty());
             // Else the runtime could say that there is nothing, for the sake of other tasks.
             let Some(io) = unconstrained(io).now_or_never() else { break };

@@ -7,6 +7,7 @@ use twinagent::model::agent::{Effect, Input, Settings};
 use twinagent::model::ask::{CallerId, Question, Reply};
 use twinagent::model::cloud::Road;
 use twinagent::model::command::{Class, Identity, MethodSpec, Origin, ReplyTo, Request, Status};
+use twinagent::model::now::Clock;
 use twinagent::model::record::Record;
 use twinagent::model::runs::RunId;
 
@@ -58,11 +59,13 @@ fn they_run_one_after_the_other_in_their_order_and_without_a_record() {
 
 #[test]
 fn who_comes_when_there_is_room_again_waits_behind_those_who_waited() {
-    let mut desk = Desk::with(given(Road::Own, 2));
+    let mut desk = Desk::with(given(Road::Own, 1));
     let run = starts(&desk.hear_all([look("a"), look("b")]))[0];
     let inputs: Vec<Input> =
-        [Input::Finished(run, done(json!(1)))].into_iter().chain(desk.deliveries([look("c")])).collect();
-    let [(run, second)] = &started(&desk.take(inputs))[..] else { panic!("one runs") };
+        [Input::Finished(run, done(json!(1)))].into_iter().chain(desk.deliveries([look("c"), look("d")])).collect();
+    let effects = desk.take(inputs);
+    assert_eq!(told(&effects), [("a".to_owned(), 200), ("d".to_owned(), 429)]);
+    let [(run, second)] = &started(&effects)[..] else { panic!("one runs") };
     assert_eq!(second.key.id.as_str(), "b");
     let [(_, third)] = &started(&desk.ends(*run, done(json!(1))))[..] else { panic!("one runs") };
     assert_eq!(third.key.id.as_str(), "c");
@@ -70,11 +73,11 @@ fn who_comes_when_there_is_room_again_waits_behind_those_who_waited() {
 
 #[test]
 fn other_classes_and_a_serial_one_without_places_refuse_at_once() {
-    for class in [Class::Serial(0), Class::Parallel(1)] {
+    for class in [Class::Serial(0), Class::Parallel(1), Class::Exclusive] {
         let mut settings = settings(Road::Own, SIMULATED);
         settings.methods.push(spec("look", class));
         let mut desk = Desk::with(settings);
-        desk.hear(look("a"));
+        desk.hear(if class == Class::Exclusive { request("count", Some("a"), json!(null)) } else { look("a") });
         assert_eq!(told(&desk.hear(look("b"))), [("b".to_owned(), 429)], "{class:?}");
     }
 }
@@ -162,13 +165,13 @@ fn a_program_that_serves_is_waited_for_while_it_is_restarted() {
     }
 }
 
+fn direct(rid: &str) -> Request {
+    let reply_to = Some(ReplyTo(rid.to_owned()));
+    Request { identity: Identity::Unique, reply_to, ..request("look", None, json!(rid)) }
+}
+
 #[test]
-fn who_waits_on_a_connection_is_told_on_that_one_or_never() {
-    let direct = |rid: &str| Request {
-        identity: Identity::Unique,
-        reply_to: Some(ReplyTo(rid.to_owned())),
-        ..request("look", None, json!(rid))
-    };
+fn who_waits_on_a_connection_is_told_on_that_one_and_else_it_does_not_run() {
     for is_cut in [false, true] {
         let mut desk = Desk::with(given(Road::Direct, 2));
         let first = starts(&desk.hear_all([direct("1"), direct("2")]))[0];
@@ -178,18 +181,94 @@ fn who_waits_on_a_connection_is_told_on_that_one_or_never() {
             desk.online();
         }
         let effects = desk.ends(first, done(json!(1)));
-        assert_eq!(answers(&effects).len(), usize::from(!is_cut));
-        let second = starts(&effects)[0];
-        assert_eq!(answers(&desk.ends(second, done(json!(2)))).len(), usize::from(!is_cut));
+        let next = starts(&effects);
+        assert_eq!((answers(&effects).len(), next.len()), if is_cut { (0, 0) } else { (1, 1) });
+        if let [second] = next[..] {
+            assert_eq!(answers(&desk.ends(second, done(json!(2)))).len(), 1);
+        }
     }
+}
+
+#[test]
+fn who_waits_on_a_connection_is_told_within_three_seconds() {
+    let mut desk = Desk::with(given(Road::Direct, 2));
+    let first = starts(&desk.hear_all([direct("1"), direct("2")]))[0];
+    assert_eq!(answers(&desk.wait(2)).len(), 0);
+    let refused = answer(&desk.wait(1));
+    assert_eq!((refused.status, refused.reply_to), (Status::TOO_MANY, Some(ReplyTo("2".to_owned()))));
+    assert!(refused.payload["retryAfterSeconds"].is_number());
+    assert_eq!(starts(&desk.ends(first, done(json!(1)))), [], "it was told that it has not run");
+}
+
+#[test]
+fn each_of_many_that_are_ended_at_once_is_told() {
+    let mut desk = Desk::with(given(Road::Own, 64));
+    desk.hear_all((0..65).map(|n| look(&format!("l{n}"))));
+    let told = told(&desk.take([Input::Stop]));
+    assert!(told.len() == 64 && told.iter().all(|(_, status)| *status == 503), "{told:?}");
+}
+
+/// A local caller asks for `look`.
+fn invoke(caller: u64) -> Input {
+    let question = Question::Invoke { method: method("look"), payload: json!(null), id: None, follow: false };
+    Input::Asked(question, CallerId(caller))
+}
+
+/// How many local callers were told that there are too many.
+fn refused(effects: &[Effect]) -> usize {
+    let is_429 = |effect: &&Effect| match effect {
+        Effect::Reply(_, Reply::Is { answer, .. }) => answer["status"] == 429,
+        _ => false,
+    };
+    effects.iter().filter(is_429).count()
+}
+
+#[test]
+fn callers_of_this_machine_and_the_cloud_do_not_keep_each_other_out() {
+    let mut settings = given(Road::Own, 64);
+    settings.methods.push(spec("listen", Class::Serial(64)));
+    let mut desk = Desk::with(settings);
+    let listen = |n: usize| request("listen", Some(&format!("listen-{n}")), json!(null));
+    assert_eq!(starts(&desk.hear_all([look("runs"), listen(100)])).len(), 2);
+    assert_eq!(refused(&desk.take((0..64).map(invoke))), 0);
+    assert_eq!(told(&desk.hear_all((0..64).map(listen))), []);
+}
+
+#[test]
+fn what_waits_for_a_caller_that_is_gone_does_not_run() {
+    let mut desk = Desk::with(given(Road::Own, 1));
+    let run = starts(&desk.hear(look("runs")))[0];
+    assert_eq!(refused(&desk.take([invoke(1), invoke(2)])), 1);
+    desk.take([Input::Gone(CallerId(1))]);
+    assert_eq!(refused(&desk.take([invoke(3)])), 0, "there is room again");
+    let [next] = starts(&desk.ends(run, done(json!(1))))[..] else { panic!("one runs") };
+    let effects = desk.ends(next, done(json!(2)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Reply(CallerId(3), _))));
+    assert_eq!(starts(&effects), []);
+}
+
+#[test]
+fn payloads_that_wait_are_bounded_together() {
+    let mut desk = Desk::with(given(Road::Own, 64));
+    let large = |id: &str| request("look", Some(id), json!("x".repeat(300 * 1024)));
+    let effects = desk.hear_all([look("a"), large("b"), large("c"), large("d"), large("e"), look("f")]);
+    assert_eq!(told(&effects), [("e".to_owned(), 429)]);
+}
+
+#[test]
+fn without_a_clock_to_believe_what_expires_does_not_wait() {
+    let mut desk = Desk::with(given(Road::Own, 2));
+    let expires = Some(desk.now().wall.saturating_add(Duration::from_secs(20)));
+    desk.hear_all([look("a"), Request { expires, ..look("b") }, look("c")]);
+    desk.clock = Clock::Doubtful;
+    assert_eq!(told(&desk.take([Input::Tick])), [("b".to_owned(), 503)]);
 }
 
 #[test]
 fn a_local_caller_is_told_too() {
     let mut desk = Desk::with(given(Road::Own, 2));
     let first = starts(&desk.hear(look("a")))[0];
-    let question = Question::Invoke { method: method("look"), payload: json!(null), id: None, follow: false };
-    desk.take([Input::Asked(question, CallerId(3))]);
+    desk.take([invoke(3)]);
     let second = starts(&desk.ends(first, done(json!(1))))[0];
     let effects = desk.ends(second, done(json!("seen")));
     let replied = effects.iter().find_map(|effect| match effect {

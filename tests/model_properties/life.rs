@@ -767,6 +767,7 @@ impl Life {
             assert!(ends.into_iter().all(|end| end.again.is_none()), "it was tried until it was done");
         }
         assert!(self.running.is_empty() && self.in_flight.is_empty());
+        assert_eq!(self.waiting(), 0, "nothing waits to be run");
     }
 
     /// The member that a handler is run for, if the cloud has said what it is to be in this run of the daemon.
@@ -779,6 +780,17 @@ impl Life {
         });
         let Some(Value::Object(desired)) = answer?.remove("desired") else { return None };
         desired.get("text").is_none().then(|| desired.get("a").cloned().unwrap_or_default())
+    }
+
+    /// How many commands wait, by the status.
+    fn waiting(&self) -> u64 {
+        let mut copy = self.agent.clone();
+        let effects = copy.handle(&self.now(), [Input::Asked(Question::Status { follow: false }, CallerId(1))]);
+        let answer = effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply(_, Reply::Is { answer, .. }) => answer["commands"]["waiting"].as_u64(),
+            _ => None,
+        });
+        answer.expect("the status")
     }
 
     /// The reported document as the agent would have it.

@@ -4,6 +4,7 @@
 //! to is in `cloud`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use twinagent::bridge::{Bridge, Options};
 use twinagent::config::{Folders, load};
 use twinagent::daemon::{self, Parts};
@@ -282,10 +284,20 @@ impl Device {
         std::mem::replace(&mut self.bridge, nowhere).stop().await;
         // Who does not listen does not stand in the way of one who does (`SO_REUSEADDR`, socket(7)).
         let address = self.options.mqtt.as_ref().or(self.options.mqtts.as_ref()).expect("a listener");
-        let place = TcpSocket::new_v4().expect("a socket");
-        place.set_reuseaddr(true).expect("a socket");
-        place.bind(address.parse().expect("an address")).expect("it was ours a moment ago");
-        self.place = Some(place);
+        let address = address.parse().expect("an address");
+        let begun = Instant::now();
+        self.place = loop {
+            let place = TcpSocket::new_v4().expect("a socket");
+            place.set_reuseaddr(true).expect("a socket");
+            match place.bind(address) {
+                Ok(()) => break Some(place),
+                // A program that another test starts has a copy of the listener until it is another program.
+                Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => panic!("{address} was ours a moment ago: {error}"),
+            }
+        };
     }
 
     /// Brings the cloud back, at the same address.

@@ -129,6 +129,8 @@ impl Raw {
             match self.0.read(&mut byte) {
                 Ok(0) => return None,
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                // With a time limit, the end of some child (signal(7)).
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 read => read.expect("a reply within the limit"),
             };
             match byte[0] {

@@ -221,9 +221,11 @@ mod tests {
     const SOON: Duration = Duration::from_millis(50);
     const LATE: Duration = Duration::from_secs(30);
 
-    /// Holds a look-up, which blocks its thread, until the test says so.
+    /// Holds a look-up, which blocks its thread, until the test says so; a minute at most, if that has failed.
     fn wait_for(word: &AtomicBool) {
+        let begun = Instant::now();
         while !word.load(Ordering::Relaxed) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the test does not say so");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

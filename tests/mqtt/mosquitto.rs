@@ -1,7 +1,8 @@
 //! Against a real broker: Debian's mosquitto, started by the test on a free port of 127.0.0.1.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::broker::{id, message, next, order};
 struct Mosquitto {
     process: Child,
     port: u16,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Mosquitto {
@@ -26,17 +27,20 @@ impl Mosquitto {
         let program = program.expect("mosquitto is needed for this test: apt-get install mosquitto");
         let begun = Instant::now();
         let mut broker = Self::begin(program);
-        // It ends where somebody was quicker to take the port.
-        while broker.process.try_wait().expect("our child").is_some()
-            || TcpStream::connect((Ipv4Addr::LOCALHOST, broker.port)).is_err()
-        {
-            assert!(begun.elapsed() < Duration::from_secs(30), "mosquitto does not listen");
+        while !broker.told().contains(" running") {
+            assert!(begun.elapsed() < Duration::from_secs(30), "mosquitto does not listen: {}", broker.told());
             sleep(Duration::from_millis(20)).await;
+            // It ends where somebody was quicker to take the port.
             if broker.process.try_wait().expect("our child").is_some() {
                 broker = Self::begin(program);
             }
         }
         broker
+    }
+
+    /// Its log, which says when it listens. A connection would not: where somebody else has the port, ours may live for a while.
+    fn told(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).expect("its log")
     }
 
     fn begin(program: &str) -> Self {
@@ -49,11 +53,13 @@ impl Mosquitto {
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("mosquitto.conf");
         let settings = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nmax_queued_messages 0\nlog_dest none\n"
+            "listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nmax_queued_messages 0\n\
+             log_dest stderr\nlog_type error\nlog_type information\nconnection_messages false\n"
         );
-        std::fs::write(&config, settings).expect("a file");
-        let process = Command::new(program).arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Self { process: process.expect("mosquitto starts"), port, _folder: folder }
+        fs::write(&config, settings).expect("a file");
+        let log = File::create(folder.path().join("log")).expect("a file");
+        let process = Command::new(program).arg("-c").arg(&config).stdout(Stdio::null()).stderr(log).spawn();
+        Self { process: process.expect("mosquitto starts"), port, folder }
     }
 
     /// A client that hears what it says itself.

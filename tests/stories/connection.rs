@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use twinagent::bridge::{Fault, Times};
+use twinagent::model::now::Timestamp;
 
 use crate::both::on_both_clouds;
 use crate::cloud::Kind;
 use crate::device::{Device, Setup};
 use crate::log::Log;
+use crate::program::status;
 
 on_both_clouds! {
     a_refused_login_is_told_and_tried_again,
@@ -122,9 +124,15 @@ async fn a_login_is_renewed_in_time_and_nobody_notices(kind: Kind) {
     let config = "[auth]\nlifetime = \"1m\"\n";
     let setup = Setup { answers: "events", skew: Duration::ZERO, config, ..Setup::on(kind) };
     let log = Log::listen();
+    let before = Instant::now();
     let mut device = Device::online(setup).await;
     let began = Instant::now();
-    let mut renewed: Option<Duration> = None;
+    let told = status(&device, |status| status["session"]["renewAt"].is_string()).await;
+    let time = |name: &str| told["session"][name].as_str().expect("a time").parse::<Timestamp>().expect("RFC 3339");
+    let planned = time("renewAt").since(time("since"));
+    // Between 75 and 90 % of the minute; what is told of both is rounded.
+    assert!((44..=55).contains(&planned.as_secs()), "{told}");
+    let mut renewed: Option<Instant> = None;
     let mut pace = interval(Duration::from_millis(50));
     // After a pause of the machine they do not come in one burst: more than may wait to be told are refused.
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -141,13 +149,15 @@ async fn a_login_is_renewed_in_time_and_nobody_notices(kind: Kind) {
         }
         sent += 1;
         if renewed.is_none() && device.logins().await == 2 {
-            renewed = Some(began.elapsed());
+            renewed = Some(Instant::now());
         }
     }
     let renewed = renewed.expect("a second login");
-    // Between 75 and 90 % of the minute; the login was made a moment before the story began to count. A machine that stands
-    // still for a moment is later than that, but not too late, or the device would have been driven out.
-    assert!((43..60).contains(&renewed.as_secs()), "renewed after {renewed:?}");
+    // The login was made between these two moments. A machine that stands still for a moment is later than was planned, but
+    // not too late, or the device would have been driven out.
+    let (most, least) = (renewed - before, renewed - began);
+    assert!(most + Duration::from_secs(1) >= planned, "planned after {planned:?}, renewed after {most:?}");
+    assert!(least < Duration::from_secs(60), "renewed after {least:?}");
     assert_eq!((device.complaint().await, device.logins().await), (None, 2), "{}", log.text());
     assert_eq!((log.count("disconnected as planned"), log.count("not connected")), (1, 0), "{}", log.text());
     for id in 0..sent {

@@ -37,10 +37,10 @@ async fn a_second_daemon_on_the_same_state_folder_ends_and_leaves_the_first_alon
 async fn an_idle_daemon_that_is_told_to_stop_says_goodbye_at_once(kind: Kind) {
     let mut device = Device::new(Setup { answers: "events", ..Setup::on(kind) }).await;
     // A machine may stand still for seconds, but not each time.
-    for _ in 0..3 {
+    for round in 1..=3 {
         let process = Process::online(&mut device).await;
-        device.send("count/c-1", "").await;
-        device.answer("c-1", 200).await;
+        device.send(&format!("count/c-{round}"), "").await;
+        device.answer(&format!("c-{round}"), 200).await;
         let strace = Strace::watch(&device, &process).await;
         let begun = clock::boot();
         process.terminate();
@@ -52,7 +52,7 @@ async fn an_idle_daemon_that_is_told_to_stop_says_goodbye_at_once(kind: Kind) {
             // Where there is TLS, nobody sees it from outside.
             assert!(matches!(packets(&calls).last(), Some((_, Packet::Disconnect))), "{calls:#?}");
         }
-        assert!(log(&device).contains("disconnected as planned"), "{}", log(&device));
+        assert_eq!(log(&device).matches("disconnected as planned").count(), round, "{}", log(&device));
         device.cloud.wait_until_away().await;
         if took < Duration::from_secs(2) {
             return;

@@ -91,6 +91,20 @@ fn is_held(lock: &mut UnixStream) -> bool {
 }
 
 async fn logind_is_asked_once_and_the_shutdown_waits_for_the_goodbye(kind: Kind) {
+    let mut held_up = Vec::new();
+    // A machine may stand still for seconds, but not each time.
+    for _ in 0..3 {
+        let took = goodbye(kind).await;
+        if took < Duration::from_secs(4) {
+            return;
+        }
+        held_up.push(took);
+    }
+    panic!("the shutdown is held up for too long: {held_up:?}");
+}
+
+/// How long the shutdown is held up.
+async fn goodbye(kind: Kind) -> Duration {
     let mut scene = Scene::online(kind, AUTO, FREE).await;
     make_helper(&scene.device.folders().runtime);
     scene.mode("logind").await;
@@ -102,11 +116,10 @@ async fn logind_is_asked_once_and_the_shutdown_waits_for_the_goodbye(kind: Kind)
     assert!(is_held(&mut lock));
     assert!(!scene.device.path("run-reboot/request").exists(), "one road is enough");
 
-    scene.logind.prepare(true).await;
     let begun = clock::boot();
+    scene.logind.prepare(true).await;
     dropped(lock).await;
-    // Four by our own count, and more on a machine that stands still.
-    assert!(clock::boot().since(begun) < Duration::from_secs(10), "{:?}", clock::boot().since(begun));
+    let took = clock::boot().since(begun);
     let twin = scene.device.twin(|twin| twin["agent"]["shuttingDown"] == true).await;
     assert_eq!(twin["reboot"]["state"], "rebooting");
     assert!(!scene.device.cloud.connected().await);
@@ -115,6 +128,7 @@ async fn logind_is_asked_once_and_the_shutdown_waits_for_the_goodbye(kind: Kind)
     assert_eq!(left.trim_end(), boot::id().expect("this boot").to_string());
     scene.device.stop().await;
     assert!(scene.logind.reboots.try_recv().is_err(), "it is not asked twice");
+    took
 }
 
 async fn a_shutdown_that_is_given_up_costs_a_reconnect(kind: Kind) {

@@ -1,6 +1,6 @@
 //! `count`: a recorded method for tests. Each run appends the id of its command to a file, in one write, so that a
 //! test can see what ran how often, whatever was killed when. A payload `{"sleepMillis": n}` makes the run last that
-//! long after the line was written, and `{"until": "PATH"}` until there is such a file.
+//! long after the line was written, and `{"until": "PATH"}` until there is such a file; a minute at most.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -10,6 +10,9 @@ use std::time::Duration;
 use serde_json::json;
 use twinagent::handler::{Context, Handler, Running};
 use twinagent::model::command::{Class, Command, Method, MethodSpec, Outcome, Status};
+
+/// The longest that a run waits for its file, whether or not the agent minds its time limit.
+const HELD: Duration = Duration::from_secs(60);
 
 /// Without a file it counts nothing and only answers, for the bench.
 pub(crate) struct Count {
@@ -47,10 +50,15 @@ impl Handler for Count {
             if let Some(sleep) = sleep {
                 tokio::time::sleep(sleep).await;
             }
-            while until.as_ref().is_some_and(|file| !file.exists()) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+            let let_go = async {
+                while until.as_ref().is_some_and(|file| !file.exists()) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            match tokio::time::timeout(HELD, let_go).await {
+                Ok(()) => outcome,
+                Err(_) => Outcome::failed(Status::FAILED, "nobody has let it go"),
             }
-            outcome
         })
     }
 }

@@ -22,7 +22,7 @@ use crate::cloud::Kind;
 
 /// Scenarios at a time. Each is a daemon and a cloud of its own; more of them, beside all other tests, would need more inotify
 /// instances than one user may have (128, inotify(7)).
-const BESIDE: usize = 6;
+const BESIDE: usize = 8;
 
 /// The threads of scenarios are called so, to tell a panic in them from one elsewhere.
 const THREAD: &str = "hostile";

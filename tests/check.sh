@@ -226,7 +226,7 @@ test_program() {
     local name=${1##*/} said code threads=8
     name=${name%-*}
     # Each of its daemons waits most of the time.
-    if [ "$name" = stories ]; then threads=13; fi
+    if [ "$name" = stories ]; then threads=12; fi
     said=$(mktemp) || return
     RUST_TEST_THREADS=$threads "$1" >"$said" 2>&1
     code=$?

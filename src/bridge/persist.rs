@@ -27,6 +27,7 @@ pub(crate) struct Lock(File);
 /// Closing alone would not do: a child of this process has a copy of the descriptor until its exec closes it.
 impl Drop for Lock {
     fn drop(&mut self) {
+        // Fails for what is no open file. If it ever did, closing frees the folder a moment later.
         let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
     }
 }

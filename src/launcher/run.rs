@@ -75,7 +75,7 @@ pub(super) async fn serve(run: Run, mut caller: Caller, shared: &Shared) {
         Ok(manifest) => manifest,
         Err(refused) => {
             let file = run.manifest.escape_debug().to_string();
-            tracing::warn!(id = %run.id, manifest = file, status = %refused.status, "not run: {}", why(&refused));
+            tracing::warn!(id = %run.id, manifest = file, status = %refused.status, "not run: {}", refused.why());
             return caller.refuse(refused).await;
         }
     };
@@ -87,7 +87,7 @@ pub(super) async fn serve(run: Run, mut caller: Caller, shared: &Shared) {
         Ok(stay) => stay,
         Err(refused) => {
             let waited = clock::awake().saturating_sub(came).as_secs();
-            tracing::warn!(%method, %id, status = %refused.status, waited, "not run: {}", why(&refused));
+            tracing::warn!(%method, %id, status = %refused.status, waited, "not run: {}", refused.why());
             return caller.refuse(refused).await;
         }
     };
@@ -103,7 +103,7 @@ pub(super) async fn serve(run: Run, mut caller: Caller, shared: &Shared) {
             tracing::info!(%method, %id, %program, %status, milliseconds, "run");
         }
         Err(refused) => {
-            tracing::warn!(%method, %id, status = %refused.status, "not run: {}", why(&refused));
+            tracing::warn!(%method, %id, status = %refused.status, "not run: {}", refused.why());
             caller.refuse(refused).await;
         }
     }
@@ -203,11 +203,6 @@ async fn begin(start: Start, shared: &Shared) -> Result<Started, Outcome> {
 
 fn service_ends() -> Outcome {
     Outcome::failed(Status::CANNOT_NOW, "the handlers' service ends")
-}
-
-/// What an outcome says in words.
-fn why(outcome: &Outcome) -> &str {
-    outcome.payload.get("error").and_then(serde_json::Value::as_str).unwrap_or_default()
 }
 
 fn environment(run: &Run, manifest: &Manifest, news: &News) -> Vec<(&'static str, String)> {

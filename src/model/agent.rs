@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::applying::Wishes;
 use super::asked::Callers;
-use super::clock::{ClockWatch, Expiry};
+use super::clock::{ClockWatch, Expiry, over_at};
 use super::cloud::{CloudLimits, DocumentRules, Reporting, Road};
 use super::command::{Method, MethodSpec, Outcome};
 use super::connection::Connection;
@@ -255,11 +255,7 @@ impl Agent {
         let waiting = self.durable.ledger.untold().filter(|(_, entry)| entry.is_waiting() && !is_reboot(&entry.method));
         let due = |entry: &Entry| match Expiry::of(entry.expires, now) {
             Expiry::Unknown => Some(self.clock_given_up(entry, now)),
-            // At that very moment it could still start.
-            Expiry::InTime | Expiry::Over => {
-                let over = entry.expires?.saturating_add(Duration::from_micros(1));
-                Some(now.boot + over.since(now.wall))
-            }
+            Expiry::InTime | Expiry::Over => Some(over_at(entry.expires?, now)),
         };
         waiting.filter_map(|(_, entry)| due(entry)).min().filter(|_| self.may_start())
     }

@@ -153,8 +153,8 @@ impl Agent {
                 end: refusal.as_ref().map(End::unfit),
             };
             self.make_room_for(&method, out);
-            if let Some(Outcome { status, payload, .. }) = refusal {
-                let why = payload["error"].as_str().unwrap_or_default().to_owned();
+            if let Some(refusal) = refusal {
+                let (status, why) = (refusal.status, refusal.why().to_owned());
                 out.push(Effect::Refused { id: key.id, method, status, why });
                 self.record(Record::Applied(Box::new(application)), out);
             } else {

@@ -67,6 +67,11 @@ impl Expiry {
     }
 }
 
+/// When a command that expires then may start no more: at that very moment it still could.
+pub(super) fn over_at(expires: Timestamp, now: &Now) -> BootInstant {
+    now.boot + expires.saturating_add(Duration::from_micros(1)).since(now.wall)
+}
+
 impl ClockWatch {
     /// `ran`: how long the agent has run before this, in seconds.
     pub fn new(wait: Duration, ran: u64, now: &Now) -> Self {

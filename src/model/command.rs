@@ -206,6 +206,11 @@ impl Outcome {
         Self::new(status, serde_json::json!({ "error": why.into() }))
     }
 
+    /// Why it is no success, in words; empty if nobody said.
+    pub fn why(&self) -> &str {
+        self.payload.get("error").and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// Of what was not even begun.
     #[must_use]
     pub fn not_run(self) -> Self {

@@ -214,7 +214,7 @@ impl Agent {
         now: &Now,
         out: &mut Vec<Effect>,
     ) {
-        let why = outcome.payload["error"].as_str().unwrap_or_default().to_owned();
+        let why = outcome.why().to_owned();
         let (method, status) = (request.method.clone(), outcome.status);
         out.push(Effect::Refused { id: id.clone(), method, status, why });
         self.answer_at_best((id, Some(request.method), source.to(request.reply_to)), outcome, now.wall, now, out);

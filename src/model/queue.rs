@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::agent::{Agent, Effect};
 use super::ask::CallerId;
-use super::clock::{Expiry, NOT_SET};
+use super::clock::{Expiry, NOT_SET, over_at};
 use super::command::{Class, Command, Key, Method, MethodSpec, Outcome, Request, Status};
 use super::now::{BootInstant, Now, Timestamp};
 use super::runs::{Run, To};
@@ -107,7 +107,7 @@ impl Agent {
         for queued in std::mem::take(&mut self.queue.0) {
             if let Some(outcome) = self.end_of(&queued, now) {
                 let (id, method, status) = (queued.key.id.clone(), queued.method.clone(), outcome.status);
-                let why = outcome.payload["error"].as_str().unwrap_or_default().to_owned();
+                let why = outcome.why().to_owned();
                 out.push(Effect::Refused { id, method, status, why });
                 self.end_queued(queued, outcome, now, out);
                 continue;
@@ -179,9 +179,7 @@ impl Agent {
     /// When one of them ends by itself, if nothing happens before.
     pub(super) fn queue_due(&self, now: &Now) -> Option<BootInstant> {
         let due = |queued: &Queued| {
-            // At that very moment it could still start.
-            let expires = queued.expires.map(|expires| expires.saturating_add(Duration::from_micros(1)));
-            let expiry = expires.map(|over| now.boot + over.since(now.wall));
+            let expiry = queued.expires.map(|expires| over_at(expires, now));
             let is_gone = !self.methods.contains_key(&queued.method);
             // Without a wait it is over.
             let program =

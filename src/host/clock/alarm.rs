@@ -168,8 +168,8 @@ mod tests {
                 tokio::time::timeout(LATE, alarm.wait(Some(until))).await.expect("it wakes");
                 assert!(clock::boot() >= until);
             }
-            // One that has fired while nobody waited does not wake whoever waits for a later moment. On a machine that stalls
-            // it may have been waited for after all.
+            // One that has fired while nobody waited does not wake whoever waits for a later moment. Whether this wait ends by
+            // its limit or, on a machine that stalls, by the alarm is all the same.
             let soon = in_millis(500);
             let _ = tokio::time::timeout(Duration::ZERO, alarm.wait(Some(soon))).await;
             tokio::time::sleep(Duration::from_millis(600)).await;
